@@ -1,0 +1,120 @@
+//! What the core must be told at construction.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+
+use crate::NodeId;
+
+/// The settings of a [`Raft`](crate::Raft).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// This node.
+    pub id: NodeId,
+    /// All nodes that vote, this one among them.
+    pub voters: BTreeSet<NodeId>,
+    /// Ticks between two heartbeats of a leader. At least 1.
+    pub heartbeat_ticks: u32,
+    /// The shortest election timeout, in ticks. More than `heartbeat_ticks`.
+    pub election_timeout_ticks_min: u32,
+    /// The longest election timeout, in ticks. More than the shortest; each node draws its own from
+    /// between them again and again (paper §5.2).
+    pub election_timeout_ticks_max: u32,
+    /// Entries in one AppendEntries, at most. At least 1.
+    pub append_entries_max: usize,
+    /// Bytes of entries in one AppendEntries: the entry that reaches it is the last.
+    pub append_bytes_max: usize,
+    /// AppendEntries on their way to one follower, at most. At least 1.
+    pub inflight_max: usize,
+    /// Bytes of entries on their way to one follower: the message that reaches it is the last.
+    pub inflight_bytes_max: usize,
+    /// Bytes of entries that are not committed: beyond it a leader answers [`Rejection::Busy`](crate::Rejection::Busy).
+    pub uncommitted_bytes_max: usize,
+    /// Bytes of entries kept in memory for followers, beside those that are not durable or not
+    /// committed yet.
+    pub tail_bytes_max: usize,
+    /// The data of the very first entry, should this node be elected with an empty log.
+    pub birth: Option<Bytes>,
+    /// From this the node draws its election timeouts. Each node has another one.
+    pub seed: u64,
+}
+
+impl Config {
+    /// Settings that suit a tick of 10 ms: a heartbeat each 100 ms, an election timeout of 500 to
+    /// 1,000 ms.
+    #[must_use]
+    pub fn new(id: NodeId, voters: impl IntoIterator<Item = NodeId>) -> Self {
+        Self {
+            id,
+            voters: voters.into_iter().collect(),
+            heartbeat_ticks: 10,
+            election_timeout_ticks_min: 50,
+            election_timeout_ticks_max: 100,
+            append_entries_max: 512,
+            append_bytes_max: 128 << 10,
+            inflight_max: 64,
+            inflight_bytes_max: 4 << 20,
+            uncommitted_bytes_max: 64 << 20,
+            tail_bytes_max: 16 << 20,
+            birth: None,
+            seed: id.0,
+        }
+    }
+
+    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
+        let range = |what, value: u64, min: u64| {
+            if value < min {
+                Err(ConfigError::TooSmall { what, value, min })
+            } else {
+                Ok(())
+            }
+        };
+        if self.id.0 == 0 || self.voters.contains(&NodeId(0)) {
+            return Err(ConfigError::NodeIdZero);
+        }
+        if !self.voters.contains(&self.id) {
+            return Err(ConfigError::NotAVoter(self.id));
+        }
+        range("heartbeat_ticks", self.heartbeat_ticks.into(), 1)?;
+        range(
+            "election_timeout_ticks_min",
+            self.election_timeout_ticks_min.into(),
+            u64::from(self.heartbeat_ticks) + 1,
+        )?;
+        range(
+            "election_timeout_ticks_max",
+            self.election_timeout_ticks_max.into(),
+            u64::from(self.election_timeout_ticks_min) + 1,
+        )?;
+        range("append_entries_max", self.append_entries_max as u64, 1)?;
+        range("append_bytes_max", self.append_bytes_max as u64, 1)?;
+        range("inflight_max", self.inflight_max as u64, 1)?;
+        range("inflight_bytes_max", self.inflight_bytes_max as u64, 1)?;
+        range(
+            "uncommitted_bytes_max",
+            self.uncommitted_bytes_max as u64,
+            1,
+        )
+    }
+}
+
+/// Why a [`Config`] was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// Node ids begin with 1.
+    #[error("0 is no node id: ids begin with 1")]
+    NodeIdZero,
+    /// This node is not among the voters.
+    #[error("node {0} is not in its own list of voters")]
+    NotAVoter(NodeId),
+    /// A setting is below its range.
+    #[error("{what} is {value}, and must be at least {min}")]
+    TooSmall {
+        /// Which one.
+        what: &'static str,
+        /// What it is.
+        value: u64,
+        /// The least that it may be.
+        min: u64,
+    },
+}
