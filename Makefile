@@ -1,0 +1,107 @@
+# The same words for people and for CI. `make help` lists them.
+#
+# CARGO_TARGET_DIR   cargo's target folder (default: target)
+# RAFT_ACTOR_CACHE   what is kept between builds: the RocksDB archive, cargo-deny (default: ~/.cache/raft-actor)
+# PORT               the first of three ports (default: 7001)
+# QUICK=1            the short form of order and kill
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
+PORT ?= 7001
+ROUNDS ?= $(if $(QUICK),5,50)
+# Which build order, kill and the demo's script run: release, or dev with debug assertions.
+PROFILE ?= release
+PROGRAMS := $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
+
+export CARGO_TARGET_DIR := $(TARGET)
+# Programs that measure write their figures here, and print them as `FIGURE area.name value unit floor ok|missed`.
+export FIGURES_DIR := $(TARGET)/figures
+export DEMO_CHAT := $(PROGRAMS)/demo-chat
+# These are handed on by value where they are wanted.
+unexport ROUNDS PROFILE
+
+# Cargo.lock is committed: what is built is what it says, and a change to it is a change that somebody made.
+LOCKED := $(if $(wildcard Cargo.lock),--locked)
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: setup
+setup: ## check what the build needs; install it where that is possible, else say how
+	@scripts/setup
+
+.PHONY: setup-lint
+setup-lint:
+	@scripts/setup lint
+
+.PHONY: rocksdb
+rocksdb: setup ## the RocksDB archive, built once into the cache, and cargo told of it
+	@scripts/rocksdb-archive
+
+.PHONY: archive-env
+archive-env: setup ## print the exports that give the archive to your own project: eval "$(make -s archive-env)"
+	@scripts/rocksdb-archive --env
+
+.PHONY: build
+build: rocksdb ## all programs, optimized
+	cargo build $(LOCKED) --release --workspace
+
+# What order, kill and the scripted demo need: the harness, and the nodes that it starts.
+.PHONY: programs
+programs: rocksdb
+	@mkdir -p $(FIGURES_DIR)
+	cargo build $(LOCKED) --profile $(PROFILE) --package demo-chat --package tests --bins
+
+.PHONY: demo
+demo: programs ## three nodes and the chat on node 1; without a terminal, a scripted conversation
+	@if [[ -t 0 && -t 1 ]]; then PORT=$(PORT) scripts/demo; else $(PROGRAMS)/harness demo --port $(PORT); fi
+
+.PHONY: chat
+chat: rocksdb ## ID=1|2|3: one node of such a cluster in this terminal
+	@cargo build $(LOCKED) --quiet --release --package demo-chat
+	@PORT=$(PORT) ID=$(ID) scripts/chat
+
+.PHONY: test
+test: rocksdb ## every test, then the short forms of order and kill
+	cargo test $(LOCKED) --workspace
+	@$(MAKE) order PROFILE=dev QUICK=1
+	@$(MAKE) kill PROFILE=dev QUICK=1
+
+.PHONY: order
+order: programs ## 10,000 messages from three nodes at once, through kills: one order, none lost, none twice
+	$(PROGRAMS)/harness order $(if $(QUICK),--quick)
+
+.PHONY: kill
+kill: programs ## ROUNDS=50: a random node killed with -9 under load; no acknowledgement may be lost
+	$(PROGRAMS)/harness kill --rounds $(ROUNDS)
+
+.PHONY: bench
+bench: rocksdb ## commits/s, latency and CPU for each commit, three processes with fsync on
+	@mkdir -p $(FIGURES_DIR)
+	cargo build $(LOCKED) --release --package demo-chat --package bench --bins
+	$(TARGET)/release/bench
+
+.PHONY: fmt
+fmt: setup-lint ## format the code
+	cargo fmt --all
+
+.PHONY: lint
+lint: setup-lint rocksdb ## format, clippy, licences and sources, raft-core's purity, the scripts
+	cargo fmt --all --check
+	@for file in scripts/* .ci/run; do bash -n "$$file"; done
+	scripts/purity
+	cargo clippy $(LOCKED) --workspace --all-targets -- -D warnings
+	scripts/cargo-deny licenses bans sources
+
+.PHONY: audit
+audit: setup ## known vulnerabilities, where the advisory database can be had
+	scripts/audit
+
+.PHONY: doc
+doc: rocksdb ## the API documentation, warnings denied
+	RUSTDOCFLAGS="-D warnings" cargo doc $(LOCKED) --workspace --no-deps
