@@ -90,6 +90,13 @@ pub enum Effect {
         /// The leader, where it is known.
         leader: Option<NodeId>,
     },
+    /// A message made no sense and was dropped. The caller counts and logs it.
+    Ignored {
+        /// Who sent it.
+        from: NodeId,
+        /// What was wrong with it.
+        reason: &'static str,
+    },
     /// This node must end at once: going on could do harm. The core takes no further input.
     Halt(Violation),
 }

@@ -102,14 +102,6 @@ pub enum Violation {
         /// Where.
         index: LogIndex,
     },
-    /// A leader's message is not a run of entries behind its `prev`.
-    #[error("node {from} sent entries that are no run: {what}")]
-    Malformed {
-        /// Who sent it.
-        from: NodeId,
-        /// What is wrong with it.
-        what: &'static str,
-    },
     /// The log on disk could not be read, or had other content than the core knows.
     #[error("{0}")]
     Log(String),
