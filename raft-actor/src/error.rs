@@ -1,0 +1,131 @@
+//! What can go wrong, each with what it means for the caller.
+
+use std::time::Duration;
+
+use raft_core::{LogIndex, NodeId, Violation};
+use raft_net::{ListenError, Refusal};
+use raft_storage::{OpenError, StorageError};
+
+use crate::ConfigError;
+
+/// Why a node could not be started. Nothing is left behind: neither a thread, nor a lock, nor a socket.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// There is no actix system on this thread.
+    #[error("no actix system runs on this thread: start the node inside #[actix::main] or System::run")]
+    NoSystem,
+    /// A setting cannot be.
+    #[error("configuration: {0}")]
+    Config(#[from] ConfigError),
+    /// The data folder cannot be used.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The address cannot be listened on.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// No randomness for the node's identity.
+    #[error("no random numbers from the operating system: {0}")]
+    Random(String),
+}
+
+/// Why a proposal is not, or may not be, in the log.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProposeError {
+    /// The command is longer than may be.
+    #[error("the command has {len} bytes, and {max} is the most")]
+    TooLarge {
+        /// Its length, in bytes.
+        len: usize,
+        /// [`Config::command_bytes_max`](crate::Config::command_bytes_max).
+        max: usize,
+    },
+    /// Too many proposals wait for their outcome. Try again later.
+    #[error("too many proposals wait for their outcome")]
+    Busy,
+    /// Nobody led for as long as the proposal could wait.
+    #[error("no leader was found within {} ms", waited.as_millis())]
+    NoLeader {
+        /// How long it waited.
+        waited: Duration,
+    },
+    /// Another command was committed at its place. It is not in the log and never will be.
+    #[error("superseded by another leader's entry")]
+    Superseded,
+    /// The node is being shut down, and the command was not sent to anybody.
+    #[error("the node is shutting down")]
+    ShuttingDown,
+    /// The node has failed, and the command was not sent to anybody.
+    #[error("the node has failed: {0}")]
+    Failed(NodeFailure),
+    /// It may be in the log or not, now or later.
+    #[error("it is unknown whether the command is in the log: {0}")]
+    Unknown(UnknownCause),
+}
+
+impl ProposeError {
+    /// Whether the command is certainly not in the log and never will be, so that proposing it again
+    /// cannot make it appear twice.
+    #[must_use]
+    pub fn is_certainly_not_in_log(&self) -> bool {
+        !matches!(self, Self::Unknown(_))
+    }
+}
+
+/// Why an outcome is unknown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UnknownCause {
+    /// Its time was up before it was committed.
+    #[error("it was not committed in time")]
+    TimedOut,
+    /// It was on its way to the leader, or at it, when the connection broke.
+    #[error("the connection to the leader, node {0}, broke")]
+    ConnectionLost(NodeId),
+    /// The leader that had it does not know either.
+    #[error("the leader, node {0}, does not know")]
+    LeaderUnsure(NodeId),
+    /// The node ended first.
+    #[error("the node ended before it was committed")]
+    NodeEnded,
+}
+
+/// Why a subscription could not begin.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SubscribeError {
+    /// Positions begin with 1.
+    #[error("there is no index 0: the log begins with 1")]
+    IndexZero,
+    /// The node has ended.
+    #[error("the node has ended")]
+    NodeEnded,
+}
+
+/// Why a node ended by itself. What was acknowledged is safe; the node takes no part any more.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NodeFailure {
+    /// The disk failed; nothing was written after that.
+    #[error("storage: {0}")]
+    Storage(String),
+    /// Something that cannot happen did.
+    #[error("protocol: {0}")]
+    Violation(#[from] Violation),
+    /// A majority of the peers refuses this node for good.
+    #[error("refused by node {peer} and a majority with it: {refusal}")]
+    Refused {
+        /// One of them.
+        peer: NodeId,
+        /// What it said.
+        refusal: Box<Refusal>,
+    },
+    /// A part of the node stopped without having been asked to.
+    #[error("{0} stopped unexpectedly, probably by a panic")]
+    PartStopped(&'static str),
+    /// The first entry of the log cannot be understood.
+    #[error("the first entry of the log, at {0}, does not say which cluster it is of")]
+    Birth(LogIndex),
+}
+
+impl From<StorageError> for NodeFailure {
+    fn from(error: StorageError) -> Self {
+        Self::Storage(error.to_string())
+    }
+}
