@@ -263,6 +263,7 @@ pub enum ConfigError {
     Core(#[from] raft_core::ConfigError),
 }
 
-fn ids(ids: &[NodeId]) -> String {
+/// Ids as people write them.
+pub(crate) fn ids(ids: &[NodeId]) -> String {
     ids.iter().map(NodeId::to_string).collect::<Vec<_>>().join(", ")
 }

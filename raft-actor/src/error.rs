@@ -7,6 +7,7 @@ use raft_net::{ListenError, Refusal};
 use raft_storage::{OpenError, StorageError};
 
 use crate::ConfigError;
+use crate::config::ids;
 
 /// Why a node could not be started. Nothing is left behind: neither a thread, nor a lock, nor a socket.
 #[derive(Debug, thiserror::Error)]
@@ -23,9 +24,21 @@ pub enum StartError {
     /// The address cannot be listened on.
     #[error(transparent)]
     Listen(#[from] ListenError),
-    /// No randomness for the node's identity.
-    #[error("no random numbers from the operating system: {0}")]
-    Random(String),
+    /// The folder is of a cluster of other nodes.
+    #[error(
+        "the data folder is of a cluster of nodes {}, but the list of peers names {}",
+        ids(.stored), ids(.listed)
+    )]
+    OtherPeers {
+        /// The nodes that the cluster was born with.
+        stored: Vec<NodeId>,
+        /// The nodes that are listed now.
+        listed: Vec<NodeId>,
+    },
+    /// A data folder was given to a program that was built without RocksDB.
+    #[cfg(not(feature = "rocksdb"))]
+    #[error("this program was built without the feature `rocksdb`, and can keep no log in a folder")]
+    NoRocksDb,
 }
 
 /// Why a proposal is not, or may not be, in the log.
@@ -119,6 +132,12 @@ pub enum NodeFailure {
     /// A part of the node stopped without having been asked to.
     #[error("{0} stopped unexpectedly, probably by a panic")]
     PartStopped(&'static str),
+    /// The operating system has no random numbers.
+    #[error("no random numbers from the operating system: {0}")]
+    Random(String),
+    /// A setting cannot be.
+    #[error("configuration: {0}")]
+    Config(raft_core::ConfigError),
     /// The first entry of the log cannot be understood.
     #[error("the first entry of the log, at {0}, does not say which cluster it is of")]
     Birth(LogIndex),

@@ -1,9 +1,24 @@
 //! A durable, totally ordered log that a program spawns as an actor.
-mod config;
-mod error;
-mod message;
-mod status;
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod actor;
+mod birth;
+mod clock;
+mod config;
+mod delivery;
+mod error;
+mod intake;
+mod life;
+mod message;
+mod proposals;
+mod recent;
+mod reply;
+mod spawn;
+mod status;
+mod subscription;
+mod turn;
+
+pub use actor::RaftActor;
 pub use config::{Config, ConfigError};
 pub use error::{NodeFailure, ProposeError, StartError, SubscribeError, UnknownCause};
 pub use message::{

@@ -1,0 +1,231 @@
+//! `RaftActor`: the one shell around the protocol.
+//!
+//! Each handler is short and synchronous: it hands inputs to [`Raft::step`], carries out the effects in
+//! order, and ends its turn by handing what it gathered to the storage and to [`Delivery`], one message
+//! each. No future is awaited inside a handler.
+//!
+//! Invariants:
+//! - A message that claims something of the disk is sent only in the handler of [`Written`].
+//! - Once the node has failed or is ending, nothing reaches the protocol any more.
+//! - Time comes from a [`Clock`](crate::clock), looked at in every handler: a flooded mailbox starves an
+//!   actor's timers.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use actix::prelude::*;
+use raft_core::{
+    ClusterId, Commit, Incarnation, Input, LogIndex, NodeId, Persist, Raft, ReadFailure, Recovered,
+    RequestId,
+};
+use raft_net::{FrameEncoder, Inbound, Listener, Local, PeerConnection, PeerEvent, PeerSender, Refusal};
+use raft_storage::{LogReads, LogStorage, Written};
+use tokio::sync::watch;
+
+use crate::birth::Forming;
+use crate::clock::Clock;
+use crate::config::TICK;
+use crate::delivery::{Delivery, PartFailed};
+use crate::intake::Intake;
+use crate::reply::{Answer, Later, later};
+use crate::{Ended, GetStatus, NodeFailure, NodeStatus, Shutdown, Subscribe};
+
+/// A node of a cluster. Spawn one with [`RaftActor::spawn`].
+pub struct RaftActor {
+    pub(crate) id: NodeId,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) cluster: Option<ClusterId>,
+    /// The entry that says which cluster this is, is being read from the log.
+    pub(crate) reading_birth: bool,
+    pub(crate) core_config: raft_core::Config,
+    pub(crate) life: Life,
+    pub(crate) peers: BTreeMap<NodeId, Peer>,
+    pub(crate) own_address: String,
+    pub(crate) local: Local,
+    pub(crate) listener: Addr<Listener>,
+    pub(crate) storage: Addr<LogStorage>,
+    pub(crate) reads: Addr<LogReads>,
+    pub(crate) delivery: Addr<Delivery>,
+    pub(crate) applied: watch::Receiver<LogIndex>,
+    pub(crate) encoder: FrameEncoder,
+    pub(crate) clock: Clock,
+    pub(crate) intake: Intake,
+    /// Whether this run of the node has known a leader.
+    pub(crate) took_part: bool,
+    pub(crate) persists: Vec<Persist>,
+    pub(crate) commits: Vec<Commit>,
+    pub(crate) enders: Vec<Answer<Result<(), NodeFailure>>>,
+}
+
+/// Where a node is in its life.
+pub(crate) enum Life {
+    /// Its folder is new, and not every listed peer has answered.
+    Forming { forming: Forming, recovered: Recovered },
+    /// It takes part.
+    Running(Box<Raft>),
+    /// It gives what is on its way until the deadline to be committed.
+    Draining { raft: Option<Box<Raft>>, until: Instant },
+    /// It closes its parts.
+    Closing,
+    /// It takes no part any more.
+    Failed(NodeFailure),
+}
+
+/// A peer as this node sees it.
+pub(crate) struct Peer {
+    pub(crate) address: String,
+    pub(crate) sender: PeerSender,
+    pub(crate) connected: bool,
+    /// What was last heard or seen of it while it was not connected.
+    pub(crate) trouble: Option<String>,
+    /// It refuses this node, for a reason that will not pass.
+    pub(crate) refusal: Option<Refusal>,
+}
+
+/// The answer to a read that the core asked for.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct EntriesRead {
+    pub(crate) request: RequestId,
+    pub(crate) result: Result<Vec<raft_core::Entry>, ReadFailure>,
+}
+
+impl Actor for RaftActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.run_interval(TICK, |node, ctx| {
+            node.watch_parts(ctx);
+            node.expire_proposals(ctx);
+            node.end_turn(ctx);
+        });
+        self.consider_birth(ctx);
+        self.end_turn(ctx);
+    }
+}
+
+impl RaftActor {
+    /// Inputs in, effects out, for every handler that brings something for the protocol.
+    fn turn(&mut self, ctx: &mut Context<Self>, inputs: impl IntoIterator<Item = Input>) {
+        for input in inputs {
+            self.step(input, ctx);
+        }
+        self.end_turn(ctx);
+    }
+}
+
+impl Handler<Inbound> for RaftActor {
+    type Result = ();
+
+    fn handle(&mut self, Inbound { from, frames }: Inbound, ctx: &mut Self::Context) {
+        for frame in frames {
+            self.receive(from, frame, ctx);
+        }
+        self.end_turn(ctx);
+    }
+}
+
+impl Handler<Written> for RaftActor {
+    type Result = ();
+
+    fn handle(&mut self, Written(result): Written, ctx: &mut Self::Context) {
+        match result {
+            Ok(durable) => {
+                for (to, message) in durable.messages {
+                    self.send(to, message.into());
+                }
+                self.turn(ctx, [Input::Persisted { through: durable.through }]);
+            }
+            Err(error) => self.fail(error.into(), ctx),
+        }
+    }
+}
+
+impl Handler<EntriesRead> for RaftActor {
+    type Result = ();
+
+    fn handle(&mut self, EntriesRead { request, result }: EntriesRead, ctx: &mut Self::Context) {
+        self.turn(ctx, [Input::EntriesRead { request, result }]);
+    }
+}
+
+impl Handler<PeerEvent> for RaftActor {
+    type Result = ();
+
+    fn handle(&mut self, event: PeerEvent, ctx: &mut Self::Context) {
+        self.peer_event(event, ctx);
+        self.end_turn(ctx);
+    }
+}
+
+impl Handler<PartFailed> for RaftActor {
+    type Result = ();
+
+    fn handle(&mut self, PartFailed(failure): PartFailed, ctx: &mut Self::Context) {
+        self.fail(failure, ctx);
+    }
+}
+
+impl Handler<Subscribe> for RaftActor {
+    type Result = ResponseFuture<<Subscribe as Message>::Result>;
+
+    fn handle(&mut self, message: Subscribe, _: &mut Self::Context) -> Self::Result {
+        let sent = self.delivery.send(message);
+        Box::pin(async move { sent.await.unwrap_or(Err(crate::SubscribeError::NodeEnded)) })
+    }
+}
+
+impl Handler<GetStatus> for RaftActor {
+    type Result = MessageResult<GetStatus>;
+
+    fn handle(&mut self, _: GetStatus, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.status())
+    }
+}
+
+impl Handler<Shutdown> for RaftActor {
+    type Result = Later<Result<(), NodeFailure>>;
+
+    fn handle(&mut self, _: Shutdown, ctx: &mut Self::Context) -> Self::Result {
+        let (later, answer) = later(died);
+        self.enders.push(answer);
+        self.shut_down(ctx);
+        later
+    }
+}
+
+impl Handler<Ended> for RaftActor {
+    type Result = Later<Result<(), NodeFailure>>;
+
+    fn handle(&mut self, _: Ended, _: &mut Self::Context) -> Self::Result {
+        if let Life::Failed(failure) = &self.life {
+            return Later::now(Err(failure.clone()));
+        }
+        let (later, answer) = later(died);
+        self.enders.push(answer);
+        later
+    }
+}
+
+/// What those who wait for the end are told if the actor dies without a word.
+fn died() -> Result<(), NodeFailure> {
+    Err(NodeFailure::PartStopped("the node's actor"))
+}
+
+/// Starts the connections to all peers, on the current arbiter.
+pub(crate) fn dial(
+    own: NodeId,
+    peers: &BTreeMap<NodeId, String>,
+    local: &Local,
+    limits: &raft_net::Limits,
+    events: &Recipient<PeerEvent>,
+) -> BTreeMap<NodeId, Peer> {
+    let others = peers.iter().filter(|(id, _)| **id != own);
+    let connect = |(id, address): (&NodeId, &String)| {
+        let (local, limits, events) = (local.clone(), limits.clone(), events.clone());
+        let sender = PeerConnection::start(*id, address.clone(), local, limits, events);
+        let address = address.clone();
+        (*id, Peer { address, sender, connected: false, trouble: None, refusal: None })
+    };
+    others.map(connect).collect()
+}

@@ -1,0 +1,162 @@
+//! One turn: inputs to the protocol, its effects to the storage, the peers and [`Delivery`].
+//!
+//! [`Delivery`]: crate::delivery::Delivery
+
+use std::time::Instant;
+
+use actix::prelude::*;
+use raft_core::{
+    Commit, Effect, EntryKind, Envelope, Input, LogIndex, Message, NodeId, ReadFailure, Rejection,
+    RequestId, Role, Term,
+};
+use raft_net::Frame;
+use raft_storage::{ReadEntries, StorageError, Write};
+
+use crate::NodeFailure;
+use crate::actor::{EntriesRead, Life, RaftActor};
+use crate::birth::Birth;
+use crate::delivery::Apply;
+
+/// What a step said of a proposal.
+pub(crate) enum Proposed {
+    Appended { first: LogIndex, term: Term, count: usize },
+    Rejected(Rejection),
+}
+
+impl RaftActor {
+    /// Hands one input to the protocol and carries out what it asks for. What it says of a proposal is
+    /// given back.
+    pub(crate) fn step(&mut self, input: Input, ctx: &mut Context<Self>) -> Option<Proposed> {
+        let (Life::Running(raft) | Life::Draining { raft: Some(raft), .. }) = &mut self.life else {
+            return None;
+        };
+        let mut proposed = None;
+        for effect in raft.step(input) {
+            match effect {
+                Effect::Persist(persist) => self.persists.push(persist),
+                Effect::Send { to, message } => self.send(to, message.into()),
+                Effect::Commit(commit) => self.committed(commit, ctx),
+                Effect::Read { request, from, through, bytes_max } => {
+                    self.read(request, ReadEntries { from, through, bytes_max }, ctx);
+                }
+                Effect::Appended { first, term, count } => {
+                    proposed = Some(Proposed::Appended { first, term, count });
+                }
+                Effect::Rejected(rejection) => proposed = Some(Proposed::Rejected(rejection)),
+                Effect::RoleChanged { role, term, leader } => self.role_changed(role, term, leader, ctx),
+                Effect::Ignored { from, reason } => {
+                    tracing::warn!(peer = %from, "ignored a message: {reason}");
+                }
+                Effect::Halt(violation) => self.fail(violation.into(), ctx),
+            }
+        }
+        proposed
+    }
+
+    /// Takes in what a peer sent.
+    pub(crate) fn receive(&mut self, from: NodeId, frame: Frame, ctx: &mut Context<Self>) {
+        match frame {
+            Frame::Raft(message) => {
+                let envelope = Envelope { from, to: self.id, message };
+                self.step(Input::Received(envelope), ctx);
+            }
+            Frame::Forward(proposals) => self.forwarded_here(from, proposals, ctx),
+            Frame::Answers(answers) => self.answered(from, answers),
+        }
+    }
+
+    /// Sends a message of the protocol. One that cannot be sent is lost, which the protocol expects.
+    pub(crate) fn send(&mut self, to: NodeId, message: Message) {
+        let Some(peer) = self.peers.get(&to) else { return };
+        if !peer.connected {
+            return;
+        }
+        match self.encoder.encode(&Frame::Raft(message)) {
+            // The sender counts what it drops.
+            Ok(frame) => drop(peer.sender.try_send(frame)),
+            Err(error) => tracing::error!(peer = %to, "cannot encode a message: {error}"),
+        }
+    }
+
+    /// Ends a turn: hands the clock's ticks to the protocol, and all that was gathered to the others.
+    pub(crate) fn end_turn(&mut self, ctx: &mut Context<Self>) {
+        for _ in 0..self.clock.ticks(Instant::now()) {
+            self.step(Input::Tick, ctx);
+        }
+        if matches!(self.life, Life::Closing | Life::Failed(_)) {
+            self.persists.clear();
+            self.commits.clear();
+        }
+        if !self.persists.is_empty() {
+            self.storage.do_send(Write(std::mem::take(&mut self.persists)));
+        }
+        if !self.commits.is_empty() {
+            self.delivery.do_send(Apply(std::mem::take(&mut self.commits)));
+        }
+    }
+
+    fn committed(&mut self, commit: Commit, ctx: &mut Context<Self>) {
+        if self.cluster.is_none() {
+            match commit.entries.first() {
+                Some(entry) if entry.id.index == LogIndex(1) => self.born(&entry.clone(), ctx),
+                _ => self.read_birth(ctx),
+            }
+        }
+        self.commits.push(commit);
+    }
+
+    /// The first entry of the log is committed: it says which cluster this is.
+    pub(crate) fn born(&mut self, entry: &raft_core::Entry, ctx: &mut Context<Self>) {
+        let birth = (entry.kind == EntryKind::Birth).then(|| Birth::decode(&entry.data)).flatten();
+        let Some(Birth { cluster, members }) = birth else {
+            return self.fail(NodeFailure::Birth(entry.id.index), ctx);
+        };
+        tracing::info!(%cluster, nodes = members.len(), "the cluster is born");
+        self.cluster = Some(cluster);
+        self.local.set_cluster(cluster);
+        self.record(None, Some(cluster), ctx, |_, _| {});
+    }
+
+    /// This run of the node did not see the first entry: it was committed before.
+    fn read_birth(&mut self, ctx: &mut Context<Self>) {
+        if std::mem::replace(&mut self.reading_birth, true) {
+            return;
+        }
+        let read = ReadEntries { from: LogIndex(1), through: LogIndex(1), bytes_max: 1 };
+        let sent = self.reads.send(read).into_actor(self);
+        ctx.spawn(sent.map(|result, node, ctx| match result {
+            Ok(Ok(entries)) if !entries.is_empty() => node.born(&entries[0].clone(), ctx),
+            Ok(Err(error)) if !matches!(error, StorageError::Closed) => node.fail(error.into(), ctx),
+            _ => {}
+        }));
+    }
+
+    fn read(&mut self, request: RequestId, read: ReadEntries, ctx: &mut Context<Self>) {
+        let (sent, node) = (self.reads.send(read), ctx.address());
+        actix_rt::spawn(async move {
+            let result = match sent.await {
+                Ok(Err(StorageError::Closed)) | Err(_) => return, // The node ends.
+                Ok(result) => result.map_err(|error| ReadFailure(error.to_string())),
+            };
+            node.do_send(EntriesRead { request, result });
+        });
+    }
+
+    fn role_changed(
+        &mut self,
+        role: Role,
+        term: Term,
+        leader: Option<NodeId>,
+        ctx: &mut Context<Self>,
+    ) {
+        match leader {
+            Some(leader) if leader == self.id => tracing::info!(node = %self.id, %term, "leads"),
+            Some(leader) => tracing::info!(node = %self.id, %term, "follows node {leader}"),
+            None => tracing::info!(node = %self.id, %term, %role, "has no leader"),
+        }
+        self.took_part |= leader.is_some();
+        if leader.is_some() {
+            self.schedule_flush(ctx);
+        }
+    }
+}
