@@ -1,1 +1,26 @@
-//! Under construction.
+//! The harness: clusters of real demo-chat processes, driven, killed, and held to what they said.
+//!
+//! Read in this order:
+//!
+//! - [`programs`] where demo-chat is, and how a process is started so that it ends with its parent;
+//! - [`output`] what a node prints, parsed as it comes, with waits that are always bounded;
+//! - [`node`] one process: a life of a node, from its start to its end;
+//! - [`cluster`] several nodes with ports and folders of their own, on disk until all went well;
+//! - [`load`] messages from many nodes at once;
+//! - [`audit`] what was sent and answered against what was delivered: the verdict;
+//! - [`figures`] the numbers that a run is judged by, printed and written to a file.
+//!
+//! Invariants:
+//!
+//! - no wait is unbounded, and one that ends in vain says what for, with the last lines of the node's log;
+//! - no process outlives the program that started it, however that one ends;
+//! - no message text is sent twice, so that what is delivered names its own sending.
+
+pub mod programs;
+pub mod output;
+pub mod node;
+pub mod cluster;
+pub mod load;
+pub mod audit;
+pub mod figures;
+pub mod random;
