@@ -98,7 +98,7 @@ impl Config {
     }
 }
 
-/// Why a [`Config`] was refused.
+/// Why a node was not started: its [`Config`], or what its storage recovered, was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
     /// Node ids begin with 1.
@@ -117,4 +117,7 @@ pub enum ConfigError {
         /// The least that it may be.
         min: u64,
     },
+    /// What the storage found contradicts itself.
+    #[error("the recovered log cannot be one: {0}")]
+    Recovered(String),
 }

@@ -3,7 +3,7 @@
 use crate::raft::{Raft, RoleState};
 use crate::{
     AppendEntries, AppendOutcome, AppendResponse, CommitAdvanced, DurableMessage, Heartbeat,
-    HeartbeatResponse, LogIndex, NodeId, OpenMessage, PreVote, PreVoteResponse, RequestVote,
+    HeartbeatResponse, LogIndex, NodeId, OpenMessage, PreVote, PreVoteResponse, RequestVote, Term,
     Violation, VoteResponse,
 };
 
@@ -148,7 +148,8 @@ impl Raft {
 fn is_run(m: &AppendEntries) -> bool {
     let mut before = m.prev;
     for entry in m.entries.iter() {
-        if entry.id.index != before.index.next() || entry.id.term < before.term {
+        let follows = entry.id.index == before.index.next() && entry.id.index > before.index;
+        if !follows || entry.id.term < before.term.max(Term(1)) {
             return false;
         }
         before = entry.id;

@@ -40,6 +40,10 @@ number! {
 }
 
 impl Term {
+    /// The highest term that a node believes in. Elections never get there: a message that names a
+    /// higher one is damaged, and to enter it would leave no room for the next election.
+    pub const MAX: Self = Self(u64::MAX / 2);
+
     /// The term after this one.
     #[must_use]
     pub fn next(self) -> Self {
@@ -51,10 +55,10 @@ impl LogIndex {
     /// The position before the first entry.
     pub const ZERO: Self = Self(0);
 
-    /// The position after this one.
+    /// The position after this one; the one after the last number that there is, is that number.
     #[must_use]
     pub fn next(self) -> Self {
-        Self(self.0 + 1)
+        Self(self.0.saturating_add(1))
     }
 
     /// The position before this one; the one before 0 is 0.

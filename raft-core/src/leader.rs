@@ -21,7 +21,6 @@ pub(crate) struct Leading {
     heartbeat_elapsed: u32,
     quorum_elapsed: u32,
     uncommitted_bytes: usize,
-    reads: RequestId,
     /// The slice that was sent last in this step: peers at the same position are sent the same one.
     slice: Option<Arc<[Entry]>>,
 }
@@ -187,9 +186,9 @@ impl Raft {
             AppendOutcome::Rejected { prev, hint } => {
                 let late = match peer.state {
                     PeerState::Probe => prev.next() != peer.next,
-                    PeerState::Replicate => prev <= peer.matched || prev >= peer.next,
+                    PeerState::Replicate => prev >= peer.next,
                 };
-                if late {
+                if late || prev <= peer.matched {
                     return;
                 }
                 let common = self
@@ -275,6 +274,7 @@ impl Raft {
             let (inflight_max, inflight_bytes_max) =
                 (self.config.inflight_max, self.config.inflight_bytes_max);
             let (last, tail_first) = (self.log.last().index, self.log.tail_first());
+            let request = RequestId(self.reads.0 + 1);
             let Some(leading) = self.leading() else {
                 return;
             };
@@ -289,21 +289,24 @@ impl Raft {
                 return;
             }
             if next < tail_first.min(last.next()) {
-                leading.reads = RequestId(leading.reads.0 + 1);
-                let request = leading.reads;
-                peer.reading = Some(request);
-                let (through, bytes_max) = (tail_first.prev(), self.config.append_bytes_max);
-                self.gathered.effects.push(Effect::Read {
-                    request,
-                    from: next,
-                    through,
-                    bytes_max,
-                });
-                return;
+                peer.reading = Some((request, next));
+                self.reads = request;
+                return self.read(request, next, tail_first.prev());
             }
             let entries = self.slice(next);
             self.send_append(to, next, entries);
         }
+    }
+
+    /// Asks for what one message may carry of the entries on disk.
+    fn read(&mut self, request: RequestId, from: LogIndex, through: LogIndex) {
+        let entries_max = self.config.append_entries_max as u64;
+        self.gathered.effects.push(Effect::Read {
+            request,
+            from,
+            through: through.min(LogIndex(from.0.saturating_add(entries_max - 1))),
+            bytes_max: self.config.append_bytes_max,
+        });
     }
 
     /// The entries from `next` on that one message may carry.
@@ -360,19 +363,22 @@ impl Raft {
         request: RequestId,
         result: Result<Vec<Entry>, ReadFailure>,
     ) -> Result<(), Violation> {
-        let mut entries = result.map_err(|failure| Violation::Log(failure.to_string()))?;
-        let Some(leading) = self.leading() else {
-            return Ok(());
-        };
-        let asked = leading
-            .peers
-            .iter_mut()
-            .find(|(_, peer)| peer.reading == Some(request));
+        let asked = self.leading().and_then(|leading| {
+            let mut peers = leading.peers.iter_mut();
+            peers.find(|(_, peer)| peer.reading.is_some_and(|(id, _)| id == request))
+        });
         let Some((&to, peer)) = asked else {
+            // It lost its office since, or looks elsewhere for the common end: the range may be gone.
             return Ok(());
         };
-        peer.reading = None;
+        let from = peer.reading.take().map(|(_, from)| from);
         let next = peer.next;
+        let mut entries = result.map_err(|failure| Violation::Log(failure.to_string()))?;
+        if from != Some(next) {
+            // A late acknowledgement has shown that the follower has more than was thought.
+            self.feed(to);
+            return Ok(());
+        }
         entries.truncate(self.config.append_entries_max);
         let mut expected = next;
         for entry in &entries {

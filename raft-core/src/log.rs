@@ -166,11 +166,8 @@ impl Log {
                 self.terms
             ));
         }
-        if self
-            .terms
-            .last()
-            .is_some_and(|run| run.term != self.last.term)
-        {
+        let last_run = self.terms.last().copied().unwrap_or_default();
+        if last_run.term != self.last.term || last_run.index > self.last.index {
             return Err(format!(
                 "the last entry {} is not of the last run",
                 self.last

@@ -22,8 +22,8 @@ pub(crate) struct Progress {
     pub(crate) next: LogIndex,
     /// In Probe: a message is on its way, and nothing is sent until it is answered or a heartbeat is.
     pub(crate) paused: bool,
-    /// The read of the disk that has to come back before more can be sent.
-    pub(crate) reading: Option<RequestId>,
+    /// The read of the disk that has to come back before more can be sent, and where it begins.
+    pub(crate) reading: Option<(RequestId, LogIndex)>,
     /// The highest commit index that the follower has been told and could take.
     pub(crate) commit_told: LogIndex,
     /// Whether it has said anything since the last check of the quorum.

@@ -13,7 +13,7 @@ use crate::writes::Writes;
 use crate::{
     Commit, Config, ConfigError, DurableMessage, Effect, Entry, Envelope, HardState,
     HeartbeatResponse, Input, LogIndex, Message, NodeId, OpenMessage, Persist, PreVoteResponse,
-    Recovered, Role, Status, Term, Violation, Withheld, WriteId,
+    Recovered, RequestId, Role, Status, Term, Violation, Withheld, WriteId,
 };
 
 /// One replica's protocol state. See the [crate's documentation](crate).
@@ -32,6 +32,8 @@ pub struct Raft {
     /// The ticks at which it runs out.
     pub(crate) election_timeout: u32,
     pub(crate) rng: Rng,
+    /// The name of the last read: never used again, so that no answer is taken for another's.
+    pub(crate) reads: RequestId,
     pub(crate) gathered: Gathered,
     halted: bool,
 }
@@ -64,9 +66,10 @@ impl Raft {
     /// A follower that knows what its disk held.
     ///
     /// # Errors
-    /// A setting that is out of its range.
+    /// A setting that is out of its range, or a recovered log that cannot be one.
     pub fn new(config: Config, recovered: Recovered) -> Result<Self, ConfigError> {
         config.validate()?;
+        recovered.validate().map_err(ConfigError::Recovered)?;
         let log = Log::new(recovered.last, recovered.terms, recovered.tail);
         let mut raft = Self {
             rng: Rng::new(config.seed),
@@ -80,6 +83,7 @@ impl Raft {
             handed_out: LogIndex::ZERO,
             election_elapsed: 0,
             election_timeout: 0,
+            reads: RequestId(0),
             gathered: Gathered::default(),
             halted: false,
         };
@@ -185,6 +189,10 @@ impl Raft {
     fn receive(&mut self, Envelope { from, to, message }: Envelope) -> Result<(), Violation> {
         if to != self.config.id || from == to || !self.config.voters.contains(&from) {
             self.ignore(from, "its sender or receiver is not of this cluster");
+            return Ok(());
+        }
+        if let Err(reason) = message.validate() {
+            self.ignore(from, reason);
             return Ok(());
         }
         let term = message.term();

@@ -1,0 +1,171 @@
+//! Effects, messages and entries in words.
+
+use raft_core::{
+    AppendOutcome, DurableMessage, Effect, Entry, EntryKind, Message, NodeId, OpenMessage, Persist,
+    Rejection, Role, Status,
+};
+
+/// `2@1 "text"`: index, term, command.
+pub(crate) fn entry(entry: &Entry) -> String {
+    match entry.kind {
+        EntryKind::Noop => format!("{} noop", entry.id),
+        EntryKind::Birth => format!("{} birth", entry.id),
+        EntryKind::Command => format!("{} {:?}", entry.id, String::from_utf8_lossy(&entry.data)),
+    }
+}
+
+/// All of them, or `nothing`.
+pub(crate) fn entries(entries: &[Entry]) -> String {
+    if entries.is_empty() {
+        return "nothing".into();
+    }
+    let entries: Vec<_> = entries.iter().map(entry).collect();
+    entries.join(", ")
+}
+
+/// A message, whole.
+pub(crate) fn message(message: &Message) -> String {
+    match message {
+        Message::Open(message) => open(message),
+        Message::Durable(message) => durable(message),
+    }
+}
+
+fn verdict(granted: bool) -> &'static str {
+    if granted { "granted" } else { "refused" }
+}
+
+/// A message that may leave at once.
+pub(crate) fn open(message: &OpenMessage) -> String {
+    match message {
+        OpenMessage::AppendEntries(m) => format!(
+            "AppendEntries term {}, after {}: {}; commit {}",
+            m.term,
+            m.prev,
+            entries(&m.entries),
+            m.commit
+        ),
+        OpenMessage::Heartbeat(m) => format!("Heartbeat term {}, commit {}", m.term, m.commit),
+        OpenMessage::HeartbeatResponse(m) => format!("HeartbeatResponse term {}", m.term),
+        OpenMessage::CommitAdvanced(m) => {
+            format!("CommitAdvanced term {}, commit {}", m.term, m.commit)
+        }
+        OpenMessage::PreVote(m) => format!("PreVote term {}, last {}", m.term, m.last),
+        OpenMessage::PreVoteResponse(m) => {
+            format!("PreVoteResponse term {}, {}", m.term, verdict(m.granted))
+        }
+    }
+}
+
+/// A message that waits for a disk.
+pub(crate) fn durable(message: &DurableMessage) -> String {
+    match message {
+        DurableMessage::RequestVote(m) => format!("RequestVote term {}, last {}", m.term, m.last),
+        DurableMessage::VoteResponse(m) => {
+            format!("VoteResponse term {}, {}", m.term, verdict(m.granted))
+        }
+        DurableMessage::AppendResponse(m) => match m.outcome {
+            AppendOutcome::Accepted { matched } => {
+                format!("AppendResponse term {}, matched {matched}", m.term)
+            }
+            AppendOutcome::Rejected { prev, hint } => {
+                format!(
+                    "AppendResponse term {}, refused after {prev}, hint {hint}",
+                    m.term
+                )
+            }
+        },
+    }
+}
+
+/// What a write changes: the parts that it has.
+pub(crate) fn write(persist: &Persist) -> String {
+    let mut parts = Vec::new();
+    if let Some(hard_state) = persist.hard_state {
+        let vote = hard_state
+            .voted_for
+            .map_or("nobody".into(), |id| id.to_string());
+        parts.push(format!("term {}, vote {vote}", hard_state.term));
+    }
+    if let Some(from) = persist.truncate_from {
+        parts.push(format!("cut from {from}"));
+    }
+    if !persist.append.is_empty() {
+        parts.push(format!("append {}", entries(&persist.append)));
+    }
+    if parts.is_empty() {
+        parts.push("nothing".into());
+    }
+    format!("writes #{}: {}", persist.write, parts.join("; "))
+}
+
+/// An effect of `node` in one or more lines.
+pub(crate) fn effect(node: NodeId, effect: &Effect) -> Vec<String> {
+    vec![match effect {
+        Effect::Persist(persist) => {
+            let withheld = persist.then.peek().iter();
+            let withheld = withheld
+                .map(|(to, message)| format!("  withholds {node}->{to} {}", durable(message)));
+            let first = format!("{node} {}", write(persist));
+            return std::iter::once(first).chain(withheld).collect();
+        }
+        Effect::Send { to, message } => format!("{node}->{to} {}", open(message)),
+        Effect::Commit(commit) => {
+            format!(
+                "{node} commits through {}: {}",
+                commit.through,
+                entries(&commit.entries)
+            )
+        }
+        Effect::Read {
+            request,
+            from,
+            through,
+            ..
+        } => {
+            format!("{node} reads #{request}: {from} to {through}")
+        }
+        Effect::Appended { first, term, count } => {
+            format!("{node} appended {count} from {first}@{term} on")
+        }
+        Effect::Rejected(Rejection::NotLeader {
+            leader: Some(leader),
+        }) => {
+            format!("{node} rejects: {leader} leads")
+        }
+        Effect::Rejected(rejection) => format!("{node} rejects: {rejection}"),
+        Effect::RoleChanged { role, term, leader } => match (role, leader) {
+            (Role::Leader, _) => format!("{node} is leader of term {term}"),
+            (_, Some(leader)) => format!("{node} is {role} of {leader} in term {term}"),
+            (_, None) => format!("{node} is {role} in term {term}"),
+        },
+        Effect::Ignored { from, reason } => {
+            format!("{node} ignores a message from {from}: {reason}")
+        }
+        Effect::Halt(violation) => format!("{node} HALTS: {violation}"),
+    }]
+}
+
+/// A node's status: a line of its own, and one for each peer that it feeds.
+pub(crate) fn status(status: &Status) -> Vec<String> {
+    let name = |id: Option<NodeId>| id.map_or("nobody".into(), |id: NodeId| id.to_string());
+    let first = format!(
+        "{}: {}, term {}, vote {}, leader {}, last {}, durable {}, commit {}, handed out {}",
+        status.id,
+        status.role,
+        status.term,
+        name(status.voted_for),
+        name(status.leader),
+        status.last,
+        status.durable,
+        status.commit,
+        status.handed_out
+    );
+    let peers = status.peers.iter().map(|peer| {
+        format!(
+            "  {}: {:?}, matched {}, next {}, in flight {}",
+            peer.id, peer.state, peer.matched, peer.next, peer.inflight
+        )
+    });
+    std::iter::once(first).chain(peers).collect()
+}
