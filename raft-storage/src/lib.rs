@@ -1,1 +1,52 @@
-//! Under construction.
+//! The log, the term and the vote of a Raft node on disk.
+//!
+//! What a node says must be on its disk before it says it. In [`raft_core`] such messages ride inside the
+//! write that they depend on; here is the only place that releases them, behind the sync.
+//!
+//! - [`LogStorage`] is the actor that writes, on a thread of its own: it takes all that waits as one synced
+//!   [`Batch`], and answers once. [`LogReads`] is the actor that reads old entries, on another thread.
+//! - [`LogStore`] and [`LogReader`] are what they write to and read from. `open_rocksdb` (feature
+//!   `rocksdb`, on by default) opens the one for production, and [`MemoryDisk`] is the one for tests, which can lose its power.
+//! - [`suite`] holds the cases that every store must pass.
+//!
+//! Invariants of the whole:
+//! - **Durable before said.** No message is released, and no write confirmed, before the sync that makes it
+//!   true has returned.
+//! - **The first failure is the last write.** After an error nothing is written, retried or released.
+//! - **A log that lost its end is noticed.** A small mark file beside the database says how much it must
+//!   hold; a folder that holds less is refused by name, never opened in silence.
+//!
+//! What is not here yet: snapshots and compaction (the log begins with entry 1), named cursors, many groups
+//! in one store (the group is in every key, and 0). What cannot be noticed: damage to what was synced in the
+//! last second before a power loss, where the loss took the mark's newest position too.
+
+mod actor;
+mod batch;
+#[cfg(feature = "rocksdb")]
+mod crash_point;
+mod error;
+#[cfg(feature = "rocksdb")]
+mod folder;
+#[cfg(feature = "rocksdb")]
+mod mark;
+mod memory;
+mod reads;
+#[cfg(feature = "rocksdb")]
+mod rocks;
+#[cfg(feature = "rocksdb")]
+mod sealed;
+mod shape;
+mod store;
+pub mod suite;
+
+pub use actor::{Close, Durable, LogStorage, LogStorageHandle, Record, Write, Written};
+pub use batch::Batch;
+pub use error::{Cause, Claim, Damage, Item, Misfit, OpenError, StorageError};
+pub use memory::MemoryDisk;
+pub use reads::{LogReads, ReadEntries};
+#[cfg(feature = "rocksdb")]
+pub use rocks::open_rocksdb;
+pub use store::{Identity, LogReader, LogStore, Opened};
+
+#[cfg(test)]
+mod model_test;

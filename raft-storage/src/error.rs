@@ -1,0 +1,318 @@
+//! What can go wrong, by name.
+//!
+//! Two kinds. An [`OpenError`] is met by the person who starts a node: it names the folder or the file,
+//! what was found in it and, where that is not plain, what to do. A [`StorageError`] is met by a running
+//! node. From a write it is final: the store is poisoned, and each later call answers with the same first
+//! cause. Both are cheap to clone, since they travel between actors.
+
+use std::{fmt, io, path::PathBuf, sync::Arc};
+
+use raft_core::{HardState, Incarnation, LogId, LogIndex, NodeId, Term};
+
+/// An error of a library below, shared so that what carries it can be cloned.
+pub type Cause = Arc<dyn std::error::Error + Send + Sync>;
+
+/// Why a running store failed.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StorageError {
+    /// The operating system refused.
+    #[error("cannot {action} {}: {cause}", path.display())]
+    Io {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// On which file or folder.
+        path: PathBuf,
+        /// Its answer.
+        cause: Arc<io::Error>,
+    },
+    /// The database refused.
+    #[error("the database {} cannot {action}: {cause}", path.display())]
+    Database {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// The database's folder.
+        path: PathBuf,
+        /// Its answer.
+        cause: Cause,
+    },
+    /// Something stored is not what was stored.
+    #[error("{}: {item}: {damage}", path.display())]
+    Damaged {
+        /// The database's folder.
+        path: PathBuf,
+        /// Which of its values.
+        item: Item,
+        /// What is wrong with it.
+        damage: Damage,
+    },
+    /// The first entry that was asked for is no longer in the log.
+    #[error("entries below {first} are compacted away")]
+    Compacted {
+        /// The first entry that is still there.
+        first: LogIndex,
+    },
+    /// The first entry that was asked for is not in the log yet.
+    #[error("entry {index} is not in the log, which ends at {last}")]
+    Missing {
+        /// The entry that was asked for.
+        index: LogIndex,
+        /// The last one that is there; 0 for an empty log.
+        last: LogIndex,
+    },
+    /// A read that asks for no entry at all.
+    #[error("a read from {from} through {through} asks for nothing")]
+    EmptyRange {
+        /// The first entry that was asked for.
+        from: LogIndex,
+        /// The last one.
+        through: LogIndex,
+    },
+    /// A write that contradicts what is stored: an error of the caller, who cannot go on either.
+    #[error("refused to write: {0}")]
+    Refused(Misfit),
+    /// The store was closed before.
+    #[error("the store is closed")]
+    Closed,
+    /// The code that wrote panicked. What it left is unknown, so nothing is written behind it.
+    #[error("a panic interrupted the store: {0}")]
+    Panicked(String),
+    /// The storage actor ended without being closed, for example because the actor system stopped.
+    #[error("the storage actor ended before it was closed")]
+    Ended,
+    /// A [`MemoryDisk`](crate::MemoryDisk) was crashed while this store was open on it.
+    #[error("the memory disk has crashed")]
+    Crashed,
+    /// A test asked for this failure.
+    #[error("a failure that a test asked for")]
+    Injected,
+}
+
+impl StorageError {
+    pub(crate) fn io(
+        action: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |cause| Self::Io {
+            action,
+            path,
+            cause: Arc::new(cause),
+        }
+    }
+}
+
+/// One stored value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Item {
+    /// The run of entries that begins here.
+    Run(LogIndex),
+    /// A record of what a node knows beside its log.
+    Record(&'static str),
+    /// A key that no version of this library has written.
+    Key,
+}
+
+impl fmt::Display for Item {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Run(first) => write!(f, "the run of entries from {first} on"),
+            Self::Record(name) => write!(f, "the record \"{name}\""),
+            Self::Key => f.write_str("a key of the log"),
+        }
+    }
+}
+
+/// What is wrong with a stored value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Damage {
+    /// It is shorter or longer than it says.
+    #[error("has the wrong length")]
+    Length,
+    /// Its checksum is not that of its content, or it stands under another key than it was written under.
+    #[error("does not match its checksum")]
+    Checksum,
+    /// It was written by a newer version of this library.
+    #[error("has format version {found}, and this program knows versions up to {known}")]
+    NewerVersion {
+        /// Its version.
+        found: u8,
+        /// The newest version that this program knows.
+        known: u8,
+    },
+    /// An entry of a kind that this version does not know.
+    #[error("holds an entry of the unknown kind {0}")]
+    Kind(u8),
+    /// It does not follow the run before it.
+    #[error("does not follow the run before it, behind which entry {expected} is missing")]
+    Hole {
+        /// The position that should be here.
+        expected: LogIndex,
+    },
+    /// Terms never go down along the log; here they do.
+    #[error("has a lower term than the run before it")]
+    TermBack,
+    /// It is not there, though it must be.
+    #[error("is missing")]
+    Absent,
+}
+
+/// How a write contradicts what is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Misfit {
+    /// Entries must follow the last one without a gap.
+    #[error("entry {found} does not follow {last}")]
+    Gap {
+        /// The entry that was to be written.
+        found: LogId,
+        /// The last one before it.
+        last: LogId,
+    },
+    /// A term never goes down, and a vote is given once in a term.
+    #[error("term and vote would go back from {from:?} to {to:?}")]
+    HardStateBack {
+        /// What is stored.
+        from: HardState,
+        /// What was to be.
+        to: HardState,
+    },
+    /// A node belongs to one cluster for ever.
+    #[error("this node belongs to another cluster already")]
+    OtherCluster,
+}
+
+/// Why a store could not be opened.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Another process, or this one, has it open.
+    #[error("data folder {} is in use by another process, or twice by this one", dir.display())]
+    Locked {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// The folder was made for another node.
+    #[error("data folder {} belongs to node {belongs_to}, not to node {asked}", dir.display())]
+    WrongNode {
+        /// The folder.
+        dir: PathBuf,
+        /// Whose it is.
+        belongs_to: NodeId,
+        /// Who wanted to open it.
+        asked: NodeId,
+    },
+    /// The folder holds files, and none of them is this library's.
+    #[error("{} is neither empty nor a data folder: it holds \"{found}\"; name another folder", dir.display())]
+    NotEmpty {
+        /// The folder.
+        dir: PathBuf,
+        /// One of its files.
+        found: String,
+    },
+    /// What was synced is gone: the database holds less than the mark says.
+    #[error(
+        "data folder {} has lost what was synced: its mark says {marked}, its database holds {found}; a node that \
+         goes on with it could vote twice or lose what it acknowledged: bring the folder back as it was, or move it \
+         away so that the node starts without one", dir.display()
+    )]
+    LogLost {
+        /// The folder.
+        dir: PathBuf,
+        /// What the mark says.
+        marked: Claim,
+        /// What the database holds; its position is the last one, or the entry where the mark's is.
+        found: Claim,
+    },
+    /// Mark and database hold votes for different candidates in one term.
+    #[error("data folder {}: in term {term} the mark holds a vote for node {marked} and the database one for node \
+             {found}; one of the two files is not this node's", dir.display())]
+    VotesConflict {
+        /// The folder.
+        dir: PathBuf,
+        /// The term, as both have it.
+        term: Term,
+        /// The mark's vote.
+        marked: NodeId,
+        /// The database's vote.
+        found: NodeId,
+    },
+    /// There is a database, but not the mark that says how much it must hold.
+    #[error("{} is missing beside a database: without it nobody can tell whether the database is whole; bring it \
+             back, or move the data folder away so that the node starts without one", mark.display())]
+    MarkMissing {
+        /// The file that should be there.
+        mark: PathBuf,
+    },
+    /// Both halves of the mark are damaged, which a power loss alone cannot do.
+    #[error("{} is damaged in both of its halves, which no power loss does: bring it back, or move the data folder \
+             away so that the node starts without one", mark.display())]
+    MarkDamaged {
+        /// The file.
+        mark: PathBuf,
+    },
+    /// There is a mark of a database that was in use, but no database.
+    #[error("data folder {} has lost its database: its mark says {marked}; bring the folder back as it was, or move \
+             it away so that the node starts without one", dir.display())]
+    DatabaseMissing {
+        /// The folder.
+        dir: PathBuf,
+        /// What the mark says.
+        marked: Claim,
+    },
+    /// Mark and database come from two different folders.
+    #[error("data folder {} is mixed from two: its mark is of incarnation {marked}, its database of {found}", dir.display())]
+    Mixed {
+        /// The folder.
+        dir: PathBuf,
+        /// The incarnation in the mark.
+        marked: Incarnation,
+        /// The one in the database.
+        found: Incarnation,
+    },
+    /// A newer version of this library has written here.
+    #[error("{} has format version {found}, and this program knows versions up to {known}: use the newer program", path.display())]
+    NewerFormat {
+        /// The file or folder.
+        path: PathBuf,
+        /// Its version.
+        found: u8,
+        /// The newest version that this program knows.
+        known: u8,
+    },
+    /// The system gave no random number for the incarnation.
+    #[error("no random number for a new data folder: {0}")]
+    NoRandomness(getrandom::Error),
+    /// Reading or writing failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+/// How much of a log and of a node's promises something holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Claim {
+    /// How often the folder was opened.
+    pub starts: u64,
+    /// Term and vote.
+    pub hard_state: HardState,
+    /// A position that is in the log.
+    pub position: LogId,
+}
+
+impl fmt::Display for Claim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            starts,
+            hard_state: HardState { term, voted_for },
+            position: LogId { term: of, index },
+        } = self;
+        write!(f, "start {starts}, term {term}, ")?;
+        match voted_for {
+            Some(node) => write!(f, "a vote for node {node}, ")?,
+            None => f.write_str("no vote, ")?,
+        }
+        match index.0 {
+            0 => f.write_str("no entry"),
+            _ => write!(f, "entries up to {index} (of term {of})"),
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! The database itself: RocksDB with its two column families, and errors that name it.
+//!
+//! Invariant: no iterator is taken for finished before its status was asked. RocksDB ends an iteration at a
+//! block that it cannot read, and says so nowhere else.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use raft_core::LogIndex;
+use rocksdb::{ColumnFamily, DB, DBRawIterator, Options, WriteBatch, WriteOptions};
+
+use super::{
+    options::{self, LOG, STATE},
+    run::{self, Run},
+};
+use crate::{Damage, StorageError, error::Item};
+
+/// An open database.
+pub(super) struct Database {
+    db: DB,
+    path: PathBuf,
+    synced: WriteOptions,
+}
+
+impl Database {
+    /// Opens the database in `path`; makes it if it is missing and `fresh` allows that.
+    pub(super) fn open(path: &Path, fresh: bool) -> Result<Self, StorageError> {
+        let present = if path.join("CURRENT").exists() {
+            let listed = DB::list_cf(&Options::default(), path);
+            listed.map_err(failed(path, "be listed"))?
+        } else {
+            Vec::new()
+        };
+        let families = options::column_families(&present);
+        let db = DB::open_cf_descriptors(&options::database(fresh), path, families);
+        Ok(Self {
+            db: db.map_err(failed(path, "be opened"))?,
+            path: path.to_owned(),
+            synced: options::synced(),
+        })
+    }
+
+    fn family(&self, name: &str) -> &ColumnFamily {
+        self.db.cf_handle(name).expect("opened with it")
+    }
+
+    pub(super) fn damaged(&self, item: Item, damage: Damage) -> StorageError {
+        StorageError::Damaged {
+            path: self.path.clone(),
+            item,
+            damage,
+        }
+    }
+
+    pub(super) fn get_state(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
+        let value = self.db.get_cf(self.family(STATE), key);
+        value.map_err(failed(&self.path, "read"))
+    }
+
+    pub(super) fn put_state(&self, batch: &mut WriteBatch, key: &[u8], value: &[u8]) {
+        batch.put_cf(self.family(STATE), key, value);
+    }
+
+    pub(super) fn put_run(&self, batch: &mut WriteBatch, key: [u8; 16], value: &[u8]) {
+        batch.put_cf(self.family(LOG), key, value);
+    }
+
+    pub(super) fn delete_run(&self, batch: &mut WriteBatch, first: LogIndex) {
+        batch.delete_cf(self.family(LOG), run::key(first));
+    }
+
+    /// Writes all of it or nothing, and returns when it is on the disk.
+    pub(super) fn write(&self, batch: WriteBatch) -> Result<(), StorageError> {
+        let written = self.db.write_opt(batch, &self.synced);
+        written.map_err(failed(&self.path, "write"))
+    }
+
+    /// The runs that begin at or below `through`, as they are at this moment.
+    pub(super) fn runs(&self, through: LogIndex) -> Runs<'_> {
+        let bounds = options::iterator(through);
+        Runs {
+            db: self,
+            iterator: self.db.raw_iterator_cf_opt(self.family(LOG), bounds),
+        }
+    }
+}
+
+fn failed(path: &Path, action: &'static str) -> impl FnOnce(rocksdb::Error) -> StorageError {
+    move |cause| StorageError::Database {
+        action,
+        path: path.to_owned(),
+        cause: Arc::new(cause),
+    }
+}
+
+/// A walk over the log's runs. Nowhere at first.
+pub(super) struct Runs<'d> {
+    db: &'d Database,
+    iterator: DBRawIterator<'d>,
+}
+
+/// A run and its value, of which only the frame was checked.
+pub(super) struct Found<'i> {
+    pub(super) run: Run,
+    pub(super) value: &'i [u8],
+}
+
+impl Found<'_> {
+    /// The value, in memory of its own that all its entries will share.
+    pub(super) fn to_bytes(&self) -> Bytes {
+        Bytes::copy_from_slice(self.value)
+    }
+}
+
+impl Runs<'_> {
+    /// Goes to the first run.
+    pub(super) fn seek_to_first(&mut self) -> Result<Option<Found<'_>>, StorageError> {
+        self.iterator.seek_to_first();
+        self.found()
+    }
+
+    /// Goes to the last run.
+    pub(super) fn seek_to_last(&mut self) -> Result<Option<Found<'_>>, StorageError> {
+        self.iterator.seek_to_last();
+        self.found()
+    }
+
+    /// Goes to the last run that begins at or below `index`: the one that holds it, if any does.
+    pub(super) fn seek(&mut self, index: LogIndex) -> Result<Option<Found<'_>>, StorageError> {
+        self.iterator.seek_for_prev(run::key(index));
+        self.found()
+    }
+
+    /// Goes to the next run.
+    pub(super) fn next(&mut self) -> Result<Option<Found<'_>>, StorageError> {
+        self.iterator.next();
+        self.found()
+    }
+
+    /// Goes to the run before.
+    pub(super) fn prev(&mut self) -> Result<Option<Found<'_>>, StorageError> {
+        self.iterator.prev();
+        self.found()
+    }
+
+    fn found(&self) -> Result<Option<Found<'_>>, StorageError> {
+        let Some((key, value)) = self.iterator.item() else {
+            let status = self.iterator.status();
+            return match status.map_err(failed(&self.db.path, "read")) {
+                Ok(()) => Ok(None),
+                Err(error) => Err(error),
+            };
+        };
+        let first = run::first_of(key);
+        let first = first.ok_or_else(|| self.db.damaged(Item::Key, Damage::Length))?;
+        match run::header(first, value) {
+            Ok(run) => Ok(Some(Found { run, value })),
+            Err(damage) => Err(self.db.damaged(Item::Run(first), damage)),
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! How the database is opened, each setting with its reason. Measured figures are in docs and FACTS; what
+//! is not set here is RocksDB's default, on purpose.
+
+use raft_core::LogIndex;
+use rocksdb::{
+    BlockBasedOptions, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode, LogLevel,
+    Options, ReadOptions, WriteOptions,
+};
+
+use super::run;
+
+/// The column family of the entries.
+pub(super) const LOG: &str = "log";
+/// The column family of what a node knows beside its log.
+pub(super) const STATE: &str = "state";
+
+/// Large enough that a log at rest is flushed seldom; larger ones made the worst latencies worse.
+const MEMTABLE_BYTES: usize = 64 << 20;
+/// A state of a few hundred bytes, rewritten with each vote.
+const STATE_MEMTABLE_BYTES: usize = 4 << 20;
+
+/// For the database as a whole. `fresh`: it may be made, since nothing was ever promised on it. Otherwise
+/// a missing database, or a missing column family, is a loss and must not be papered over.
+pub(super) fn database(fresh: bool) -> Options {
+    let mut options = Options::default();
+    options.create_if_missing(fresh);
+    options.create_missing_column_families(fresh);
+
+    // Every write goes through RocksDB's buffer to the file at once, and is synced by its own call: no
+    // second place where what was acknowledged could wait.
+    options.set_manual_wal_flush(false);
+    // Each write syncs already; a background range sync would only compete with it.
+    options.set_wal_bytes_per_sync(0);
+    // A power loss tears the last record, and an ordinary power loss must open: so recovery stops at the
+    // first bad record instead of refusing. It does the same for damage in the middle, silently; that is
+    // what the mark is for. Tolerate-tail refuses some ordinary losses and accepts some real ones;
+    // skip-any opens with a hole.
+    options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+    // A closed log file that is missing or short is refused by RocksDB itself.
+    options.set_track_and_verify_wals_in_manifest(true);
+    // A recycled log file carries old records behind its end, which blurs what a torn tail is.
+    options.set_recycle_log_file_num(0);
+    // Both column families reach their table files together. Else, with a damaged log file, recovery
+    // could find one of them ahead of the other: entries without the vote of their time.
+    options.set_atomic_flush(true);
+    options.set_paranoid_checks(true);
+    // What recovery found in the log files is brought into synced table files before anybody reads it
+    // (`avoid_flush_during_recovery` stays off): after a kill it may have been in the page cache only.
+
+    // Its own chatter: two small files.
+    options.set_log_level(LogLevel::Warn);
+    options.set_keep_log_file_num(2);
+    options.set_max_log_file_size(1 << 20);
+    options.set_stats_dump_period_sec(0);
+    options
+}
+
+/// The column families, ours and those that are there: RocksDB opens none unless all are named, and what
+/// a newer version has added must be met by a sentence about versions.
+pub(super) fn column_families(present: &[String]) -> Vec<ColumnFamilyDescriptor> {
+    let mut names = vec![LOG, STATE];
+    let others = present.iter().map(String::as_str);
+    names.extend(others.filter(|name| ![LOG, STATE].contains(name)));
+    names
+        .into_iter()
+        .map(|name| ColumnFamilyDescriptor::new(name, column_family(name)))
+        .collect()
+}
+
+fn column_family(name: &str) -> Options {
+    let mut options = Options::default();
+    let memtable = if name == LOG {
+        MEMTABLE_BYTES
+    } else {
+        STATE_MEMTABLE_BYTES
+    };
+    options.set_write_buffer_size(memtable);
+    // Cheap for the CPU, and what remains in memory is not compressed.
+    options.set_compression_type(DBCompressionType::Lz4);
+    let mut table = BlockBasedOptions::default();
+    // No Bloom filter (there is none unless set): the log is read in order from a key that exists.
+    // A value is a run of up to 64 KiB; smaller blocks would each hold one anyway.
+    table.set_block_size(32 << 10);
+    options.set_block_based_table_factory(&table);
+    options
+}
+
+/// For every write that something depends on, which is every write.
+pub(super) fn synced() -> WriteOptions {
+    let mut options = WriteOptions::default();
+    options.set_sync(true);
+    options.disable_wal(false);
+    options
+}
+
+/// For an iterator over this group's runs that begin at or below `through`. An iterator without bounds
+/// walks over the tombstones of what was cut or compacted, and into other groups.
+pub(super) fn iterator(through: LogIndex) -> ReadOptions {
+    let mut options = ReadOptions::default();
+    options.set_iterate_lower_bound(run::key(LogIndex::ZERO));
+    let upper = through
+        .0
+        .checked_add(1)
+        .map(|next| run::key(LogIndex(next)));
+    options.set_iterate_upper_bound(upper.unwrap_or_else(run::key_of_next_group));
+    options.set_verify_checksums(true);
+    options
+}

@@ -1,0 +1,112 @@
+//! What a store of a log is.
+//!
+//! Invariants of every store, which [`suite`](crate::suite) checks:
+//! - A write is atomic, and durable when it returns `Ok`. Until then no reader sees any of it.
+//! - After a write failed nothing is written again: each later call answers with the first cause. A failed
+//!   sync that is tried again "succeeds" with the data gone, as PostgreSQL found out.
+//! - A closed store holds nothing: the same process can open the same place at once.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use raft_core::{ClusterId, Entry, Incarnation, LogIndex, NodeId, Recovered};
+
+use crate::{Batch, StorageError};
+
+/// A log on some disk, with the term and the vote. One thread writes it; [`LogReader`]s read it from others.
+pub trait LogStore: Send + 'static {
+    /// Makes `batch` durable, all of it or nothing. A batch of nothing needs no sync: all before it is
+    /// durable already.
+    ///
+    /// # Errors
+    /// Any error is final, and each later call of any method but [`reader`](Self::reader) repeats it.
+    fn write(&mut self, batch: &Batch) -> Result<(), StorageError>;
+
+    /// Makes durable what this node learned of its cluster; `None` leaves what is stored.
+    ///
+    /// # Errors
+    /// As for [`write`](Self::write); a second cluster id that differs from the first is refused.
+    fn record(
+        &mut self,
+        members: Option<&BTreeMap<NodeId, Incarnation>>,
+        cluster: Option<ClusterId>,
+    ) -> Result<(), StorageError>;
+
+    /// Brings to the disk what no acknowledgement waits for. To be called about every half second, also
+    /// when nothing is written.
+    ///
+    /// # Errors
+    /// As for [`write`](Self::write).
+    fn settle(&mut self) -> Result<(), StorageError> {
+        Ok(())
+    }
+
+    /// Reads what is written, from any thread.
+    fn reader(&self) -> Arc<dyn LogReader>;
+
+    /// Brings everything to the disk and lets go of it. Later calls, and the readers, answer
+    /// [`StorageError::Closed`]. The place is released whatever the answer.
+    ///
+    /// # Errors
+    /// What kept something from the disk; or the first cause, if the store had failed before.
+    fn close(&mut self) -> Result<(), StorageError>;
+}
+
+/// Reads entries from a [`LogStore`] while it is written.
+pub trait LogReader: Send + Sync + 'static {
+    /// The entries from `from` on, without a gap and at least one, up to `through` or to the end of the
+    /// log, whichever is first. Stops after the entry with which the sum of [`Entry::size_bytes`] reaches
+    /// `bytes_max`.
+    ///
+    /// # Errors
+    /// [`Compacted`](StorageError::Compacted), [`Missing`](StorageError::Missing) and
+    /// [`EmptyRange`](StorageError::EmptyRange) say what was wrong with the question; anything else means
+    /// that the disk can no longer be trusted.
+    fn read(
+        &self,
+        from: LogIndex,
+        through: LogIndex,
+        bytes_max: usize,
+    ) -> Result<Vec<Entry>, StorageError>;
+}
+
+/// Whose store it is, and what it knows of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The node that it was made for.
+    pub node: NodeId,
+    /// Its name, drawn when it was made.
+    pub incarnation: Incarnation,
+    /// How often it was opened, this time included. Durable before the store is handed out, so that a
+    /// peer can tell an old copy.
+    pub starts: u64,
+    /// The cluster, once one is born.
+    pub cluster: Option<ClusterId>,
+    /// The members as they were recorded last, once any were.
+    pub members: Option<BTreeMap<NodeId, Incarnation>>,
+}
+
+/// A store as it was found.
+pub struct Opened {
+    /// The store.
+    pub store: Box<dyn LogStore>,
+    /// For [`raft_core`].
+    pub recovered: Recovered,
+    /// Whose it is.
+    pub identity: Identity,
+}
+
+impl std::fmt::Debug for Opened {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Opened")
+            .field("recovered", &self.recovered)
+            .field("identity", &self.identity)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A new folder's name.
+pub(crate) fn random_incarnation() -> Result<Incarnation, crate::OpenError> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(crate::OpenError::NoRandomness)?;
+    Ok(Incarnation(u128::from_be_bytes(bytes)))
+}
