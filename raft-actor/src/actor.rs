@@ -28,7 +28,7 @@ use crate::config::TICK;
 use crate::delivery::{Delivery, PartFailed};
 use crate::intake::Intake;
 use crate::reply::{Answer, Later, later};
-use crate::{Ended, GetStatus, NodeFailure, NodeStatus, Shutdown, Subscribe};
+use crate::{Ended, GetStatus, NodeFailure, Shutdown, Subscribe};
 
 /// A node of a cluster. Spawn one with [`RaftActor::spawn`].
 pub struct RaftActor {

@@ -33,7 +33,7 @@ pub struct Config {
 }
 
 /// Where a node keeps its log.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) enum Store {
     /// Nothing was said.
     Missing,
@@ -41,6 +41,16 @@ pub(crate) enum Store {
     Folder(PathBuf),
     /// Memory that plays a disk, for tests.
     Memory(MemoryDisk),
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Missing => f.write_str("Missing"),
+            Self::Folder(dir) => f.debug_tuple("Folder").field(dir).finish(),
+            Self::Memory(_) => f.write_str("Memory"),
+        }
+    }
 }
 
 /// How often the clock is looked at. The timeouts are multiples of it.

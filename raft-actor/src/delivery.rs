@@ -282,5 +282,4 @@ impl Handler<Finish> for Delivery {
 }
 
 #[cfg(test)]
-mod tests {
-}
+mod tests;

@@ -129,9 +129,9 @@ impl Intake {
         for proposal in self.take_away(|away| away.proposal.waiter.deadline <= now) {
             proposal.waiter.answer(Err(ProposeError::Unknown(UnknownCause::TimedOut)));
         }
-        let (late, waiting): (Vec<_>, VecDeque<_>) =
-            std::mem::take(&mut self.waiting).into_iter().partition(|p| p.waiter.deadline <= now);
-        self.waiting = waiting;
+        let waiting = std::mem::take(&mut self.waiting).into_iter();
+        let (late, waiting): (Vec<_>, Vec<_>) = waiting.partition(|p| p.waiter.deadline <= now);
+        self.waiting = waiting.into();
         for proposal in late {
             let waited = now.saturating_duration_since(proposal.waiter.since);
             proposal.waiter.answer(Err(ProposeError::NoLeader { waited }));

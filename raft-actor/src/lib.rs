@@ -22,10 +22,15 @@ pub use actor::RaftActor;
 pub use config::{Config, ConfigError};
 pub use error::{NodeFailure, ProposeError, StartError, SubscribeError, UnknownCause};
 pub use message::{
-    Committed, Delivered, DeliveredBatch, Ended, GetStatus, IntoSubscriber, Propose, Shutdown,
-    Subscribe, Subscribed,
+    Committed, Delivered, DeliveredBatch, Ended, GetStatus, Propose, Shutdown, Subscribe,
+    Subscribed, Subscriber,
 };
 pub use raft_core::{ClusterId, Incarnation, LogId, LogIndex, NodeId, Role, Term, Violation};
 pub use raft_net::{ListenError, Refusal};
 pub use raft_storage::{MemoryDisk, OpenError, StorageError};
 pub use status::{MemberStatus, NodeStatus, Phase};
+
+/// The example of the README is compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

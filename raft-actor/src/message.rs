@@ -86,8 +86,11 @@ pub(crate) enum Start {
     Now,
 }
 
-pub(crate) enum Subscriber {
+/// Who is handed what is committed, one by one or in batches. Any recipient of either turns into one.
+pub enum Subscriber {
+    /// Takes [`Delivered`].
     Single(Recipient<Delivered>),
+    /// Takes [`DeliveredBatch`].
     Batched(Recipient<DeliveredBatch>),
 }
 
@@ -103,36 +106,23 @@ impl From<Recipient<DeliveredBatch>> for Subscriber {
     }
 }
 
-/// Takes [`Delivered`] one by one, or in batches.
-pub trait IntoSubscriber: sealed::Sealed {}
-impl IntoSubscriber for Recipient<Delivered> {}
-impl IntoSubscriber for Recipient<DeliveredBatch> {}
-
-mod sealed {
-    use super::{Delivered, DeliveredBatch, Recipient, Subscriber};
-
-    pub trait Sealed: Into<Subscriber> {}
-    impl Sealed for Recipient<Delivered> {}
-    impl Sealed for Recipient<DeliveredBatch> {}
-}
-
 impl Subscribe {
     /// Every command since the cluster was born, and then each as it is committed.
     #[must_use]
-    pub fn from_start(to: impl IntoSubscriber) -> Self {
+    pub fn from_start(to: impl Into<Subscriber>) -> Self {
         Self::from_index(LogIndex(1), to)
     }
 
     /// Every command from `index` on. To go on after a restart, ask for the one behind the last that was
     /// handled.
     #[must_use]
-    pub fn from_index(index: LogIndex, to: impl IntoSubscriber) -> Self {
+    pub fn from_index(index: LogIndex, to: impl Into<Subscriber>) -> Self {
         Self { from: Start::Index(index), to: to.into() }
     }
 
     /// Only what is committed from now on; [`Subscribed::next`] says from where.
     #[must_use]
-    pub fn from_now(to: impl IntoSubscriber) -> Self {
+    pub fn from_now(to: impl Into<Subscriber>) -> Self {
         Self { from: Start::Now, to: to.into() }
     }
 }

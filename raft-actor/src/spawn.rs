@@ -15,6 +15,7 @@ use crate::clock::Clock;
 use crate::config::{Store, TICK};
 use crate::delivery::Delivery;
 use crate::intake::Intake;
+use crate::life::take_part;
 use crate::{Config, ConfigError, StartError};
 
 impl RaftActor {

@@ -1,0 +1,343 @@
+//! Whole nodes in one process: real actors, real sockets, and disks of memory that can lose power.
+
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+use raft_actor::{
+    Config, Delivered, DeliveredBatch, Ended, GetStatus, LogIndex, MemoryDisk, NodeId, NodeStatus, Phase,
+    Propose, ProposeError, RaftActor, Role, Shutdown, StartError, Subscribe, UnknownCause,
+};
+
+type Log = Arc<Mutex<Vec<(u64, String)>>>;
+
+/// Remembers what it is handed.
+struct Collector(Log);
+
+impl Actor for Collector {
+    type Context = Context<Self>;
+}
+
+impl Handler<Delivered> for Collector {
+    type Result = ();
+
+    fn handle(&mut self, event: Delivered, _: &mut Self::Context) {
+        let text = String::from_utf8_lossy(&event.command).into_owned();
+        self.0.lock().unwrap().push((event.index.0, text));
+    }
+}
+
+impl Handler<DeliveredBatch> for Collector {
+    type Result = ();
+
+    fn handle(&mut self, DeliveredBatch(events): DeliveredBatch, ctx: &mut Self::Context) {
+        for event in events {
+            self.handle(event, ctx);
+        }
+    }
+}
+
+struct Cluster {
+    peers: Vec<(NodeId, String)>,
+    disks: Vec<MemoryDisk>,
+    nodes: Vec<Addr<RaftActor>>,
+}
+
+impl Cluster {
+    fn new(size: u64) -> Self {
+        // All at once, so that no two get the same port.
+        let held: Vec<_> = (0..size).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let addresses = held.iter().map(|held| held.local_addr().unwrap().to_string());
+        let peers = (1..=size).map(NodeId).zip(addresses).collect();
+        let disks = (0..size).map(|_| MemoryDisk::new()).collect();
+        Self { peers, disks, nodes: Vec::new() }
+    }
+
+    fn config(&self, id: u64) -> Config {
+        let disk = self.disks[id as usize - 1].clone();
+        Config::new(NodeId(id)).peers(self.peers.clone()).memory(disk)
+    }
+
+    fn spawn(&self, id: u64) -> Addr<RaftActor> {
+        RaftActor::spawn(self.config(id)).unwrap()
+    }
+
+    async fn start(size: u64) -> Self {
+        let mut cluster = Self::new(size);
+        cluster.nodes = (1..=size).map(|id| cluster.spawn(id)).collect();
+        cluster
+    }
+
+    fn node(&self, id: u64) -> &Addr<RaftActor> {
+        &self.nodes[id as usize - 1]
+    }
+
+    async fn leader(&self) -> u64 {
+        let statuses = until("a leader that all follow", async || {
+            let mut statuses = Vec::new();
+            for node in &self.nodes {
+                match node.send(GetStatus).await {
+                    Ok(status) if matches!(status.phase, Phase::Running) => statuses.push(status),
+                    _ => {}
+                }
+            }
+            let leader = statuses.iter().find(|status| status.role == Role::Leader)?.id;
+            statuses.iter().all(|status| status.leader == Some(leader)).then_some(statuses)
+        });
+        statuses.await.iter().find(|status| status.role == Role::Leader).unwrap().id.0
+    }
+}
+
+async fn until<T>(what: &str, mut check: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        if let Some(found) = check().await {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited too long for {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+async fn status(node: &Addr<RaftActor>) -> NodeStatus {
+    node.send(GetStatus).await.unwrap()
+}
+
+async fn collect(node: &Addr<RaftActor>) -> Log {
+    let log = Log::default();
+    let to = Collector(Arc::clone(&log)).start();
+    node.send(Subscribe::from_start(to.recipient::<Delivered>())).await.unwrap().unwrap();
+    log
+}
+
+async fn has(log: &Log, count: usize) {
+    let counted = async || (log.lock().unwrap().len() >= count).then_some(());
+    until(&format!("{count} deliveries"), counted).await;
+}
+
+#[actix::test]
+async fn a_single_node_commits_and_remembers() {
+    let mut cluster = Cluster::start(1).await;
+    let first = cluster.node(1).send(Propose::new("one")).await.unwrap().unwrap();
+    let second = cluster.node(1).send(Propose::new("two")).await.unwrap().unwrap();
+    assert!(first.index < second.index);
+    cluster.node(1).send(Shutdown).await.unwrap().unwrap();
+
+    cluster.nodes = vec![cluster.spawn(1)];
+    let log = collect(cluster.node(1)).await;
+    has(&log, 2).await;
+    let expected = [(first.index.0, "one".to_owned()), (second.index.0, "two".to_owned())];
+    assert_eq!(*log.lock().unwrap(), expected);
+    cluster.node(1).send(Shutdown).await.unwrap().unwrap();
+}
+
+#[actix::test]
+async fn every_node_takes_proposals_and_all_are_handed_one_order() {
+    let cluster = Cluster::start(3).await;
+    let mut logs = Vec::new();
+    for node in &cluster.nodes {
+        logs.push(collect(node).await);
+    }
+    // Before there is a leader, from everywhere, all at once.
+    let mut sent = Vec::new();
+    for i in 0..100 {
+        for (n, node) in cluster.nodes.iter().enumerate() {
+            sent.push((format!("{n}-{i}"), node.send(Propose::new(format!("{n}-{i}")))));
+        }
+    }
+    let mut committed = Vec::new();
+    for (text, outcome) in sent {
+        committed.push((outcome.await.unwrap().unwrap().index.0, text));
+    }
+    committed.sort();
+    for log in &logs {
+        has(log, committed.len()).await;
+        assert_eq!(*log.lock().unwrap(), committed);
+    }
+    let clusters: Vec<_> = [1, 2, 3].map(|id| cluster.node(id).send(GetStatus)).into();
+    let mut ids = Vec::new();
+    for status in clusters {
+        ids.push(status.await.unwrap().cluster.unwrap());
+    }
+    assert!(ids.windows(2).all(|pair| pair[0] == pair[1]));
+    for node in &cluster.nodes {
+        node.send(Shutdown).await.unwrap().unwrap();
+    }
+}
+
+#[actix::test]
+async fn a_batched_subscriber_is_handed_the_same() {
+    let cluster = Cluster::start(1).await;
+    let sent: Vec<_> = (0..2000).map(|i| cluster.node(1).send(Propose::new(format!("{i}")))).collect();
+    for outcome in sent {
+        outcome.await.unwrap().unwrap();
+    }
+    let log = Log::default();
+    let to = Collector(Arc::clone(&log)).start();
+    let subscribe = Subscribe::from_start(to.recipient::<DeliveredBatch>());
+    cluster.node(1).send(subscribe).await.unwrap().unwrap();
+    has(&log, 2000).await;
+    let texts: Vec<_> = log.lock().unwrap().iter().map(|(_, text)| text.clone()).collect();
+    assert_eq!(texts, (0..2000).map(|i| i.to_string()).collect::<Vec<_>>());
+    cluster.node(1).send(Shutdown).await.unwrap().unwrap();
+}
+
+#[actix::test]
+async fn a_cluster_is_not_born_before_all_have_answered() {
+    let mut cluster = Cluster::new(3);
+    cluster.nodes = [1, 2].map(|id| cluster.spawn(id)).into();
+    until("node 1 to wait for node 3 alone", async || {
+        let Phase::Forming { waiting_for } = status(cluster.node(1)).await.phase else { return None };
+        waiting_for.iter().map(|(id, _)| *id).eq([NodeId(3)]).then_some(())
+    })
+    .await;
+    let propose = Propose::new("too early").timeout(Duration::from_millis(300));
+    let error = cluster.node(1).send(propose).await.unwrap().unwrap_err();
+    assert!(matches!(error, ProposeError::NoLeader { .. }), "{error}");
+    assert!(error.is_certainly_not_in_log());
+
+    cluster.nodes.push(cluster.spawn(3));
+    let log = collect(cluster.node(2)).await;
+    cluster.node(1).send(Propose::new("now")).await.unwrap().unwrap();
+    has(&log, 1).await;
+    assert_eq!(log.lock().unwrap()[0].1, "now");
+}
+
+#[actix::test]
+async fn a_node_whose_disk_was_lost_takes_no_part() {
+    let mut cluster = Cluster::start(3).await;
+    cluster.node(1).send(Propose::new("kept")).await.unwrap().unwrap();
+    let victim = (1..=3).find(|id| *id != 1).unwrap();
+    cluster.node(victim).send(Shutdown).await.unwrap().unwrap();
+    cluster.disks[victim as usize - 1] = MemoryDisk::new();
+    let wiped = cluster.spawn(victim);
+    let failure = wiped.send(Ended).await.unwrap().unwrap_err();
+    assert!(failure.to_string().contains("wiped"), "{failure}");
+    assert!(matches!(status(&wiped).await.phase, Phase::Failed(_)));
+    let error = wiped.send(Propose::new("no")).await.unwrap().unwrap_err();
+    assert!(matches!(error, ProposeError::Failed(_)), "{error}");
+    cluster.node(1).send(Propose::new("goes on")).await.unwrap().unwrap();
+}
+
+#[actix::test]
+async fn a_failing_disk_ends_the_leader_by_name_and_the_others_go_on() {
+    let cluster = Cluster::start(3).await;
+    let leader = cluster.leader().await;
+    cluster.disks[leader as usize - 1].crash();
+    let outcome = cluster.node(leader).send(Propose::new("lost or not")).await.unwrap();
+    assert!(matches!(outcome, Err(ProposeError::Unknown(UnknownCause::NodeEnded)) | Ok(_)), "{outcome:?}");
+    cluster.node(leader).send(Ended).await.unwrap().unwrap_err();
+    let other = (1..=3).find(|id| *id != leader).unwrap();
+    cluster.node(other).send(Propose::new("goes on")).await.unwrap().unwrap();
+}
+
+#[actix::test]
+async fn what_is_too_large_or_too_much_is_refused_at_once() {
+    let mut cluster = Cluster::new(1);
+    let config = cluster.config(1).command_bytes_max(10).proposals_max(2, 20);
+    cluster.nodes = vec![RaftActor::spawn(config).unwrap()];
+    let node = cluster.node(1);
+    node.send(Propose::new("0123456789")).await.unwrap().unwrap();
+    let error = node.send(Propose::new("0123456789a")).await.unwrap().unwrap_err();
+    assert_eq!(error, ProposeError::TooLarge { len: 11, max: 10 });
+    cluster.disks[0].hold();
+    let (first, second) = (node.send(Propose::new("1")), node.send(Propose::new("2")));
+    let third = node.send(Propose::new("3"));
+    assert_eq!(third.await.unwrap().unwrap_err(), ProposeError::Busy);
+    cluster.disks[0].release();
+    first.await.unwrap().unwrap();
+    second.await.unwrap().unwrap();
+}
+
+#[actix::test]
+async fn a_command_at_the_limit_reaches_every_node_from_every_node() {
+    let cluster = Cluster::start(3).await;
+    let logs = [collect(cluster.node(1)).await, collect(cluster.node(2)).await, collect(cluster.node(3)).await];
+    let text = "x".repeat(1 << 20);
+    for node in &cluster.nodes {
+        node.send(Propose::new(text.clone())).await.unwrap().unwrap();
+    }
+    for log in logs {
+        has(&log, 3).await;
+        assert!(log.lock().unwrap().iter().all(|(_, delivered)| *delivered == text));
+    }
+}
+
+/// Takes a second for each event.
+struct Slow;
+
+impl Actor for Slow {
+    type Context = Context<Self>;
+}
+
+impl Handler<Delivered> for Slow {
+    type Result = ();
+
+    fn handle(&mut self, _: Delivered, _: &mut Self::Context) {
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+#[actix::test]
+async fn a_slow_subscriber_holds_up_nobody() {
+    let cluster = Cluster::start(1).await;
+    let elsewhere = Arbiter::new();
+    let slow = Slow::start_in_arbiter(&elsewhere.handle(), |_| Slow);
+    cluster.node(1).send(Subscribe::from_start(slow.recipient::<Delivered>())).await.unwrap().unwrap();
+    let log = collect(cluster.node(1)).await;
+    let start = Instant::now();
+    for i in 0..500 {
+        cluster.node(1).send(Propose::new(format!("{i}"))).await.unwrap().unwrap();
+    }
+    has(&log, 500).await;
+    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
+    elsewhere.stop();
+}
+
+#[actix::test]
+async fn shutdown_answers_everybody_and_frees_the_address_and_the_disk() {
+    let mut cluster = Cluster::start(1).await;
+    cluster.node(1).send(Propose::new("before")).await.unwrap().unwrap();
+    cluster.disks[0].hold();
+    let waiting = cluster.node(1).send(Propose::new("under way"));
+    let ended = cluster.node(1).send(Ended);
+    let shutdown = cluster.node(1).send(Shutdown);
+    let refused = cluster.node(1).send(Propose::new("too late"));
+    assert_eq!(refused.await.unwrap(), Err(ProposeError::ShuttingDown));
+    cluster.disks[0].release();
+    shutdown.await.unwrap().unwrap();
+    ended.await.unwrap().unwrap();
+    waiting.await.unwrap().unwrap();
+
+    cluster.nodes = vec![cluster.spawn(1)];
+    let log = collect(cluster.node(1)).await;
+    has(&log, 2).await;
+    let error = RaftActor::spawn(cluster.config(1)).map(|_| ()).unwrap_err();
+    assert!(matches!(error, StartError::Open(_)), "{error}");
+    cluster.disks[0] = MemoryDisk::new();
+    let error = RaftActor::spawn(cluster.config(1)).map(|_| ()).unwrap_err();
+    assert!(matches!(error, StartError::Listen(_)), "{error}");
+    cluster.node(1).send(Shutdown).await.unwrap().unwrap();
+}
+
+#[actix::test]
+async fn a_subscriber_from_now_sees_nothing_older() {
+    let cluster = Cluster::start(1).await;
+    let old = cluster.node(1).send(Propose::new("old")).await.unwrap().unwrap();
+    let log = Log::default();
+    let to = Collector(Arc::clone(&log)).start();
+    let subscribe = Subscribe::from_now(to.recipient::<Delivered>());
+    let subscribed = cluster.node(1).send(subscribe).await.unwrap().unwrap();
+    assert_eq!(subscribed.next, LogIndex(old.index.0 + 1));
+    cluster.node(1).send(Propose::new("new")).await.unwrap().unwrap();
+    has(&log, 1).await;
+    assert_eq!(log.lock().unwrap()[0].1, "new");
+}
+
+#[test]
+fn outside_a_system_the_start_says_so() {
+    let cluster = Cluster::new(1);
+    let error = RaftActor::spawn(cluster.config(1)).map(|_| ()).unwrap_err();
+    assert!(matches!(error, StartError::NoSystem), "{error}");
+}
