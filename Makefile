@@ -20,7 +20,6 @@ PROGRAMS := $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 export CARGO_TARGET_DIR := $(TARGET)
 # Programs that measure write their figures here, and print them as `FIGURE area.name value unit floor ok|missed`.
 export FIGURES_DIR := $(TARGET)/figures
-export DEMO_CHAT := $(PROGRAMS)/demo-chat
 # These are handed on by value where they are wanted.
 unexport ROUNDS PROFILE
 
@@ -49,13 +48,14 @@ archive-env: setup ## print the exports that give the archive to your own projec
 
 .PHONY: build
 build: rocksdb ## all programs, optimized
-	cargo build $(LOCKED) --release --workspace
+	cargo build $(LOCKED) --release --workspace --bins
 
-# What order, kill and the scripted demo need: the harness, and the nodes that it starts.
+# The nodes, and the harness that starts them. Always the whole workspace: a part of it would unify other features of the
+# dependencies, and compile those again.
 .PHONY: programs
 programs: rocksdb
 	@mkdir -p $(FIGURES_DIR)
-	cargo build $(LOCKED) --profile $(PROFILE) --package demo-chat --package tests --bins
+	cargo build $(LOCKED) --profile $(PROFILE) --workspace --bins
 
 .PHONY: demo
 demo: programs ## three nodes and the chat on node 1; without a terminal, a scripted conversation
@@ -63,12 +63,13 @@ demo: programs ## three nodes and the chat on node 1; without a terminal, a scri
 
 .PHONY: chat
 chat: rocksdb ## ID=1|2|3: one node of such a cluster in this terminal
-	@cargo build $(LOCKED) --quiet --release --package demo-chat
+	@cargo build $(LOCKED) --release --workspace --bins
 	@PORT=$(PORT) ID=$(ID) scripts/chat
 
 .PHONY: test
 test: rocksdb ## every test, then the short forms of order and kill
-	cargo test $(LOCKED) --workspace
+	@$(MAKE) programs PROFILE=dev
+	DEMO_CHAT=$(TARGET)/debug/demo-chat cargo test $(LOCKED) --workspace --no-fail-fast
 	@$(MAKE) order PROFILE=dev QUICK=1
 	@$(MAKE) kill PROFILE=dev QUICK=1
 
@@ -83,7 +84,7 @@ kill: programs ## ROUNDS=50: a random node killed with -9 under load; no acknowl
 .PHONY: bench
 bench: rocksdb ## commits/s, latency and CPU for each commit, three processes with fsync on
 	@mkdir -p $(FIGURES_DIR)
-	cargo build $(LOCKED) --release --package demo-chat --package bench --bins
+	cargo build $(LOCKED) --release --workspace --bins
 	$(TARGET)/release/bench
 
 .PHONY: fmt
