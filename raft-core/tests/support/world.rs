@@ -9,35 +9,8 @@ use raft_core::{
 };
 
 use super::disk::Disk;
+use super::fate::{Fate, Random};
 use super::history::History;
-
-/// SplitMix64.
-#[derive(Clone)]
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A number below `end`.
-    fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
-    }
-
-    /// True `n` times in 1,000.
-    fn permille(&mut self, n: u64) -> bool {
-        self.below(1000) < n
-    }
-
-    fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
-        choices[self.below(choices.len() as u64) as usize]
-    }
-}
 
 struct Node {
     config: Config,
@@ -57,30 +30,6 @@ struct Node {
 
 /// What happened how often, so that a test can see that it tests something.
 pub(crate) type Events = BTreeMap<&'static str, u64>;
-
-/// How rough the fate is, per 1,000.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Fate {
-    loss: u64,
-    duplication: u64,
-    crash: u64,
-    cut: u64,
-    stuck_disk: u64,
-    delay_max: u64,
-    read_delay_max: u64,
-}
-
-impl Fate {
-    const CALM: Self = Self {
-        loss: 0,
-        duplication: 0,
-        crash: 0,
-        cut: 0,
-        stuck_disk: 0,
-        delay_max: 2,
-        read_delay_max: 2,
-    };
-}
 
 pub(crate) struct World {
     random: Random,
@@ -103,15 +52,7 @@ const TIMEOUT_MAX: u32 = 24;
 impl World {
     pub(crate) fn new(seed: u64, trace: bool) -> Self {
         let mut random = Random(seed);
-        let fate = Fate {
-            loss: random.pick(&[0, 20, 100, 300]),
-            duplication: random.pick(&[0, 50, 200]),
-            crash: random.pick(&[0, 5, 15]),
-            cut: random.pick(&[0, 10, 30]),
-            stuck_disk: random.pick(&[0, 5, 30]),
-            delay_max: random.pick(&[1, 4, 30]),
-            read_delay_max: 20,
-        };
+        let fate = Fate::draw(&mut random);
         let count = random.below(5) + 1;
         let mut world = Self {
             random,
