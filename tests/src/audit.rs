@@ -87,7 +87,12 @@ impl Audit {
         self.compare(&life.name, life.deliveries);
         let by = life.name;
         let sent = life.sent.into_iter();
-        self.sent.extend(sent.map(|(text, outcome)| Sent { by: by.clone(), text, outcome, killed }));
+        self.sent.extend(sent.map(|(text, outcome)| Sent {
+            by: by.clone(),
+            text,
+            outcome,
+            killed,
+        }));
     }
 
     /// The longest history so far.
@@ -97,10 +102,13 @@ impl Audit {
     }
 
     fn compare(&mut self, name: &str, deliveries: Vec<Delivery>) {
-        if let Some(at) = (0..deliveries.len().min(self.history.len())).find(|i| deliveries[*i] != self.history[*i])
+        if let Some(at) = (0..deliveries.len().min(self.history.len()))
+            .find(|i| deliveries[*i] != self.history[*i])
         {
             let (here, there) = (&deliveries[at], &self.history[at]);
-            self.findings.differences.add(|| format!("{name} delivered {here:?} where others delivered {there:?}"));
+            self.findings
+                .differences
+                .add(|| format!("{name} delivered {here:?} where others delivered {there:?}"));
         } else if deliveries.len() > self.history.len() {
             self.history = deliveries;
         }
@@ -110,7 +118,9 @@ impl Audit {
     pub fn demand_whole(&mut self, name: &str, delivered: usize) {
         let whole = self.history.len();
         if delivered != whole {
-            self.findings.differences.add(|| format!("{name} delivered {delivered} messages of {whole}"));
+            self.findings
+                .differences
+                .add(|| format!("{name} delivered {delivered} messages of {whole}"));
         }
     }
 
@@ -121,26 +131,42 @@ impl Audit {
         found.delivered = self.history.len() as u64;
         for pair in self.history.windows(2) {
             if pair[0].index >= pair[1].index {
-                found.differences.add(|| format!("{:?} is delivered before {:?}", pair[0], pair[1]));
+                found
+                    .differences
+                    .add(|| format!("{:?} is delivered before {:?}", pair[0], pair[1]));
             }
         }
         let mut places: HashMap<(&str, &str), Vec<u64>> = HashMap::new();
         for delivery in &self.history {
-            places.entry((&delivery.from, &delivery.text)).or_default().push(delivery.index);
+            places
+                .entry((&delivery.from, &delivery.text))
+                .or_default()
+                .push(delivery.index);
         }
         for sent in &self.sent {
-            let Sent { by, text, outcome, killed } = sent;
+            let Sent {
+                by,
+                text,
+                outcome,
+                killed,
+            } = sent;
             found.sent += 1;
-            let at = places.remove(&(by.as_str(), text.as_str())).unwrap_or_default();
+            let at = places
+                .remove(&(by.as_str(), text.as_str()))
+                .unwrap_or_default();
             if at.len() > 1 {
-                found.duplicates.add(|| format!("{text:?} of {by} stands at {at:?}"));
+                found
+                    .duplicates
+                    .add(|| format!("{text:?} of {by} stands at {at:?}"));
             }
             match outcome {
                 Some(Outcome::Ack(index)) => {
                     found.acks += 1;
                     if !at.contains(index) {
                         found.lost_acks.add(|| {
-                            format!("{text:?} of {by} was acknowledged at {index} and stands at {at:?}")
+                            format!(
+                                "{text:?} of {by} was acknowledged at {index} and stands at {at:?}"
+                            )
                         });
                     }
                 }
@@ -148,18 +174,22 @@ impl Audit {
                     found.errs += 1;
                     if !at.is_empty() {
                         let answer = format!("err ({reason})");
-                        found
-                            .errs_in_log
-                            .add(|| format!("{text:?} of {by} was answered {answer} and stands at {at:?}"));
+                        found.errs_in_log.add(|| {
+                            format!("{text:?} of {by} was answered {answer} and stands at {at:?}")
+                        });
                     }
                 }
                 Some(Outcome::Unknown(_)) => found.unknowns += 1,
                 None if *killed => found.cut += 1,
-                None => found.unanswered.add(|| format!("{text:?} of {by} was never answered")),
+                None => found
+                    .unanswered
+                    .add(|| format!("{text:?} of {by} was never answered")),
             }
         }
         for ((from, text), at) in places {
-            found.never_sent.add(|| format!("{text:?} of {from} stands at {at:?}, and nobody sent it"));
+            found
+                .never_sent
+                .add(|| format!("{text:?} of {from} stands at {at:?}, and nobody sent it"));
         }
         found
     }
@@ -217,7 +247,15 @@ impl Findings {
 
 impl fmt::Display for Findings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { sent, acks, errs, unknowns, cut, delivered, .. } = self;
+        let Self {
+            sent,
+            acks,
+            errs,
+            unknowns,
+            cut,
+            delivered,
+            ..
+        } = self;
         write!(
             f,
             "{sent} sent: {acks} acknowledged, {errs} refused, {unknowns} unknown, {cut} without an answer by a kill; {delivered} delivered"
@@ -239,13 +277,20 @@ mod tests {
     use super::*;
 
     fn delivery(index: u64, text: &str) -> Delivery {
-        Delivery { index, from: "n1".into(), text: text.into() }
+        Delivery {
+            index,
+            from: "n1".into(),
+            text: text.into(),
+        }
     }
 
     fn life(sent: &[(&str, Option<Outcome>)], deliveries: &[Delivery]) -> Life {
         Life {
             name: "n1".into(),
-            sent: sent.iter().map(|(text, outcome)| ((*text).to_owned(), outcome.clone())).collect(),
+            sent: sent
+                .iter()
+                .map(|(text, outcome)| ((*text).to_owned(), outcome.clone()))
+                .collect(),
             deliveries: deliveries.to_vec(),
             faults: Vec::new(),
         }
@@ -271,7 +316,16 @@ mod tests {
         ];
         let found = judge(vec![life(&sent, &history), life(&[], &history[..1])]);
         assert!(found.is_clean(), "{found}");
-        assert_eq!((found.sent, found.acks, found.errs, found.unknowns, found.delivered), (4, 1, 1, 2, 2));
+        assert_eq!(
+            (
+                found.sent,
+                found.acks,
+                found.errs,
+                found.unknowns,
+                found.delivered
+            ),
+            (4, 1, 1, 2, 2)
+        );
     }
 
     #[test]
@@ -281,11 +335,22 @@ mod tests {
         assert_eq!(lost.lost_acks.count, 1);
         let misplaced = judge(vec![life(&[("a", ack(3))], &[delivery(2, "a")])]);
         assert_eq!(misplaced.lost_acks.count, 1);
-        let twice = judge(vec![life(&[("a", ack(2))], &[delivery(2, "a"), delivery(3, "a")])]);
+        let twice = judge(vec![life(
+            &[("a", ack(2))],
+            &[delivery(2, "a"), delivery(3, "a")],
+        )]);
         assert_eq!(twice.duplicates.count, 1);
         let refused = Some(Outcome::Err("busy".into()));
-        assert_eq!(judge(vec![life(&[("a", refused)], &[delivery(2, "a")])]).errs_in_log.count, 1);
-        assert_eq!(judge(vec![life(&[], &[delivery(2, "a")])]).never_sent.count, 1);
+        assert_eq!(
+            judge(vec![life(&[("a", refused)], &[delivery(2, "a")])])
+                .errs_in_log
+                .count,
+            1
+        );
+        assert_eq!(
+            judge(vec![life(&[], &[delivery(2, "a")])]).never_sent.count,
+            1
+        );
         assert_eq!(judge(vec![life(&[("a", None)], &[])]).unanswered.count, 1);
         let sent = [("a", ack(2)), ("b", ack(3))];
         let other_order = judge(vec![

@@ -39,7 +39,10 @@ impl Cluster {
     /// A cluster of `count` nodes in an empty folder, none of them started.
     pub fn new(programs: &Programs, folder: &Path, ports: &[u16]) -> Result<Self> {
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        let peers: Vec<_> = (1..).zip(ports).map(|(id, port)| format!("{id}=127.0.0.1:{port}")).collect();
+        let peers: Vec<_> = (1..)
+            .zip(ports)
+            .map(|(id, port)| format!("{id}=127.0.0.1:{port}"))
+            .collect();
         let peers = peers.join(",");
         let spec = |id: u64| Spec {
             id,
@@ -65,14 +68,17 @@ impl Cluster {
         let runs = programs.target().join("harness");
         let folder = runs.join(format!("{name}-{}-{number}", std::process::id()));
         if folder.exists() {
-            fs::remove_dir_all(&folder).with_context(|| format!("cannot empty {}", folder.display()))?;
+            fs::remove_dir_all(&folder)
+                .with_context(|| format!("cannot empty {}", folder.display()))?;
         }
         Self::new(programs, &folder, &free_ports(count)?)
     }
 
     /// How node `id` is started; it can be changed until it is.
     pub fn spec(&mut self, id: u64) -> Result<&mut Spec> {
-        self.specs.get_mut(&id).with_context(|| format!("there is no node {id}"))
+        self.specs
+            .get_mut(&id)
+            .with_context(|| format!("there is no node {id}"))
     }
 
     /// The ids of all nodes.
@@ -99,7 +105,10 @@ impl Cluster {
 
     /// The running node `id`.
     pub fn node(&self, id: u64) -> Result<Arc<Node>> {
-        self.nodes.get(&id).cloned().with_context(|| format!("node {id} is not running"))
+        self.nodes
+            .get(&id)
+            .cloned()
+            .with_context(|| format!("node {id} is not running"))
     }
 
     /// The nodes that run, in the order of their ids.
@@ -155,8 +164,11 @@ impl Cluster {
             }
             if Instant::now() > deadline {
                 let states: Vec<_> = statuses.iter().map(|s| format!("  {s:?}")).collect();
-                let tails: Vec<_> =
-                    self.nodes.values().map(|n| format!("node {}:\n{}", n.spec.id, n.tail(10))).collect();
+                let tails: Vec<_> = self
+                    .nodes
+                    .values()
+                    .map(|n| format!("node {}:\n{}", n.spec.id, n.tail(10)))
+                    .collect();
                 bail!(
                     "waited {timeout:?} in vain for one leader of all:\n{}\n{}",
                     states.join("\n"),
@@ -172,7 +184,10 @@ impl Cluster {
     pub fn converge(&self, timeout: Duration) -> Result<()> {
         let deadline = Instant::now() + timeout;
         let counts = || -> Vec<usize> {
-            self.nodes.values().map(|node| node.output.lock().deliveries.len()).collect()
+            self.nodes
+                .values()
+                .map(|node| node.output.lock().deliveries.len())
+                .collect()
         };
         let mut same_since = Instant::now();
         let mut before = counts();
@@ -201,14 +216,23 @@ impl Cluster {
             let status = match node.status(Duration::from_secs(2)) {
                 Ok(_) => {
                     let printed = node.output.lock();
-                    printed.statuses.back().map_or_else(String::new, |(_, line)| line.clone() + "\n")
+                    printed
+                        .statuses
+                        .back()
+                        .map_or_else(String::new, |(_, line)| line.clone() + "\n")
                 }
                 Err(error) => format!("{error:#}\n"),
             };
             // Evidence is best effort: the failure itself is what counts.
-            let _ = fs::write(self.folder.join(format!("node{}.status", node.spec.id)), status);
+            let _ = fs::write(
+                self.folder.join(format!("node{}.status", node.spec.id)),
+                status,
+            );
         }
-        format!("logs, states and data of all nodes are in {}", self.folder.display())
+        format!(
+            "logs, states and data of all nodes are in {}",
+            self.folder.display()
+        )
     }
 
     /// Leaves the folder where it is.
@@ -221,7 +245,10 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         self.nodes.clear();
         if thread::panicking() {
-            eprintln!("harness: logs and data of the nodes are in {}", self.folder.display());
+            eprintln!(
+                "harness: logs and data of the nodes are in {}",
+                self.folder.display()
+            );
         } else if !self.keep {
             let _ = fs::remove_dir_all(&self.folder);
         }
@@ -232,9 +259,12 @@ impl Drop for Cluster {
 fn agreed(statuses: &[Status]) -> Option<u64> {
     let first = statuses.first()?;
     let leader = first.leader?;
-    let same = |s: &Status| s.leader == Some(leader) && s.term == first.term && s.phase == "running";
+    let same =
+        |s: &Status| s.leader == Some(leader) && s.term == first.term && s.phase == "running";
     // With the leader's process dead, others may name it for a while.
-    let says_so = statuses.iter().any(|s| s.id == leader && s.role == "leader");
+    let says_so = statuses
+        .iter()
+        .any(|s| s.id == leader && s.role == "leader");
     (statuses.iter().all(same) && says_so).then_some(leader)
 }
 

@@ -20,8 +20,14 @@ impl Figures {
     /// Figures of `area`, written to `AREA.txt` in `FIGURES_DIR`, or in `figures` of the target folder.
     #[must_use]
     pub fn new(area: &'static str, target: &Path) -> Self {
-        let folder = std::env::var_os("FIGURES_DIR").map_or_else(|| target.join("figures"), PathBuf::from);
-        Self { area, file: folder.join(format!("{area}.txt")), lines: String::new(), missed: false }
+        let folder =
+            std::env::var_os("FIGURES_DIR").map_or_else(|| target.join("figures"), PathBuf::from);
+        Self {
+            area,
+            file: folder.join(format!("{area}.txt")),
+            lines: String::new(),
+            missed: false,
+        }
     }
 
     /// A figure that must be exactly `wanted`.
@@ -36,7 +42,10 @@ impl Figures {
 
     fn add(&mut self, name: &str, value: impl Display, unit: &str, floor: impl Display, ok: bool) {
         let verdict = if ok { "ok" } else { "missed" };
-        let line = format!("FIGURE {}.{name} {value} {unit} {floor} {verdict}", self.area);
+        let line = format!(
+            "FIGURE {}.{name} {value} {unit} {floor} {verdict}",
+            self.area
+        );
         println!("{line}");
         self.lines.push_str(&line);
         self.lines.push('\n');
@@ -46,7 +55,8 @@ impl Figures {
     /// Writes the file. True when every figure is as it must be.
     pub fn write(&self) -> Result<bool> {
         if let Some(folder) = self.file.parent() {
-            fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+            fs::create_dir_all(folder)
+                .with_context(|| format!("cannot make {}", folder.display()))?;
         }
         fs::write(&self.file, &self.lines)
             .with_context(|| format!("cannot write {}", self.file.display()))?;

@@ -16,11 +16,11 @@
 //! - no process outlives the program that started it, however that one ends;
 //! - no message text is sent twice, so that what is delivered names its own sending.
 
-pub mod programs;
-pub mod output;
-pub mod node;
-pub mod cluster;
-pub mod load;
 pub mod audit;
+pub mod cluster;
 pub mod figures;
+pub mod load;
+pub mod node;
+pub mod output;
+pub mod programs;
 pub mod random;

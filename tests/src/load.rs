@@ -22,7 +22,11 @@ impl Work {
     /// `count` messages of node `node`.
     #[must_use]
     pub fn new(node: u64, count: u64) -> Arc<Self> {
-        Arc::new(Self { node, next: AtomicU64::new(1), last: count })
+        Arc::new(Self {
+            node,
+            next: AtomicU64::new(1),
+            last: count,
+        })
     }
 
     /// How many have been taken.
@@ -63,7 +67,10 @@ impl Loader {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = thread::spawn(move || feed(&node, &work, pace, &stopped));
-        Self { stop, thread: Some(thread) }
+        Self {
+            stop,
+            thread: Some(thread),
+        }
     }
 
     /// No more messages are sent when this returns.

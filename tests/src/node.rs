@@ -69,17 +69,33 @@ impl Node {
     /// Starts it. Whether it runs is for the caller to see.
     pub fn start(programs: &Programs, spec: Spec) -> Result<Self> {
         let mut command = programs.guarded(&programs.demo_chat);
-        command.arg("node").arg("--id").arg(spec.id.to_string()).arg("--peers").arg(&spec.peers);
-        command.arg("--data").arg(&spec.data).arg("--name").arg(&spec.name).arg("--plain");
+        command
+            .arg("node")
+            .arg("--id")
+            .arg(spec.id.to_string())
+            .arg("--peers")
+            .arg(&spec.peers);
+        command
+            .arg("--data")
+            .arg(&spec.data)
+            .arg("--name")
+            .arg(&spec.name)
+            .arg("--plain");
         command.args(&spec.args);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut log = File::options()
             .create(true)
             .append(true)
             .open(&spec.log)
             .with_context(|| format!("cannot write {}", spec.log.display()))?;
         let mut child = spawn(command)?;
-        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("no process id")?;
+        let pid = i32::try_from(child.id())
+            .ok()
+            .and_then(Pid::from_raw)
+            .context("no process id")?;
         let _ = writeln!(log, "-- process {} starts", child.id());
         let mut stdin = child.stdin.take().context("no standard input")?;
         let stdout = child.stdout.take().context("no standard output")?;
@@ -99,7 +115,10 @@ impl Node {
             output,
             pid,
             child: Mutex::new(child),
-            input: Mutex::new(Input { lines: Some(lines), sent: Vec::new() }),
+            input: Mutex::new(Input {
+                lines: Some(lines),
+                sent: Vec::new(),
+            }),
             threads: Mutex::new(threads),
         })
     }
@@ -156,7 +175,11 @@ impl Node {
                 self.spec.id,
                 self.spec.name,
                 started.elapsed().as_secs_f64(),
-                if self.output.lock().ended == 2 { "; the process has ended" } else { "" },
+                if self.output.lock().ended == 2 {
+                    "; the process has ended"
+                } else {
+                    ""
+                },
                 self.tail(15),
             )
         })
@@ -167,14 +190,20 @@ impl Node {
         let before = self.output.lock().statuses_count;
         self.command("/status");
         self.wait(timeout, "the answer to /status", |printed| {
-            if printed.statuses_count > before { printed.statuses.back().map(|(s, _)| s.clone()) } else { None }
+            if printed.statuses_count > before {
+                printed.statuses.back().map(|(s, _)| s.clone())
+            } else {
+                None
+            }
         })
     }
 
     /// Waits for what it says of message `number`.
     pub fn outcome(&self, number: u64, timeout: Duration) -> Result<Outcome> {
         let what = format!("the outcome of message {number}");
-        self.wait(timeout, &what, |printed| printed.outcomes.get(&number).cloned())
+        self.wait(timeout, &what, |printed| {
+            printed.outcomes.get(&number).cloned()
+        })
     }
 
     /// Sends a message and waits for its index.
@@ -182,17 +211,25 @@ impl Node {
         let number = self.send(text);
         match self.outcome(number, timeout)? {
             Outcome::Ack(index) => Ok(index),
-            other => bail!("node {}: {text:?} is not committed: {other:?}\n{}", self.spec.id, self.tail(15)),
+            other => bail!(
+                "node {}: {text:?} is not committed: {other:?}\n{}",
+                self.spec.id,
+                self.tail(15)
+            ),
         }
     }
 
     /// Waits for a line of its log that contains every one of `words`, whatever their case, and returns it.
     pub fn logged(&self, words: &[&str], timeout: Duration) -> Result<String> {
         let words: Vec<String> = words.iter().map(|w| w.to_lowercase()).collect();
-        self.wait(timeout, &format!("a line of its log with {words:?}"), |printed| {
-            let holds = |line: &&String| words.iter().all(|w| line.to_lowercase().contains(w));
-            printed.log.iter().find(holds).cloned()
-        })
+        self.wait(
+            timeout,
+            &format!("a line of its log with {words:?}"),
+            |printed| {
+                let holds = |line: &&String| words.iter().all(|w| line.to_lowercase().contains(w));
+                printed.log.iter().find(holds).cloned()
+            },
+        )
     }
 
     /// Sends it a signal. A process that has ended already is nobody's trouble.
@@ -243,7 +280,9 @@ impl Node {
         let mut faults = Vec::new();
         let name = &self.spec.name;
         for line in printed.not_deliveries {
-            faults.push(format!("{name} printed a line that is no delivery: {line:?}"));
+            faults.push(format!(
+                "{name} printed a line that is no delivery: {line:?}"
+            ));
         }
         for number in printed.answered_twice {
             faults.push(format!("{name} answered message {number} twice"));
@@ -257,9 +296,17 @@ impl Node {
             })
             .collect();
         for number in printed.outcomes.into_keys() {
-            faults.push(format!("{name} answered message {number} of {}", sent.len()));
+            faults.push(format!(
+                "{name} answered message {number} of {}",
+                sent.len()
+            ));
         }
-        Life { name: name.clone(), sent, deliveries: printed.deliveries, faults }
+        Life {
+            name: name.clone(),
+            sent,
+            deliveries: printed.deliveries,
+            faults,
+        }
     }
 
     /// The last lines of its log.
@@ -267,8 +314,17 @@ impl Node {
     pub fn tail(&self, lines: usize) -> String {
         let printed = self.output.lock();
         let skip = printed.log.len().saturating_sub(lines);
-        let tail: Vec<_> = printed.log.iter().skip(skip).map(|l| format!("  | {l}")).collect();
-        if tail.is_empty() { "  | (it logged nothing)".to_owned() } else { tail.join("\n") }
+        let tail: Vec<_> = printed
+            .log
+            .iter()
+            .skip(skip)
+            .map(|l| format!("  | {l}"))
+            .collect();
+        if tail.is_empty() {
+            "  | (it logged nothing)".to_owned()
+        } else {
+            tail.join("\n")
+        }
     }
 
     /// Waits for the threads that read and write, which end with the process.
@@ -291,7 +347,11 @@ impl Drop for Node {
 }
 
 /// A program that is expected to end by itself: its exit code and what it wrote on standard error.
-pub fn run_to_end(programs: &Programs, spec: Spec, timeout: Duration) -> Result<(Option<i32>, String)> {
+pub fn run_to_end(
+    programs: &Programs,
+    spec: Spec,
+    timeout: Duration,
+) -> Result<(Option<i32>, String)> {
     if let Some(folder) = spec.log.parent() {
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     }

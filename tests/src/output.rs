@@ -29,7 +29,11 @@ impl Delivery {
     fn parse(line: &str) -> Option<Self> {
         let mut fields = line.splitn(3, '\t');
         let index = fields.next()?.parse().ok()?;
-        Some(Self { index, from: fields.next()?.to_owned(), text: fields.next()?.to_owned() })
+        Some(Self {
+            index,
+            from: fields.next()?.to_owned(),
+            text: fields.next()?.to_owned(),
+        })
     }
 }
 
@@ -124,7 +128,9 @@ impl Printed {
     /// The log lines that are kept, as one text.
     #[must_use]
     pub fn log_text(&self) -> String {
-        self.log.iter().fold(String::new(), |text, line| text + line + "\n")
+        self.log
+            .iter()
+            .fold(String::new(), |text, line| text + line + "\n")
     }
 
     fn take_stdout(&mut self, line: &str) {
@@ -214,7 +220,11 @@ impl Output {
 
     /// Waits until `look` finds what it looks for, or `None` when `timeout` is over, or both streams have ended
     /// without it.
-    pub fn wait<T>(&self, timeout: Duration, mut look: impl FnMut(&Printed) -> Option<T>) -> Option<T> {
+    pub fn wait<T>(
+        &self,
+        timeout: Duration,
+        mut look: impl FnMut(&Printed) -> Option<T>,
+    ) -> Option<T> {
         let deadline = Instant::now() + timeout;
         let mut printed = self.lock();
         loop {
@@ -227,8 +237,10 @@ impl Output {
             }
             // Not longer than this at once: see `lines` for when it notifies.
             let turn = left.min(Duration::from_millis(50));
-            let (guard, _) =
-                self.changed.wait_timeout(printed, turn).unwrap_or_else(PoisonError::into_inner);
+            let (guard, _) = self
+                .changed
+                .wait_timeout(printed, turn)
+                .unwrap_or_else(PoisonError::into_inner);
             printed = guard;
         }
     }
@@ -251,7 +263,11 @@ mod tests {
         }
         std::fs::remove_file(log).unwrap();
         let printed = output.lock();
-        let hello = Delivery { index: 7, from: "ann".into(), text: "hello\tyou".into() };
+        let hello = Delivery {
+            index: 7,
+            from: "ann".into(),
+            text: "hello\tyou".into(),
+        };
         assert_eq!(printed.deliveries, [hello]);
         assert_eq!(printed.log, ["a log line"]);
         let outcomes: Vec<_> = printed.outcomes.clone().into_iter().collect();

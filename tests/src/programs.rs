@@ -38,9 +38,13 @@ impl Programs {
         };
         ensure!(
             demo_chat.is_file(),
-            "{} is not there. Build it first, in the same profile: cargo build --package demo-chat{}; or name it by DEMO_CHAT=",
+            "{} is not there. Build it first, in the same profile: cargo build --workspace --bins{}; or name it by DEMO_CHAT=",
             demo_chat.display(),
-            if profile(&harness).is_some_and(|p| p == "release") { " --release" } else { "" },
+            if profile(&harness).is_some_and(|p| p == "release") {
+                " --release"
+            } else {
+                ""
+            },
         );
         Ok(Self { harness, demo_chat })
     }
@@ -72,7 +76,11 @@ impl Programs {
     #[must_use]
     pub fn guarded(&self, program: &Path) -> Command {
         let mut command = Command::new(&self.harness);
-        command.arg("guard").arg(std::process::id().to_string()).arg("--").arg(program);
+        command
+            .arg("guard")
+            .arg(std::process::id().to_string())
+            .arg("--")
+            .arg(program);
         command
     }
 }
@@ -84,19 +92,21 @@ fn profile(program: &Path) -> Option<&str> {
 
 fn build_demo_chat(harness: &Path) -> Result<PathBuf> {
     let folder = harness.parent().context("the harness lies in no folder")?;
-    let target = folder.parent().context("the harness lies in no target folder")?;
+    let target = folder
+        .parent()
+        .context("the harness lies in no target folder")?;
     let profile = match profile(harness) {
         Some("debug") | None => "dev",
         Some(other) => other,
     };
-    // The same packages as `make programs` builds, so that what is built here is not built again there.
+    // As `make programs` does it: a part of the workspace would unify other features, and compile them again.
     let output = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["build", "--package", "demo-chat", "--package", "tests", "--bins", "--profile", profile])
+        .args(["build", "--workspace", "--bins", "--profile", profile])
         .arg("--target-dir")
         .arg(target)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
-        .context("cargo build --package demo-chat")?;
+        .context("cargo build --workspace --bins")?;
     ensure!(
         output.status.success(),
         "demo-chat does not build:\n{}",
@@ -121,8 +131,13 @@ pub fn spawn(command: Command) -> Result<Child> {
     });
     let what = format!("{:?}", command.get_program());
     let (answer, spawned) = mpsc::sync_channel(1);
-    spawner.send((command, answer)).ok().context("the thread that starts processes has ended")?;
-    let spawned = spawned.recv().context("the thread that starts processes has ended")?;
+    spawner
+        .send((command, answer))
+        .ok()
+        .context("the thread that starts processes has ended")?;
+    let spawned = spawned
+        .recv()
+        .context("the thread that starts processes has ended")?;
     spawned.with_context(|| format!("cannot start {what}"))
 }
 
@@ -132,7 +147,13 @@ pub fn guard(parent: u32, program: &[OsString]) -> Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL)).context("PR_SET_PDEATHSIG")?;
     // The parent may have ended before the request was made.
     let alive = i32::try_from(parent).ok().and_then(Pid::from_raw);
-    ensure!(alive.is_some() && getppid() == alive, "process {parent}, which started this one, is gone");
-    let [program, args @ ..] = program else { bail!("no program to run") };
-    Err(Command::new(program).args(args).exec()).with_context(|| format!("cannot run {}", program.display()))
+    ensure!(
+        alive.is_some() && getppid() == alive,
+        "process {parent}, which started this one, is gone"
+    );
+    let [program, args @ ..] = program else {
+        bail!("no program to run")
+    };
+    Err(Command::new(program).args(args).exec())
+        .with_context(|| format!("cannot run {}", program.display()))
 }

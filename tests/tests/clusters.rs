@@ -33,8 +33,11 @@ fn five_nodes_go_on_without_two() {
 fn a_restart_shows_the_history() {
     let (mut cluster, _) = running("restart", 3);
     works(&cluster, "before");
-    let before: Vec<_> =
-        cluster.running().iter().map(|node| node.output.lock().deliveries.clone()).collect();
+    let before: Vec<_> = cluster
+        .running()
+        .iter()
+        .map(|node| node.output.lock().deliveries.clone())
+        .collect();
     cluster.terminate().unwrap();
     // Nobody leads yet that could tell a node alone what is committed: it is shown when a majority is there.
     cluster.start_all().unwrap();
@@ -60,7 +63,10 @@ fn a_leader_that_is_stopped_is_replaced_and_follows_when_it_goes_on() {
     let mut number = 0;
     let index = loop {
         number += 1;
-        match other.outcome(other.send(&format!("without it {number}")), WAIT).unwrap() {
+        match other
+            .outcome(other.send(&format!("without it {number}")), WAIT)
+            .unwrap()
+        {
             Outcome::Ack(index) => break index,
             failed => assert!(std::time::Instant::now() < deadline, "{failed:?}"),
         }
@@ -68,7 +74,11 @@ fn a_leader_that_is_stopped_is_replaced_and_follows_when_it_goes_on() {
     paused.signal(Signal::CONT);
     paused
         .wait(WAIT, "what was said while it was stopped", |printed| {
-            printed.deliveries.iter().any(|d| d.index == index).then_some(())
+            printed
+                .deliveries
+                .iter()
+                .any(|d| d.index == index)
+                .then_some(())
         })
         .unwrap();
     cluster.wait_leader(WAIT).unwrap();
@@ -79,7 +89,11 @@ fn a_leader_that_is_stopped_is_replaced_and_follows_when_it_goes_on() {
 fn a_minority_acknowledges_nothing_and_recovers() {
     let (mut cluster, leader) = running("minority", 3);
     works(&cluster, "before");
-    let others: Vec<_> = cluster.ids().into_iter().filter(|id| *id != leader).collect();
+    let others: Vec<_> = cluster
+        .ids()
+        .into_iter()
+        .filter(|id| *id != leader)
+        .collect();
     cluster.kill(&others).unwrap();
     let node = cluster.node(leader).unwrap();
     let outcome = node.outcome(node.send("too few to hear it"), WAIT).unwrap();
@@ -89,7 +103,13 @@ fn a_minority_acknowledges_nothing_and_recovers() {
     }
     cluster.wait_leader(WAIT).unwrap();
     works(&cluster, "after");
-    let heard = texts(&node).iter().filter(|text| *text == "too few to hear it").count();
+    let heard = texts(&node)
+        .iter()
+        .filter(|text| *text == "too few to hear it")
+        .count();
     let may = usize::from(matches!(outcome, Outcome::Unknown(_)));
-    assert!(heard <= may, "{outcome:?}, and it stands {heard} times in the log");
+    assert!(
+        heard <= may,
+        "{outcome:?}, and it stands {heard} times in the log"
+    );
 }

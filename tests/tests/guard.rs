@@ -44,16 +44,28 @@ fn ends_all_children_on(signal: Signal) {
         assert!(Instant::now() < deadline, "the harness started {nodes:?}");
         std::thread::sleep(Duration::from_millis(10));
     };
-    kill_process(Pid::from_raw(i32::try_from(harness.id()).unwrap()).unwrap(), signal).unwrap();
+    kill_process(
+        Pid::from_raw(i32::try_from(harness.id()).unwrap()).unwrap(),
+        signal,
+    )
+    .unwrap();
     harness.wait().unwrap();
     let deadline = Instant::now() + Duration::from_secs(10);
     for node in nodes {
-        while fs::read_to_string(format!("/proc/{node}/stat")).is_ok_and(|stat| !stat.contains(") Z ")) {
-            assert!(Instant::now() < deadline, "node process {node} outlived the harness");
+        while fs::read_to_string(format!("/proc/{node}/stat"))
+            .is_ok_and(|stat| !stat.contains(") Z "))
+        {
+            assert!(
+                Instant::now() < deadline,
+                "node process {node} outlived the harness"
+            );
             std::thread::sleep(Duration::from_millis(10));
         }
     }
-    let folder = programs.target().join("harness").join(format!("kill-{}-0", harness.id()));
+    let folder = programs
+        .target()
+        .join("harness")
+        .join(format!("kill-{}-0", harness.id()));
     fs::remove_dir_all(folder).unwrap();
 }
 

@@ -16,12 +16,25 @@ fn takes_no_part(node: &Node) {
     if node.runs() {
         let status = node.status(WAIT).unwrap();
         assert_ne!(status.role, "leader", "{status:?}\n{}", node.tail(20));
-        assert_eq!((status.commit, status.applied), (0, 0), "{status:?}\n{}", node.tail(20));
+        assert_eq!(
+            (status.commit, status.applied),
+            (0, 0),
+            "{status:?}\n{}",
+            node.tail(20)
+        );
     } else {
         let code = node.wait_exit(WAIT).unwrap().code();
-        assert!(code.is_some_and(|code| code != 0), "{code:?}\n{}", node.tail(20));
+        assert!(
+            code.is_some_and(|code| code != 0),
+            "{code:?}\n{}",
+            node.tail(20)
+        );
     }
-    assert!(node.output.lock().deliveries.is_empty(), "{:?}", node.output.lock().deliveries);
+    assert!(
+        node.output.lock().deliveries.is_empty(),
+        "{:?}",
+        node.output.lock().deliveries
+    );
 }
 
 fn start(cluster: &Cluster, spec: &Spec, name: &str) -> Arc<Node> {
@@ -31,7 +44,10 @@ fn start(cluster: &Cluster, spec: &Spec, name: &str) -> Arc<Node> {
 }
 
 fn listen_elsewhere(spec: &mut Spec) {
-    spec.args = vec!["--listen".into(), format!("127.0.0.1:{}", free_ports(1).unwrap()[0])];
+    spec.args = vec![
+        "--listen".into(),
+        format!("127.0.0.1:{}", free_ports(1).unwrap()[0]),
+    ];
 }
 
 #[test]
@@ -43,9 +59,12 @@ fn an_unknown_node_is_refused_on_both_sides() {
     spec.peers = format!("{},4=127.0.0.1:{port}", spec.peers);
     spec.data = cluster.folder.join("node4");
     let stranger = start(&cluster, &spec, "node4");
-    stranger.logged(&["node 4 is not in", "list of peers"], WAIT).unwrap();
+    stranger
+        .logged(&["node 4 is not in", "list of peers"], WAIT)
+        .unwrap();
     for node in cluster.running() {
-        node.logged(&["node 4 is not in", "list of peers"], WAIT).unwrap();
+        node.logged(&["node 4 is not in", "list of peers"], WAIT)
+            .unwrap();
     }
     takes_no_part(&stranger);
     works(&cluster, "after");
@@ -59,9 +78,15 @@ fn a_wiped_node_is_told_so_and_the_others_go_on() {
     fs::remove_dir_all(cluster.folder.join(format!("node{leader}"))).unwrap();
     let spec = cluster.spec(leader).unwrap().clone();
     let wiped = start(&cluster, &spec, "wiped");
-    wiped.logged(&[&format!("node {leader} is known by data folder"), "wiped"], WAIT).unwrap();
+    wiped
+        .logged(
+            &[&format!("node {leader} is known by data folder"), "wiped"],
+            WAIT,
+        )
+        .unwrap();
     for node in cluster.running() {
-        node.logged(&[&format!("node {leader} is known by data folder")], WAIT).unwrap();
+        node.logged(&[&format!("node {leader} is known by data folder")], WAIT)
+            .unwrap();
     }
     cluster.wait_leader(WAIT).unwrap();
     takes_no_part(&wiped);
@@ -111,7 +136,14 @@ fn a_folder_of_another_cluster_is_refused() {
     }
     std::thread::sleep(Duration::from_millis(500));
     // It may show what it has, and nothing of this cluster.
-    assert!(stranger.output.lock().deliveries.iter().all(|d| d.text.starts_with("of a")));
+    assert!(
+        stranger
+            .output
+            .lock()
+            .deliveries
+            .iter()
+            .all(|d| d.text.starts_with("of a"))
+    );
     drop(stranger);
     works(&cluster, "two of three");
     cluster.start(3).unwrap();
@@ -127,7 +159,9 @@ fn the_same_id_with_another_folder_is_refused() {
     spec.data = cluster.folder.join("another");
     listen_elsewhere(&mut spec);
     let second = start(&cluster, &spec, "second");
-    second.logged(&["node 3 is known by data folder"], WAIT).unwrap();
+    second
+        .logged(&["node 3 is known by data folder"], WAIT)
+        .unwrap();
     takes_no_part(&second);
     works(&cluster, "after");
 }
@@ -151,7 +185,10 @@ fn a_copy_of_a_folder_beside_the_node_is_refused() {
     let log = second.output.lock().log_text();
     std::thread::sleep(Duration::from_millis(500));
     let log = log + &second.output.lock().log_text();
-    assert!(log.contains("another process runs as node 3") || log.contains("old copy"), "{log}");
+    assert!(
+        log.contains("another process runs as node 3") || log.contains("old copy"),
+        "{log}"
+    );
     // The rightful one, and the cluster, go on.
     works(&cluster, "after");
 }
@@ -161,6 +198,10 @@ fn copy(from: &Path, to: &Path) {
     for entry in fs::read_dir(from).unwrap() {
         let path = entry.unwrap().path();
         let target = to.join(path.file_name().unwrap());
-        if path.is_dir() { copy(&path, &target) } else { fs::copy(&path, &target).map(drop).unwrap() }
+        if path.is_dir() {
+            copy(&path, &target)
+        } else {
+            fs::copy(&path, &target).map(drop).unwrap()
+        }
     }
 }

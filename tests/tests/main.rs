@@ -7,7 +7,10 @@
 //! - [`wire`] what strangers send to a node's port, made by hand in [`stranger`]
 //! - [`guard`] nothing outlives the harness
 
-#![allow(clippy::unwrap_used, reason = "a test may fail by panicking, its helpers too")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test may fail by panicking, its helpers too"
+)]
 
 mod clusters;
 mod guard;
@@ -50,17 +53,29 @@ fn works(cluster: &Cluster, mark: &str) {
     for node in &nodes {
         let what = format!("the {} messages \"{mark} N\"", nodes.len());
         let history = node.wait(WAIT, &what, |printed| {
-            let marked = printed.deliveries.iter().filter(|d| d.text.starts_with(mark)).count();
+            let marked = printed
+                .deliveries
+                .iter()
+                .filter(|d| d.text.starts_with(mark))
+                .count();
             (marked == nodes.len()).then(|| printed.deliveries.clone())
         });
         histories.push(history.unwrap());
     }
-    assert!(histories.iter().all(|history| *history == histories[0]), "{histories:?}");
+    assert!(
+        histories.iter().all(|history| *history == histories[0]),
+        "{histories:?}"
+    );
 }
 
 /// What a node has delivered.
 fn texts(node: &Node) -> Vec<String> {
-    node.output.lock().deliveries.iter().map(|delivery| delivery.text.clone()).collect()
+    node.output
+        .lock()
+        .deliveries
+        .iter()
+        .map(|delivery| delivery.text.clone())
+        .collect()
 }
 
 const WAIT: Duration = Duration::from_secs(20);

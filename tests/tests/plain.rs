@@ -17,7 +17,13 @@ fn sigterm_and_quit_end_a_node_with_0() {
     nodes[2].signal(Signal::INT);
     for node in nodes {
         let status = node.wait_exit(SOON).unwrap();
-        assert_eq!(status.code(), Some(0), "node {}: {}", node.spec.id, node.tail(10));
+        assert_eq!(
+            status.code(),
+            Some(0),
+            "node {}: {}",
+            node.spec.id,
+            node.tail(10)
+        );
     }
 }
 
@@ -30,12 +36,21 @@ fn status_is_one_line_of_json() {
         assert_eq!(status.id, node.spec.id);
         assert_eq!(status.role == "leader", status.id == leader, "{status:?}");
         assert_eq!(status.leader, Some(leader));
-        assert!(status.term >= 1 && status.commit >= 3 && status.applied >= 3, "{status:?}");
+        assert!(
+            status.term >= 1 && status.commit >= 3 && status.applied >= 3,
+            "{status:?}"
+        );
         assert_eq!(status.phase, "running");
-        let members: Vec<_> =
-            status.members.iter().map(|member| format!("{}={}", member.id, member.address)).collect();
+        let members: Vec<_> = status
+            .members
+            .iter()
+            .map(|member| format!("{}={}", member.id, member.address))
+            .collect();
         assert_eq!(members.join(","), node.spec.peers);
-        assert!(status.members.iter().all(|member| member.connected), "{status:?}");
+        assert!(
+            status.members.iter().all(|member| member.connected),
+            "{status:?}"
+        );
     }
 }
 
@@ -49,7 +64,11 @@ fn the_end_of_input_leaves_the_node_running() {
     nodes[1].say("still there?", SOON).unwrap();
     nodes[0]
         .wait(SOON, "what another said", |printed| {
-            printed.deliveries.iter().any(|d| d.text == "still there?").then_some(())
+            printed
+                .deliveries
+                .iter()
+                .any(|d| d.text == "still there?")
+                .then_some(())
         })
         .unwrap();
     assert!(nodes[0].runs());
@@ -65,7 +84,10 @@ fn control_characters_are_escaped_and_text_is_not() {
     nodes[0].say("grüße, 世界 🦀", SOON).unwrap();
     nodes[0].say("/not a command", SOON).unwrap();
     for node in &nodes {
-        node.wait(SOON, "three deliveries", |printed| (printed.deliveries.len() == 3).then_some(())).unwrap();
+        node.wait(SOON, "three deliveries", |printed| {
+            (printed.deliveries.len() == 3).then_some(())
+        })
+        .unwrap();
         let texts = texts(node);
         assert!(!texts[0].chars().any(char::is_control), "{:?}", texts[0]);
         for visible in ["a", "b", "[31mc", "d", "e"] {
@@ -91,10 +113,15 @@ fn a_message_over_the_limit_is_refused_and_the_next_is_not() {
         }
         assert!(matches!(node.outcome(next, SOON).unwrap(), Outcome::Ack(_)));
         // Nearly as much as may be.
-        node.say(&format!("{id}{}", "y".repeat((1 << 20) - 1000)), SOON).unwrap();
+        node.say(&format!("{id}{}", "y".repeat((1 << 20) - 1000)), SOON)
+            .unwrap();
     }
     works(&cluster, "after");
-    assert!(!texts(&cluster.running()[0]).iter().any(|text| text.starts_with('x')));
+    assert!(
+        !texts(&cluster.running()[0])
+            .iter()
+            .any(|text| text.starts_with('x'))
+    );
 }
 
 #[test]
@@ -104,8 +131,18 @@ fn many_lines_at_once_are_answered_each() {
     for number in 1..=2000 {
         node.send(&format!("burst {number}"));
     }
-    node.wait(WAIT, "2000 outcomes", |printed| (printed.outcomes.len() == 2000).then_some(())).unwrap();
+    node.wait(WAIT, "2000 outcomes", |printed| {
+        (printed.outcomes.len() == 2000).then_some(())
+    })
+    .unwrap();
     let printed = node.output.lock();
     assert!(printed.answered_twice.is_empty());
-    assert!(printed.outcomes.values().all(|o| matches!(o, Outcome::Ack(_))), "{:?}", printed.outcomes);
+    assert!(
+        printed
+            .outcomes
+            .values()
+            .all(|o| matches!(o, Outcome::Ack(_))),
+        "{:?}",
+        printed.outcomes
+    );
 }

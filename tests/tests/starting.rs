@@ -15,7 +15,10 @@ fn refuses(spec: Spec, words: &[&str]) {
     assert_eq!(code, Some(2), "{log}");
     let lower = log.to_lowercase();
     for word in words {
-        assert!(lower.contains(&word.to_lowercase()), "no {word:?} in:\n{log}");
+        assert!(
+            lower.contains(&word.to_lowercase()),
+            "no {word:?} in:\n{log}"
+        );
     }
     assert!(!lower.contains("panicked"), "{log}");
 }
@@ -70,7 +73,13 @@ fn a_list_that_cannot_be_is_refused() {
     let mut zero = spec(&mut cluster, 1);
     zero.peers = "0=127.0.0.1:7001,1=127.0.0.1:7002".into();
     refuses(zero, &["0"]);
-    for nonsense in ["1=127.0.0.1", "1", "one=127.0.0.1:7001", "", "1=127.0.0.1:70001"] {
+    for nonsense in [
+        "1=127.0.0.1",
+        "1",
+        "one=127.0.0.1:7001",
+        "",
+        "1=127.0.0.1:70001",
+    ] {
         let mut spec = spec(&mut cluster, 1);
         spec.peers = nonsense.into();
         refuses(spec, &[]);
@@ -93,7 +102,10 @@ fn an_address_in_use_is_refused() {
 fn a_second_process_on_a_folder_is_refused_and_the_first_goes_on() {
     let (mut cluster, _) = running("locked", 3);
     let mut second = spec(&mut cluster, 2);
-    second.args = vec!["--listen".into(), format!("127.0.0.1:{}", free_ports(1).unwrap()[0])];
+    second.args = vec![
+        "--listen".into(),
+        format!("127.0.0.1:{}", free_ports(1).unwrap()[0]),
+    ];
     second.log = cluster.folder.join("second.log");
     refuses(second, &["in use by another process"]);
     works(&cluster, "after");
@@ -155,13 +167,21 @@ fn a_folder_that_lost_a_part_is_refused_and_the_others_go_on() {
         fs::rename(&path, &aside).unwrap();
         refuses(spec(&mut cluster, 1), &["node1"]);
         if path.exists() {
-            let remove = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            let remove = if path.is_dir() {
+                fs::remove_dir_all(&path)
+            } else {
+                fs::remove_file(&path)
+            };
             remove.unwrap();
         }
         fs::rename(&aside, &path).unwrap();
         parts += 1;
     }
-    assert!(parts >= 2, "database and mark were expected in {}", folder.display());
+    assert!(
+        parts >= 2,
+        "database and mark were expected in {}",
+        folder.display()
+    );
     cluster.start(2).unwrap();
     cluster.wait_leader(WAIT).unwrap();
     works(&cluster, "without it");

@@ -62,7 +62,9 @@ pub(crate) fn refusal(body: &[u8]) -> String {
 /// Writes all, if the other side takes it, and reads until it closes the connection. Fails if it does not.
 pub(crate) fn closes_after(address: &str, bytes: &[u8]) -> Vec<u8> {
     let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(15))).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(15)))
+        .unwrap();
     // It may be closed in the middle of what is written.
     let _ = stream.write_all(bytes);
     let mut answer = Vec::new();

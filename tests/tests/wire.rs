@@ -6,12 +6,20 @@ use std::time::Duration;
 
 use tests::cluster::Cluster;
 
-use crate::stranger::{HELLO, REFUSE, WELCOME, closes_after, frame, introduction, read_frame, refusal};
+use crate::stranger::{
+    HELLO, REFUSE, WELCOME, closes_after, frame, introduction, read_frame, refusal,
+};
 use crate::{WAIT, cluster, running, works};
 
 fn address(cluster: &Cluster, id: u64) -> String {
     let status = cluster.node(id).unwrap().status(WAIT).unwrap();
-    status.members.iter().find(|member| member.id == id).unwrap().address.clone()
+    status
+        .members
+        .iter()
+        .find(|member| member.id == id)
+        .unwrap()
+        .address
+        .clone()
 }
 
 #[test]
@@ -24,19 +32,27 @@ fn garbage_closes_the_connection_and_nothing_else() {
     *wrong_crc.last_mut().unwrap() ^= 1;
     let mut endless = hello.clone();
     endless[16..20].copy_from_slice(&u32::MAX.to_be_bytes());
-    let noise: Vec<u8> = (0..100_000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let noise: Vec<u8> = (0..100_000_u32)
+        .map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8)
+        .collect();
     let cases: [(&str, &[u8]); 7] = [
         ("a browser", b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"),
         ("noise", &noise),
         ("a wrong checksum", &wrong_crc),
         ("a length of 4 GiB", &endless),
-        ("a body that is no MessagePack", &frame(0, HELLO, &[0xc1; 40])),
+        (
+            "a body that is no MessagePack",
+            &frame(0, HELLO, &[0xc1; 40]),
+        ),
         ("an append before the handshake", &frame(1, 16, &[0x90])),
         ("a kind that does not exist", &frame(0, 200, b"")),
     ];
     for (case, bytes) in cases {
         let answer = closes_after(&address, bytes);
-        assert!(answer.is_empty() || answer.starts_with(b"rAFt"), "{case}: {answer:?}");
+        assert!(
+            answer.is_empty() || answer.starts_with(b"rAFt"),
+            "{case}: {answer:?}"
+        );
     }
     // One that says nothing at all is closed, too.
     let started = std::time::Instant::now();
@@ -54,12 +70,25 @@ fn a_dialler_of_another_version_is_told_so() {
     let address = address(&cluster, leader);
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(WAIT)).unwrap();
-    stream.write_all(&frame(0, HELLO, &introduction((98, 99), leader % 3 + 1, leader))).unwrap();
+    stream
+        .write_all(&frame(
+            0,
+            HELLO,
+            &introduction((98, 99), leader % 3 + 1, leader),
+        ))
+        .unwrap();
     let (kind, body) = read_frame(&mut stream).unwrap();
     assert_eq!(kind, REFUSE);
     let text = refusal(&body);
-    assert!(text.contains("98 to 99") && text.contains("upgrade"), "{text}");
-    cluster.node(leader).unwrap().logged(&["versions 98 to 99"], WAIT).unwrap();
+    assert!(
+        text.contains("98 to 99") && text.contains("upgrade"),
+        "{text}"
+    );
+    cluster
+        .node(leader)
+        .unwrap()
+        .logged(&["versions 98 to 99"], WAIT)
+        .unwrap();
     works(&cluster, "after");
 }
 
@@ -75,7 +104,9 @@ fn a_listener_of_another_version_is_waited_for_by_name() {
         stream.set_read_timeout(Some(WAIT)).unwrap();
         let (kind, _) = read_frame(&mut stream).unwrap();
         assert_eq!(kind, HELLO);
-        stream.write_all(&frame(0, WELCOME, &introduction((98, 99), 2, 1))).unwrap();
+        stream
+            .write_all(&frame(0, WELCOME, &introduction((98, 99), 2, 1)))
+            .unwrap();
         // What this side can act on, it is told.
         let (kind, body) = read_frame(&mut stream).unwrap();
         assert_eq!(kind, REFUSE);
@@ -93,7 +124,9 @@ fn a_listener_of_another_version_is_waited_for_by_name() {
 fn many_silent_strangers_do_not_keep_the_peers_out() {
     let (mut cluster, leader) = running("silent", 3);
     let address = address(&cluster, leader);
-    let silent: Vec<_> = (0..200).filter_map(|_| TcpStream::connect(&address).ok()).collect();
+    let silent: Vec<_> = (0..200)
+        .filter_map(|_| TcpStream::connect(&address).ok())
+        .collect();
     assert!(silent.len() > 100);
     let follower = leader % 3 + 1;
     cluster.kill(&[follower]).unwrap();

@@ -17,7 +17,10 @@ use tests::output::Outcome;
 use tests::programs::Programs;
 use tests::random::{Random, fresh_seed};
 
-const PACE: Pace = Pace { window: 100, per_second: 200 };
+const PACE: Pace = Pace {
+    window: 100,
+    per_second: 200,
+};
 
 /// True when all figures are as they must be.
 pub(crate) fn run(programs: &Programs, rounds: u64, seed: Option<u64>) -> Result<bool> {
@@ -28,7 +31,11 @@ pub(crate) fn run(programs: &Programs, rounds: u64, seed: Option<u64>) -> Result
     let found = match Run::start(&mut cluster, seed).and_then(|run| run.rounds(rounds, &mut done)) {
         Ok(found) => found,
         Err(error) => {
-            println!("kill: round {} of {rounds}, seed {seed}: {}", done + 1, cluster.keep_evidence());
+            println!(
+                "kill: round {} of {rounds}, seed {seed}: {}",
+                done + 1,
+                cluster.keep_evidence()
+            );
             return Err(error);
         }
     };
@@ -55,7 +62,11 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn start(cluster: &'a mut Cluster, seed: u64) -> Result<Self> {
         cluster.start_all()?;
-        let works = cluster.ids().into_iter().map(|id| (id, Work::new(id, u64::MAX / 2))).collect();
+        let works = cluster
+            .ids()
+            .into_iter()
+            .map(|id| (id, Work::new(id, u64::MAX / 2)))
+            .collect();
         let mut run = Self {
             cluster,
             random: Random::new(seed),
@@ -71,7 +82,8 @@ impl<'a> Run<'a> {
 
     fn load(&mut self, id: u64) -> Result<()> {
         let work = Arc::clone(self.works.get(&id).context("work")?);
-        self.loaders.insert(id, Loader::start(self.cluster.node(id)?, work, PACE));
+        self.loaders
+            .insert(id, Loader::start(self.cluster.node(id)?, work, PACE));
         Ok(())
     }
 
@@ -85,7 +97,10 @@ impl<'a> Run<'a> {
             self.pause(600);
             let (who, victims) = self.victims()?;
             for node in self.cluster.kill(&victims)? {
-                self.loaders.get_mut(&node.spec.id).context("a loader")?.stop();
+                self.loaders
+                    .get_mut(&node.spec.id)
+                    .context("a loader")?
+                    .stop();
                 self.audit.take(node.life(), true);
             }
             self.pause(800);
@@ -125,7 +140,10 @@ impl<'a> Run<'a> {
             }
             15..18 => {
                 let spared = any(&mut self.random);
-                ("two", ids.iter().copied().filter(|id| *id != spared).collect())
+                (
+                    "two",
+                    ids.iter().copied().filter(|id| *id != spared).collect(),
+                )
             }
             _ => ("all", ids.clone()),
         })
@@ -136,11 +154,15 @@ impl<'a> Run<'a> {
         let deadline = Instant::now() + RECOVERY;
         for node in self.cluster.running() {
             let (sent, _) = node.progress();
-            let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(100));
+            let left = deadline
+                .saturating_duration_since(Instant::now())
+                .max(Duration::from_millis(100));
             let what = "a message to be acknowledged after a restart";
             node.wait(left, what, |printed| {
                 let mut later = printed.outcomes.range(sent as u64 + 1..);
-                later.any(|(_, outcome)| matches!(outcome, Outcome::Ack(_))).then_some(())
+                later
+                    .any(|(_, outcome)| matches!(outcome, Outcome::Ack(_)))
+                    .then_some(())
             })?;
         }
         Ok(())
@@ -151,7 +173,9 @@ impl<'a> Run<'a> {
         for node in self.cluster.running() {
             let (sent, _) = node.progress();
             // What is never answered is a finding, not a failure of the run.
-            let _ = node.output.wait(RECOVERY, |printed| (printed.outcomes.len() >= sent).then_some(()));
+            let _ = node.output.wait(RECOVERY, |printed| {
+                (printed.outcomes.len() >= sent).then_some(())
+            });
         }
         self.cluster.converge(RECOVERY)?;
         let mut live = Vec::new();

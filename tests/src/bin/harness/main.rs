@@ -74,9 +74,14 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<bool> {
     match command {
         Command::Demo { port, data } => demo::run(&Programs::beside_harness()?, port, data),
-        Command::Order { messages, quick } => {
-            order::run(&Programs::beside_harness()?, if quick { messages.div_ceil(10) } else { messages })
-        }
+        Command::Order { messages, quick } => order::run(
+            &Programs::beside_harness()?,
+            if quick {
+                messages.div_ceil(10)
+            } else {
+                messages
+            },
+        ),
         Command::Kill { rounds, seed } => kill::run(&Programs::beside_harness()?, rounds, seed),
         Command::Guard { parent, program } => guard(parent, &program).map(|()| false),
     }

@@ -15,7 +15,10 @@ use tests::figures::Figures;
 use tests::load::{Loader, Pace, Work};
 use tests::programs::Programs;
 
-const PACE: Pace = Pace { window: 500, per_second: 0 };
+const PACE: Pace = Pace {
+    window: 500,
+    per_second: 0,
+};
 
 /// Who is killed in the middle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,11 +74,19 @@ fn part(cluster: &mut Cluster, messages: u64, victims: Victims) -> Result<Findin
     let ids = cluster.ids();
     let works: BTreeMap<u64, Arc<Work>> = (0..)
         .zip(&ids)
-        .map(|(i, id)| (*id, Work::new(*id, messages / 3 + u64::from(i < messages % 3))))
+        .map(|(i, id)| {
+            (
+                *id,
+                Work::new(*id, messages / 3 + u64::from(i < messages % 3)),
+            )
+        })
         .collect();
     let mut loaders = BTreeMap::new();
     for id in &ids {
-        loaders.insert(*id, Loader::start(cluster.node(*id)?, Arc::clone(&works[id]), PACE));
+        loaders.insert(
+            *id,
+            Loader::start(cluster.node(*id)?, Arc::clone(&works[id]), PACE),
+        );
     }
     let started = Instant::now();
 
@@ -87,14 +98,20 @@ fn part(cluster: &mut Cluster, messages: u64, victims: Victims) -> Result<Findin
     if !killed.is_empty() {
         let deadline = Instant::now() + limit(messages);
         while works.values().map(|work| work.taken()).sum::<u64>() < messages * 2 / 5 {
-            ensure!(Instant::now() < deadline, "two fifths of the messages were not even sent");
+            ensure!(
+                Instant::now() < deadline,
+                "two fifths of the messages were not even sent"
+            );
             thread::sleep(Duration::from_millis(1));
         }
         for node in cluster.kill(&killed)? {
             loaders.get_mut(&node.spec.id).context("a loader")?.stop();
             audit.take(node.life(), true);
         }
-        println!("order:   killed {killed:?} after {} ms", started.elapsed().as_millis());
+        println!(
+            "order:   killed {killed:?} after {} ms",
+            started.elapsed().as_millis()
+        );
         if victims == Victims::Leader {
             thread::sleep(Duration::from_millis(700));
         }
@@ -111,11 +128,19 @@ fn part(cluster: &mut Cluster, messages: u64, victims: Victims) -> Result<Findin
         while !loader.is_done() && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(2));
         }
-        ensure!(loader.is_done(), "node {id} did not take all messages in time\n{}", node.tail(15));
+        ensure!(
+            loader.is_done(),
+            "node {id} did not take all messages in time\n{}",
+            node.tail(15)
+        );
         let (sent, _) = node.progress();
-        let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(1));
+        let left = deadline
+            .saturating_duration_since(Instant::now())
+            .max(Duration::from_secs(1));
         // What is never answered is a finding, not a failure of the run.
-        let _ = node.output.wait(left, |printed| (printed.outcomes.len() >= sent).then_some(()));
+        let _ = node.output.wait(left, |printed| {
+            (printed.outcomes.len() >= sent).then_some(())
+        });
     }
     drop(loaders);
     let seconds = started.elapsed().as_secs_f64();
@@ -134,8 +159,9 @@ fn part(cluster: &mut Cluster, messages: u64, victims: Victims) -> Result<Findin
     cluster.start_all()?;
     for node in cluster.running() {
         // A replay that ends early is a finding, too.
-        let _ =
-            node.output.wait(RECOVERY, |printed| (printed.deliveries.len() >= whole).then_some(()));
+        let _ = node.output.wait(RECOVERY, |printed| {
+            (printed.deliveries.len() >= whole).then_some(())
+        });
     }
     for life in cluster.terminate()? {
         let (name, delivered) = (life.name.clone(), life.deliveries.len());
