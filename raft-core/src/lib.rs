@@ -1,22 +1,183 @@
-//! Raft.
+//! Raft as a state machine without I/O: the protocol that several nodes speak so that all of them hold
+//! the same log, and what was acknowledged survives crashes and the loss of any minority.
+//!
+//! The sources are *In Search of an Understandable Consensus Algorithm* (extended version), cited as
+//! "paper", and Ongaro's dissertation, cited as "thesis".
+//!
+//! # How to drive it
+//!
+//! A [`Raft`] is one node. It has one way in, [`Raft::step`], which takes an [`Input`] and answers with
+//! [`Effect`]s that the caller carries out in order. It has no clock (time is [`Input::Tick`]), no disk
+//! ([`Effect::Persist`], answered by [`Input::Persisted`]), no network ([`Effect::Send`] and
+//! [`Input::Received`]) and no source of randomness but [`Config::seed`]: the same inputs give the same
+//! effects, always.
+//!
+//! ```
+//! use std::collections::VecDeque;
+//!
+//! use raft_core::{Config, Effect, EntryKind, Input, NodeId, Raft, Recovered, Role};
+//!
+//! // A cluster of one elects itself, and commits by itself.
+//! let mut raft = Raft::new(Config::new(NodeId(1), [NodeId(1)]), Recovered::default())?;
+//! let mut happened = VecDeque::new();
+//! let mut delivered = Vec::new();
+//! while delivered.is_empty() {
+//!     for effect in raft.step(happened.pop_front().unwrap_or(Input::Tick)) {
+//!         match effect {
+//!             Effect::Persist(persist) => {
+//!                 // Write it, sync it; then send what `persist.then.release()` hands out, and say:
+//!                 happened.push_back(Input::Persisted { through: persist.write });
+//!             }
+//!             Effect::RoleChanged { role: Role::Leader, .. } => {
+//!                 happened.push_back(Input::Propose(vec!["hello".into()]));
+//!             }
+//!             Effect::Commit(commit) => {
+//!                 let commands = commit.entries.iter().filter(|e| e.kind == EntryKind::Command);
+//!                 delivered.extend(commands.map(|entry| entry.data.clone()));
+//!             }
+//!             other => println!("{other:?}"),
+//!         }
+//!     }
+//! }
+//! assert_eq!(delivered, ["hello"]);
+//! # Ok::<(), raft_core::ConfigError>(())
+//! ```
+//!
+//! # The protocol
+//!
+//! **Terms.** Time is divided into [`Term`]s, and each has at most one leader (paper §5.1). Every message
+//! carries its sender's term. Who sees a higher one enters it as a follower; who hears from a lower one
+//! tells the sender the current one. This rule stands once, at the top of `step`, before any role sees
+//! the message.
+//!
+//! **Roles.** A node is a [`Role::Follower`] until it has not heard from a leader for an election
+//! timeout, which each node draws at random again and again so that they rarely run out together (§5.2).
+//! Then it becomes a [`Role::PreCandidate`] and asks everybody with [`PreVote`] whether it would be
+//! elected (thesis §9.6). This changes nobody's term, so that a node that was merely cut off cannot
+//! depose a leader that the others hear. If a majority would, it becomes a [`Role::Candidate`]: it enters
+//! the next term, votes for itself, and asks with [`RequestVote`]. A node votes once in a term, for a
+//! candidate whose last [`LogId`] is at least its own (§5.4.1), and not at all while it hears a leader
+//! (thesis §4.2.3). With the votes of a majority the candidate becomes the [`Role::Leader`].
+//!
+//! **The log.** The leader alone appends (§5.3). It names each [`Entry`] by a [`LogId`], term and index.
+//! What [`Input::Propose`] brings goes to its disk as one [`Persist`] and at the same time to each
+//! follower as one [`AppendEntries`], which names the entry `prev` right before. A follower that has
+//! `prev` has the same log up to it (Log Matching). It cuts what conflicts, appends what is new, and
+//! acknowledges with [`AppendResponse`] how far its log is known to match, once that is durable. A
+//! follower that lacks `prev` refuses with a hint that skips a whole conflicting term, and the leader
+//! tries there.
+//!
+//! **Feeding.** To the leader each follower is in [`PeerState::Probe`], one message at a time until one
+//! is accepted, or in [`PeerState::Replicate`], where messages follow each other without waiting, up to
+//! the limits of [`Config`]. Nothing is resent by a timer of its own. A [`Heartbeat`] goes out regularly;
+//! if a follower has answered two of them and acknowledged nothing in between, it is asked with an empty
+//! `AppendEntries` what it has. Entries that memory does not hold any more are asked for with
+//! [`Effect::Read`].
+//!
+//! **Commitment.** An entry that a majority has durable, the leader's own disk counted like any other, is
+//! committed if it is of the leader's own term, and with it all before it (§5.4.2). So that this can
+//! happen at once a new leader begins with an entry of its own, an [`EntryKind::Noop`] (§8). Followers
+//! are told by whatever they are sent next, and by [`CommitAdvanced`] if nothing else is due. Each node
+//! hands out with [`Effect::Commit`] what is committed *and* durable on itself.
+//!
+//! **Losing office.** A leader that sees a higher term follows. One that has not heard from a majority
+//! for an election timeout steps down by itself (check-quorum, thesis §6.2), for it could commit nothing
+//! and its clients should look elsewhere.
+//!
+//! **Restart.** Term, vote and log are on disk ([`Recovered`]); everything else is learnt again. A node
+//! comes back as a follower that knows of no commit, and hands out its log from the first entry on as it
+//! hears how far it is committed.
+//!
+//! # Durable before said
+//!
+//! No vote and no acknowledgement may leave before what it claims is on disk, or a crash makes it a lie.
+//! The types see to it. Such messages are [`DurableMessage`]s; the core hands them out only inside
+//! [`Persist::then`], and only [`Withheld::release`], which the storage calls behind its sync, opens
+//! that. [`OpenMessage`]s claim nothing of the disk and may leave at once.
+//!
+//! Several writes may be under way, first in, first out. The storage answers with the name of the last
+//! one that is durable, a [`WriteId`], and not with a position in the log: a position can be written, cut
+//! off and written again, and the answer to the first write must not count for the second.
+//!
+//! # Where it departs from the paper
+//!
+//! - *Messages, not calls.* Answers come late, twice, out of order or never, and are matched by what they
+//!   say. A late one may cost a message; it never moves a match index back.
+//! - *A heartbeat is a message of its own* and not an empty AppendEntries. Its answer claims nothing of
+//!   the disk and leaves at once, so that a slow disk is not taken for a dead node.
+//! - *A leader replicates while its own disk writes* (thesis §10.2.1), and counts itself only afterwards;
+//!   a candidate's vote for itself counts when it is durable, too.
+//! - *Committed is not enough to be handed out:* the entry must be durable on this node as well, so that
+//!   no node has acted on what its own disk may forget.
+//! - *A refused term is taught with [`HeartbeatResponse`]*, whatever the question was: it says "this is
+//!   my term" and nothing else. A request for a vote from a higher term that finds a leader is not
+//!   answered at all; its sender learns of the leader, and the leader of its term, by the next heartbeat.
+//! - *Broken safety ends the node.* Two leaders in a term, or a leader that contradicts a committed
+//!   entry, cannot be while all disks keep their word. Who sees it stops ([`Effect::Halt`]) instead of
+//!   choosing a side.
+//! - *Terms end at [`Term::MAX`].* A message from beyond is damaged and is ignored.
+//!
+//! # What is not here
+//!
+//! | absent | would come from |
+//! |---|---|
+//! | snapshots, compaction: the log and the list of its terms only grow | paper §7, thesis §5 |
+//! | changes of membership: the voters are those of [`Config::voters`] | paper §6, thesis §4 |
+//! | learners (members without a vote) | thesis §4.2.1 |
+//! | ReadIndex: reads that are linearizable without a log entry | paper §8, thesis §6.4 |
+//! | leases: reads by the clock alone | thesis §6.4.1 |
+//! | transfer of leadership, and TimeoutNow | thesis §3.10 |
+//! | priorities; campaigning at once when a leader's process is known to be gone | |
+//! | a leader that steps down because its own disk is stuck | |
+//! | sessions: a command that is retried runs once | paper §8, thesis §6.3; above the core |
+//!
+//! A member that lies on purpose (Byzantine) is out of scope: it can stop the cluster. What it sends
+//! makes no node panic.
+//!
+//! # Where to read on
+//!
+//! The modules, in this order: [`id`](NodeId), [`entry`](Entry) and [`message`](Message) are the words;
+//! [`effect`](Effect) is the boundary; [`config`](Config), [`recovered`](Recovered) and
+//! [`status`](Status) are what a caller hands in and sees. `raft` holds what all roles share, then
+//! `follower`, `candidate` and `leader` one file for each role, with `log`, `writes`, `progress` and
+//! [`quorum`] as their leaves. `tests/scripts` tells the protocol as stories, with each message.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
-mod candidate;
-mod config;
-mod effect;
-mod entry;
-mod follower;
+// The words.
 mod id;
-mod leader;
-mod log;
+
+mod entry;
+
 mod message;
-mod progress;
-pub mod quorum;
-mod raft;
+
+// The boundary.
+mod effect;
+
+mod config;
+
 mod recovered;
-mod rng;
+
 mod status;
+
+// The protocol.
+mod raft;
+
+mod follower;
+
+mod candidate;
+
+mod leader;
+
+// Its leaves.
+mod log;
+
 mod writes;
+
+mod progress;
+
+pub mod quorum;
+
+mod rng;
 
 pub use config::{Config, ConfigError};
 pub use effect::{Commit, Effect, HardState, Input, Persist, ReadFailure, Rejection, Withheld};
