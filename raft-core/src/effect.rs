@@ -30,7 +30,8 @@ pub enum Input {
         /// Which read this answers.
         request: RequestId,
         /// The entries from the position that was asked for on, without a gap, at least one; or why
-        /// there are none, which ends the node.
+        /// there are none, which ends a node that still waits for them. A node that has lost its office
+        /// since does not: what it asked for may have been cut off, and an error is then no fault.
         result: Result<Vec<Entry>, ReadFailure>,
     },
     /// The connection to a node broke: what was sent last may be lost.

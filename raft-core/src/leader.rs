@@ -154,7 +154,8 @@ impl Raft {
         };
         peer.active = true;
         peer.paused = false;
-        let stuck = peer.matched == peer.matched_at_heartbeat;
+        // While its next entries are read there is nothing to miss.
+        let stuck = peer.matched == peer.matched_at_heartbeat && peer.reading.is_none();
         peer.matched_at_heartbeat = peer.matched;
         if peer.state == PeerState::Replicate && peer.matched < last && stuck {
             // Nothing was acknowledged for a heartbeat: ask whether what was sent has arrived. A slow

@@ -10,6 +10,7 @@
 //!
 //! Invariant: `matched < next`, and `matched` never moves down within a term: acknowledgements that come
 //! late or twice change nothing.
+//! A refusal that comes late may cost a few messages, but nothing at or below `matched` is asked again.
 
 use std::collections::VecDeque;
 
