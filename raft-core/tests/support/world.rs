@@ -180,9 +180,30 @@ impl World {
                 }
             }
         }
+        if self.random.permille(cut) {
+            self.isolate(&ids);
+        }
         if self.random.permille(30) {
             self.cuts.clear();
         }
+    }
+
+    /// Cuts off a leader, or whoever thinks that it leads: what it appends now will be overwritten.
+    fn isolate(&mut self, ids: &[NodeId]) {
+        let leads = |id: &&NodeId| {
+            let raft = self.nodes[*id].raft.as_ref();
+            raft.is_some_and(|raft| raft.role() == Role::Leader)
+        };
+        let leaders: Vec<NodeId> = ids.iter().filter(leads).copied().collect();
+        if leaders.is_empty() {
+            return;
+        }
+        let leader = self.random.pick(&leaders);
+        for id in ids.iter().filter(|id| **id != leader) {
+            self.cuts.insert((leader, *id));
+            self.cuts.insert((*id, leader));
+        }
+        self.propose(leader);
     }
 
     /// One tick of virtual time.
