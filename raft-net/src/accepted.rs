@@ -1,0 +1,325 @@
+//! One accepted connection: the handshake, then frames in batches until it ends.
+//!
+//! Invariants: nothing reaches the receiver before the peer was admitted, nor after the connection
+//! was cut; at most one batch of a connection is in the receiver's mailbox; the buffer grows with
+//! what comes, never with what a length claims.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use actix::Recipient;
+use futures_util::FutureExt;
+use raft_core::NodeId;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::cut::Cut;
+use crate::decode::{FrameDecoder, decode_frame};
+use crate::gate::Gate;
+use crate::handshake::{Broken, Introduction, read_introduction, write_frame};
+use crate::header::FrameKind;
+use crate::listener::{Place, last_word};
+use crate::local::{Admission, Side};
+use crate::socket::configure;
+use crate::{Ending, Frame, Inbound, Limits, ListenerStats, Local, PeerEvent, Refusal};
+
+/// How much room is made for what comes: at first, and when much comes. What is read shares its
+/// memory with the payloads in it, so room is made when there is little left, not for each read.
+const READ_LEN_MIN: usize = 8 << 10;
+const READ_LEN_MAX: usize = 256 << 10;
+const ROOM_LEN_MIN: usize = 2 << 10;
+/// How long, and for how many bytes, a refused connection is kept so that the refusal arrives: a
+/// socket closed over unread bytes resets the connection, and takes the refusal with it.
+const LINGER_TIMEOUT: Duration = Duration::from_millis(500);
+const LINGER_LEN_MAX: usize = 64 << 10;
+
+/// What all accepted connections share.
+#[derive(Debug)]
+pub(crate) struct Doorkeeper {
+    pub(crate) local: Local,
+    pub(crate) limits: Limits,
+    pub(crate) events: Recipient<PeerEvent>,
+    inbound: Recipient<Inbound>,
+    stats: Mutex<ListenerStats>,
+    /// For each kind of refusal, so that a flood of one does not hide another.
+    gates: Mutex<BTreeMap<u8, Gate>>,
+}
+
+impl Doorkeeper {
+    pub(crate) fn new(
+        local: Local,
+        limits: Limits,
+        inbound: Recipient<Inbound>,
+        events: Recipient<PeerEvent>,
+    ) -> Self {
+        Self {
+            local,
+            limits,
+            events,
+            inbound,
+            stats: Mutex::default(),
+            gates: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn stats(&self) -> MutexGuard<'_, ListenerStats> {
+        self.stats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Turns away a connection for which there is no place.
+    pub(crate) fn full(&self, stream: &TcpStream, remote: SocketAddr) {
+        let refusal = Refusal::TooManyConnections;
+        if let Ok(frame) = refusal.encode(&self.limits) {
+            last_word(stream, frame.as_bytes());
+        }
+        if let Some(event) = self.turned(None, remote, refusal) {
+            self.events.do_send(event);
+        }
+    }
+
+    /// Counts a refusal and logs it, and gives the event, unless there were many.
+    fn turned(
+        &self,
+        peer: Option<NodeId>,
+        remote: SocketAddr,
+        reason: Refusal,
+    ) -> Option<PeerEvent> {
+        *self.stats().refused.entry(reason.number()).or_default() += 1;
+        let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        let gate = gates.entry(reason.number()).or_default();
+        let suppressed = gate.pass(Instant::now())?;
+        let peer_shown = peer.map(|peer| peer.0);
+        tracing::warn!(peer = peer_shown, %remote, %reason, suppressed, "refused a connection");
+        Some(PeerEvent::Turned {
+            peer,
+            remote,
+            reason,
+        })
+    }
+}
+
+/// Serves one connection until it ends.
+pub(crate) async fn serve(
+    keeper: Arc<Doorkeeper>,
+    stream: TcpStream,
+    remote: SocketAddr,
+    cut: Cut,
+    place: Place,
+) {
+    let connection = Connection {
+        keeper: &keeper,
+        remote,
+        cut: &cut,
+        peer: Cell::new(None),
+    };
+    let run = AssertUnwindSafe(connection.run(stream, place)).catch_unwind();
+    let ending = run.await.unwrap_or(Ending::Panicked);
+    if matches!(ending, Ending::Panicked) {
+        keeper.stats().panicked += 1;
+        tracing::error!("the connection's task panicked");
+    }
+    let Some(peer) = connection.peer.get() else {
+        return;
+    };
+    if matches!(ending, Ending::Malformed(_)) {
+        keeper.stats().malformed += 1;
+    }
+    tracing::info!(%peer, %ending, "connection from the peer ended");
+    keeper.events.do_send(PeerEvent::Closed {
+        peer,
+        reason: ending,
+    });
+}
+
+struct Connection<'a> {
+    keeper: &'a Doorkeeper,
+    remote: SocketAddr,
+    cut: &'a Cut,
+    /// Whose connection it is, once that is established.
+    peer: Cell<Option<NodeId>>,
+}
+
+impl Connection<'_> {
+    async fn run(&self, mut stream: TcpStream, place: Place) -> Ending {
+        let keeper = self.keeper;
+        if let Err(error) = configure(&stream, &keeper.limits) {
+            return error.into();
+        }
+        let mut decoder = FrameDecoder::for_handshake(&keeper.limits);
+        let limit = keeper.limits.handshake_timeout;
+        let handshake = async { Ok(timeout(limit, self.greet(&mut stream, &mut decoder)).await) };
+        let (mut admission, theirs) = match self.cut.guard(handshake).await {
+            Ok(Ok(Ok(greeted))) => greeted,
+            Ok(Ok(Err(turned))) => return self.turn(stream, turned).await,
+            Ok(Err(_)) => {
+                let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+                return self.turn(stream, Refusal::Slow { limit_ms }.into()).await;
+            }
+            Err(Ending::Evicted) => {
+                keeper.full(&stream, self.remote);
+                return Ending::Evicted;
+            }
+            Err(ending) => return ending,
+        };
+        drop(place);
+        admission.alone().await;
+        decoder.establish(&keeper.limits);
+        let (peer, hello) = (theirs.from, theirs.hello());
+        self.peer.set(Some(peer));
+        keeper.stats().accepted += 1;
+        tracing::info!(%peer, ?hello, "accepted a connection");
+        let frames = async {
+            let accepted = PeerEvent::Accepted { peer, hello };
+            // Without a receiver of events there is nobody to tell, and the work goes on.
+            let _ = keeper.events.send(accepted).await;
+            self.receive(&mut stream, &mut decoder, peer).await
+        };
+        let result: Result<(), Ending> = self.cut.guard(frames).await;
+        result.err().unwrap_or(Ending::Stopped)
+    }
+
+    /// The handshake; its caller has the deadline.
+    async fn greet(
+        &self,
+        stream: &mut TcpStream,
+        decoder: &mut FrameDecoder,
+    ) -> Result<(Admission, Introduction), Turned> {
+        let keeper = self.keeper;
+        let theirs = read_introduction(stream, decoder, FrameKind::Hello).await?;
+        let admitted = keeper.local.admit(Side::Accepted, &theirs, self.cut);
+        let admission = admitted.map_err(|refusal| Turned {
+            peer: Some(theirs.from),
+            broken: Broken::Refused(refusal),
+        })?;
+        let ours = keeper.local.introduction(theirs.from);
+        write_frame(stream, ours.encode(FrameKind::Welcome, &keeper.limits))
+            .await
+            .map_err(Broken::Ended)?;
+        Ok((admission, theirs))
+    }
+
+    /// Ends a connection that did not become established, with a reason where there is one.
+    async fn turn(&self, mut stream: TcpStream, turned: Turned) -> Ending {
+        let keeper = self.keeper;
+        let refusal = match turned.broken {
+            Broken::Refused(refusal) => refusal,
+            Broken::Malformed(error) => Refusal::malformed(&error),
+            Broken::Ended(ending) => {
+                keeper.stats().broken += 1;
+                tracing::debug!(%ending, "the handshake broke off");
+                return ending;
+            }
+        };
+        let frame = refusal.encode(&keeper.limits);
+        let farewell = async {
+            write_frame(&mut stream, frame).await?;
+            stream.shutdown().await?;
+            let mut rest = (&mut stream).take(LINGER_LEN_MAX as u64);
+            tokio::io::copy(&mut rest, &mut tokio::io::sink()).await?;
+            Ok::<_, Ending>(())
+        };
+        let told = keeper.turned(turned.peer, self.remote, refusal.clone());
+        let polite = async {
+            // If it cannot be said in time, the end of the connection must do.
+            let _ = timeout(LINGER_TIMEOUT, farewell).await;
+            if let Some(event) = told {
+                let _ = keeper.events.send(event).await;
+            }
+            Err::<(), _>(Ending::Refused(refusal))
+        };
+        self.cut
+            .guard(polite)
+            .await
+            .err()
+            .unwrap_or(Ending::Stopped)
+    }
+
+    /// Reads frames and hands them over, batch by batch.
+    async fn receive(
+        &self,
+        stream: &mut TcpStream,
+        decoder: &mut FrameDecoder,
+        from: NodeId,
+    ) -> Result<(), Ending> {
+        let mut read_len = READ_LEN_MIN;
+        loop {
+            loop {
+                let mut frames = Vec::new();
+                let decoded = self.batch(decoder, &mut frames);
+                // What came before a bad frame is good.
+                if !frames.is_empty() {
+                    let inbound = Inbound { from, frames };
+                    let handled = self.keeper.inbound.send(inbound).await;
+                    handled.map_err(|_| Ending::ReceiverGone)?;
+                }
+                if !decoded? {
+                    break;
+                }
+            }
+            let buffer = decoder.buffer_mut();
+            if buffer.capacity() - buffer.len() < ROOM_LEN_MIN {
+                buffer.reserve(read_len);
+            }
+            let room = buffer.capacity() - buffer.len();
+            let read = stream.read_buf(buffer).await?;
+            if read == 0 {
+                return Err(Ending::Closed);
+            }
+            if read == room {
+                read_len = (read_len * 2).min(READ_LEN_MAX);
+            } else if read < read_len / 8 {
+                read_len = (read_len / 2).max(READ_LEN_MIN);
+            }
+        }
+    }
+
+    /// Decodes frames of what is there up to the bound of a batch; tells whether there may be more.
+    fn batch(&self, decoder: &mut FrameDecoder, frames: &mut Vec<Frame>) -> Result<bool, Ending> {
+        let limits = &self.keeper.limits;
+        let mut bytes = 0;
+        let mut decode = || {
+            while frames.len() < limits.batch_frames_max && bytes < limits.batch_bytes_max {
+                let Some(raw) = decoder.next_raw()? else {
+                    return Ok(false);
+                };
+                if raw.kind == FrameKind::Refuse {
+                    return Err(Ending::Refused(Refusal::decode(&raw)?));
+                }
+                bytes += raw.frame_len();
+                frames.push(decode_frame(raw.kind, &raw.body)?);
+            }
+            Ok(true)
+        };
+        let decoded = decode();
+        if !frames.is_empty() {
+            let mut stats = self.keeper.stats();
+            stats.batches += 1;
+            stats.frames += frames.len() as u64;
+            stats.bytes += bytes as u64;
+        }
+        decoded
+    }
+}
+
+/// A handshake that came to nothing, and with whom.
+struct Turned {
+    peer: Option<NodeId>,
+    broken: Broken,
+}
+
+impl From<Broken> for Turned {
+    fn from(broken: Broken) -> Self {
+        Self { peer: None, broken }
+    }
+}
+
+impl From<Refusal> for Turned {
+    fn from(refusal: Refusal) -> Self {
+        Broken::Refused(refusal).into()
+    }
+}

@@ -1,0 +1,399 @@
+//! Bytes to frames.
+//!
+//! Invariants: bytes in pieces decode to what they decode to in one; nothing is reserved for what a
+//! length claims, only for what came; payloads are slices of what was read, never copies; what
+//! passes here cannot overflow the core (every term and index is below 2^63, entries are a run whose
+//! terms do not fall and do not exceed the message's). After an error the stream cannot be read on.
+
+use bytes::{Bytes, BytesMut};
+use raft_core::{
+    AppendEntries, AppendOutcome, AppendResponse, CommitAdvanced, DurableMessage, Entry, EntryKind,
+    Heartbeat, HeartbeatResponse, LogId, LogIndex, Message, NodeId, OpenMessage, PreVote,
+    PreVoteResponse, RequestVote, Term, VoteResponse,
+};
+use serde::Deserialize;
+
+use crate::header::{FrameKind, HEADER_LEN, Header, VERSION_MAX};
+use crate::limits::Limits;
+use crate::wire::{
+    AcceptedBody, AnswerBody, AppendEntriesBody, CandidateBody, CommitBody, EntryBody,
+    ForwardedBody, List, OutcomeBody, RejectedBody, TermBody, VoteBody,
+};
+use crate::{Answer, ForwardOutcome, Forwarded, Frame};
+
+/// The highest term or index that a frame may carry.
+pub(crate) const NUMBER_MAX: u64 = (1 << 63) - 1;
+/// No body nests deeper.
+const DEPTH_MAX: usize = 8;
+
+/// Why bytes are not a frame. Ends the connection that they came in on.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// The stream is not of this protocol.
+    #[error("the bytes are not of this protocol")]
+    Magic,
+    /// The frame's protocol version is not the agreed one.
+    #[error("protocol version {found} in a frame, {expected} is agreed")]
+    Version {
+        /// The frame's.
+        found: u8,
+        /// The agreed one; 0 for a frame of a handshake.
+        expected: u8,
+    },
+    /// A kind of frame that this version does not know.
+    #[error("unknown kind of frame {number}")]
+    Kind {
+        /// Its number.
+        number: u8,
+    },
+    /// A kind of frame that has no place here.
+    #[error("a frame of kind {kind:?} is out of place")]
+    OutOfPlace {
+        /// Its kind.
+        kind: FrameKind,
+    },
+    /// Flags, of which this version knows none.
+    #[error("unknown flags {flags:#06x}")]
+    Flags {
+        /// The flags.
+        flags: u16,
+    },
+    /// A group other than 0.
+    #[error("unknown group {group}")]
+    Group {
+        /// Its id.
+        group: u64,
+    },
+    /// The header claims more than is allowed.
+    #[error("the frame claims {len} bytes, the limit is {max}")]
+    TooLong {
+        /// What it claims, header included.
+        len: u64,
+        /// The limit.
+        max: usize,
+    },
+    /// The bytes changed on their way.
+    #[error("checksum {found:08x}, the header says {expected:08x}")]
+    Checksum {
+        /// Of what came.
+        found: u32,
+        /// What the header says.
+        expected: u32,
+    },
+    /// The body is not what its kind says.
+    #[error("the body is not a {kind:?}: {source}")]
+    Body {
+        /// The kind.
+        kind: FrameKind,
+        /// What is wrong with it.
+        source: rmp_serde::decode::Error,
+    },
+    /// Something follows the body.
+    #[error("bytes behind the body of a {kind:?}")]
+    Trailing {
+        /// The kind.
+        kind: FrameKind,
+    },
+    /// A term or an index is 2^63 or more.
+    #[error("{what} {number} is out of range")]
+    Number {
+        /// Which number.
+        what: &'static str,
+        /// The number.
+        number: u64,
+    },
+    /// An entry of a kind that this version does not know.
+    #[error("unknown kind {number} of the entry at {index}")]
+    EntryKind {
+        /// The kind's number.
+        number: u8,
+        /// The entry's position.
+        index: LogIndex,
+    },
+    /// An entry's term is below that of the one before it, or above the message's.
+    #[error("term {term} of the entry at {index} is not between {at_least} and {at_most}")]
+    EntryTerm {
+        /// The entry's term.
+        term: Term,
+        /// The entry's position.
+        index: LogIndex,
+        /// The term of the entry before it.
+        at_least: Term,
+        /// The term of the message.
+        at_most: Term,
+    },
+}
+
+/// A frame whose header and checksum are right and whose body is not yet looked at.
+#[derive(Debug)]
+pub(crate) struct RawFrame {
+    pub(crate) kind: FrameKind,
+    pub(crate) body: Bytes,
+}
+
+impl RawFrame {
+    /// What its bytes were on the wire.
+    pub(crate) fn frame_len(&self) -> usize {
+        HEADER_LEN + self.body.len()
+    }
+}
+
+/// Takes a stream of bytes in any pieces and gives frames.
+#[derive(Debug)]
+pub struct FrameDecoder {
+    frame_len_max: usize,
+    buffer: BytesMut,
+}
+
+impl FrameDecoder {
+    /// A decoder of an established connection.
+    #[must_use]
+    pub fn new(limits: &Limits) -> Self {
+        Self {
+            frame_len_max: limits.frame_len_max,
+            buffer: BytesMut::new(),
+        }
+    }
+
+    /// A decoder of a handshake.
+    pub(crate) fn for_handshake(limits: &Limits) -> Self {
+        Self {
+            frame_len_max: limits.handshake_frame_len_max,
+            buffer: BytesMut::new(),
+        }
+    }
+
+    /// Lifts the limit of the handshake.
+    pub(crate) fn establish(&mut self, limits: &Limits) {
+        self.frame_len_max = limits.frame_len_max;
+    }
+
+    /// Appends what came.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// Where to read to.
+    pub(crate) fn buffer_mut(&mut self) -> &mut BytesMut {
+        &mut self.buffer
+    }
+
+    /// The next frame; none until more bytes come.
+    ///
+    /// # Errors
+    /// The stream is not of this protocol, or damaged; it cannot be read on.
+    pub fn next_frame(&mut self) -> Result<Option<Frame>, DecodeError> {
+        self.next_raw()?
+            .map(|raw| decode_frame(raw.kind, &raw.body))
+            .transpose()
+    }
+
+    /// The next frame of whatever kind, with its body still encoded.
+    pub(crate) fn next_raw(&mut self) -> Result<Option<RawFrame>, DecodeError> {
+        let Some(header) = Header::parse(&self.buffer, VERSION_MAX, self.frame_len_max)? else {
+            return Ok(None);
+        };
+        let frame_len = HEADER_LEN + header.body_len;
+        if self.buffer.len() < frame_len {
+            return Ok(None);
+        }
+        let frame = self.buffer.split_to(frame_len).freeze();
+        header.verify(&frame)?;
+        Ok(Some(RawFrame {
+            kind: header.kind,
+            body: frame.slice(HEADER_LEN..),
+        }))
+    }
+}
+
+/// Reads a body of `kind` out of `body`, which it must fill.
+pub(crate) fn decode_body<'a, T: Deserialize<'a>>(
+    kind: FrameKind,
+    body: &'a [u8],
+) -> Result<T, DecodeError> {
+    let mut deserializer = rmp_serde::Deserializer::from_read_ref(body);
+    deserializer.set_max_depth(DEPTH_MAX);
+    let value =
+        T::deserialize(&mut deserializer).map_err(|source| DecodeError::Body { kind, source })?;
+    // Only at the end of the body is there no marker of a further value.
+    match bool::deserialize(&mut deserializer) {
+        Err(rmp_serde::decode::Error::InvalidMarkerRead(_)) => Ok(value),
+        _ => Err(DecodeError::Trailing { kind }),
+    }
+}
+
+/// Decodes the body of an established connection's frame.
+pub(crate) fn decode_frame(kind: FrameKind, body: &Bytes) -> Result<Frame, DecodeError> {
+    use DurableMessage as D;
+    use FrameKind as K;
+    use OpenMessage as O;
+    let message: Message = match kind {
+        K::Hello | K::Welcome | K::Refuse => return Err(DecodeError::OutOfPlace { kind }),
+        K::Forward => return forward(body),
+        K::Answers => return answers(body),
+        K::AppendEntries => append_entries(body)?,
+        K::Heartbeat => {
+            let (term, commit) = commit(kind, body)?;
+            O::Heartbeat(Heartbeat { term, commit }).into()
+        }
+        K::CommitAdvanced => {
+            let (term, commit) = commit(kind, body)?;
+            O::CommitAdvanced(CommitAdvanced { term, commit }).into()
+        }
+        K::HeartbeatResponse => {
+            let TermBody { term } = decode_body(kind, body)?;
+            O::HeartbeatResponse(HeartbeatResponse {
+                term: in_term(term)?,
+            })
+            .into()
+        }
+        K::PreVote => {
+            let (term, last) = candidate(kind, body)?;
+            O::PreVote(PreVote { term, last }).into()
+        }
+        K::PreVoteResponse => {
+            let (term, granted) = vote(kind, body)?;
+            O::PreVoteResponse(PreVoteResponse { term, granted }).into()
+        }
+        K::RequestVote => {
+            let (term, last) = candidate(kind, body)?;
+            D::RequestVote(RequestVote { term, last }).into()
+        }
+        K::VoteResponse => {
+            let (term, granted) = vote(kind, body)?;
+            D::VoteResponse(VoteResponse { term, granted }).into()
+        }
+        K::AppendAccepted => {
+            let AcceptedBody { term, matched } = decode_body(kind, body)?;
+            let outcome = AppendOutcome::Accepted {
+                matched: in_index(matched)?,
+            };
+            let term = in_term(term)?;
+            D::AppendResponse(AppendResponse { term, outcome }).into()
+        }
+        K::AppendRejected => {
+            let rejected: RejectedBody = decode_body(kind, body)?;
+            let outcome = AppendOutcome::Rejected {
+                prev: in_index(rejected.prev)?,
+                hint: in_id(rejected.hint_term, rejected.hint_index)?,
+            };
+            let term = in_term(rejected.term)?;
+            D::AppendResponse(AppendResponse { term, outcome }).into()
+        }
+    };
+    Ok(Frame::Raft(message))
+}
+
+fn append_entries(body: &Bytes) -> Result<Message, DecodeError> {
+    let message: AppendEntriesBody<List<EntryBody<'_>>> =
+        decode_body(FrameKind::AppendEntries, body)?;
+    let term = in_term(message.term)?;
+    let prev = in_id(message.prev_term, message.prev_index)?;
+    let commit = in_index(message.commit)?;
+    let List(bodies) = message.entries;
+    // The sum cannot overflow: both are far below 2^64.
+    in_index(prev.index.0 + bodies.len() as u64)?;
+    let mut entries = Vec::with_capacity(bodies.len());
+    let mut before = prev;
+    for entry in bodies {
+        let index = before.index.next();
+        let id = LogId::new(in_term(entry.term)?, index);
+        if id.term < before.term || id.term > term {
+            return Err(DecodeError::EntryTerm {
+                term: id.term,
+                index,
+                at_least: before.term,
+                at_most: term,
+            });
+        }
+        let kind = EntryKind::from_number(entry.kind).ok_or(DecodeError::EntryKind {
+            number: entry.kind,
+            index,
+        })?;
+        entries.push(Entry {
+            id,
+            kind,
+            data: body.slice_ref(entry.data),
+        });
+        before = id;
+    }
+    let message = AppendEntries {
+        term,
+        prev,
+        entries: entries.into(),
+        commit,
+    };
+    Ok(OpenMessage::AppendEntries(message).into())
+}
+
+fn forward(body: &Bytes) -> Result<Frame, DecodeError> {
+    let List(items): List<ForwardedBody<'_>> = decode_body(FrameKind::Forward, body)?;
+    let items = items.into_iter().map(|item| Forwarded {
+        request: item.request,
+        data: body.slice_ref(item.data),
+    });
+    Ok(Frame::Forward(items.collect()))
+}
+
+fn answers(body: &Bytes) -> Result<Frame, DecodeError> {
+    let List(items): List<AnswerBody<'_>> = decode_body(FrameKind::Answers, body)?;
+    let items = items.into_iter().map(|item| {
+        let outcome = match item.outcome {
+            OutcomeBody::Committed {
+                index,
+                term,
+                response,
+            } => ForwardOutcome::Committed {
+                index: in_index(index)?,
+                term: in_term(term)?,
+                response: body.slice_ref(response),
+            },
+            OutcomeBody::NotLeader { leader } => ForwardOutcome::NotLeader {
+                leader: leader.map(NodeId),
+            },
+            OutcomeBody::Busy => ForwardOutcome::Busy,
+            OutcomeBody::TooLarge { max } => ForwardOutcome::TooLarge { max },
+            OutcomeBody::Superseded => ForwardOutcome::Superseded,
+            OutcomeBody::Unknown => ForwardOutcome::Unknown,
+        };
+        Ok(Answer {
+            request: item.request,
+            outcome,
+        })
+    });
+    items.collect::<Result<_, _>>().map(Frame::Answers)
+}
+
+fn commit(kind: FrameKind, body: &[u8]) -> Result<(Term, LogIndex), DecodeError> {
+    let CommitBody { term, commit } = decode_body(kind, body)?;
+    Ok((in_term(term)?, in_index(commit)?))
+}
+
+fn candidate(kind: FrameKind, body: &[u8]) -> Result<(Term, LogId), DecodeError> {
+    let body: CandidateBody = decode_body(kind, body)?;
+    Ok((in_term(body.term)?, in_id(body.last_term, body.last_index)?))
+}
+
+fn vote(kind: FrameKind, body: &[u8]) -> Result<(Term, bool), DecodeError> {
+    let VoteBody { term, granted } = decode_body(kind, body)?;
+    Ok((in_term(term)?, granted))
+}
+
+fn in_term(number: u64) -> Result<Term, DecodeError> {
+    in_range("term", number).map(Term)
+}
+
+fn in_index(number: u64) -> Result<LogIndex, DecodeError> {
+    in_range("index", number).map(LogIndex)
+}
+
+fn in_id(term: u64, index: u64) -> Result<LogId, DecodeError> {
+    Ok(LogId::new(in_term(term)?, in_index(index)?))
+}
+
+fn in_range(what: &'static str, number: u64) -> Result<u64, DecodeError> {
+    if number > NUMBER_MAX {
+        return Err(DecodeError::Number { what, number });
+    }
+    Ok(number)
+}

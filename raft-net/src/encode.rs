@@ -1,0 +1,338 @@
+//! Frames to bytes.
+//!
+//! Invariants: a frame is encoded once, however many peers it goes to; what is encoded here decodes
+//! at the other end (bounds are checked on this side too); encoding never changes a payload's bytes.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use raft_core::{
+    AppendEntries, AppendOutcome, AppendResponse, DurableMessage, LogIndex, Message, OpenMessage,
+};
+use serde::Serialize;
+
+use crate::decode::NUMBER_MAX;
+use crate::header::{FrameKind, HEADER_LEN, Header};
+use crate::limits::{ITEMS_MAX, Limits};
+use crate::wire::{
+    AcceptedBody, AnswerOut, AppendEntriesBody, CandidateBody, CommitBody, ForwardedBody,
+    RejectedBody, Run, TermBody, VoteBody,
+};
+use crate::{ForwardOutcome, Frame};
+
+/// Up to this many bytes a frame is encoded into the reused buffer and copied out at its exact size.
+const SCRATCH_LEN_MAX: usize = 8 << 10;
+/// What an item costs at most beside its payload.
+const ITEM_OVERHEAD_LEN: usize = 40;
+
+/// An encoded frame, header and body. Cloning shares it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EncodedFrame(Bytes);
+
+impl EncodedFrame {
+    /// Its length in bytes, as it counts in the queues.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "a frame has a header")]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Header and body.
+    #[must_use]
+    pub fn as_bytes(&self) -> &Bytes {
+        &self.0
+    }
+}
+
+/// Why a frame was not encoded. Nothing of it was sent.
+#[derive(Debug, thiserror::Error)]
+pub enum EncodeError {
+    /// The frame exceeds [`Limits::frame_len_max`].
+    #[error("the frame is {len} bytes long, the limit is {max}")]
+    TooLong {
+        /// Its length.
+        len: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// The frame holds more than [`ITEMS_MAX`](crate::ITEMS_MAX) entries, proposals or answers.
+    #[error("the frame holds {items} items, the limit is {max}", max = ITEMS_MAX)]
+    TooManyItems {
+        /// How many.
+        items: usize,
+    },
+    /// The entries of an AppendEntries do not follow each other, or their terms fall, or exceed the
+    /// message's.
+    #[error("the entry at {index} does not follow the one before it")]
+    NotARun {
+        /// The first such entry's position.
+        index: LogIndex,
+    },
+    /// A term or an index is 2^63 or more.
+    #[error("number {number} is out of range")]
+    Number {
+        /// The number.
+        number: u64,
+    },
+    /// MessagePack failed, which memory that is full may bring about.
+    #[error("the body cannot be encoded: {0}")]
+    Body(#[from] rmp_serde::encode::Error),
+}
+
+/// Encodes frames into a buffer that it reuses.
+#[derive(Debug)]
+pub struct FrameEncoder {
+    frame_len_max: usize,
+    scratch: Vec<u8>,
+    last: Option<(AppendEntries, EncodedFrame)>,
+}
+
+impl FrameEncoder {
+    /// An encoder that keeps to `limits`.
+    #[must_use]
+    pub fn new(limits: &Limits) -> Self {
+        Self {
+            frame_len_max: limits.frame_len_max.min(u32::MAX as usize),
+            scratch: Vec::new(),
+            last: None,
+        }
+    }
+
+    /// Encodes `frame`.
+    ///
+    /// An AppendEntries equal to the one encoded last, its entries being the same allocation, gives
+    /// back the same bytes: a leader encodes once for all followers that are equally far.
+    ///
+    /// # Errors
+    /// What the other end would refuse is refused here; see [`EncodeError`].
+    pub fn encode(&mut self, frame: &Frame) -> Result<EncodedFrame, EncodeError> {
+        match frame {
+            Frame::Raft(Message::Open(OpenMessage::AppendEntries(message))) => {
+                self.append_entries(message)
+            }
+            Frame::Raft(message) => self.small(message),
+            Frame::Forward(items) => {
+                let payload = items.iter().map(|item| item.data.len()).sum();
+                self.items(items.len(), payload)?;
+                let body: Vec<_> = items
+                    .iter()
+                    .map(|item| ForwardedBody {
+                        request: item.request,
+                        data: &item.data,
+                    })
+                    .collect();
+                self.body(FrameKind::Forward, &body, items.len(), payload)
+            }
+            Frame::Answers(items) => {
+                let payload = items
+                    .iter()
+                    .map(|item| match &item.outcome {
+                        ForwardOutcome::Committed { response, .. } => response.len(),
+                        _ => 0,
+                    })
+                    .sum();
+                self.items(items.len(), payload)?;
+                for item in items {
+                    if let ForwardOutcome::Committed { index, term, .. } = item.outcome {
+                        in_range([index.0, term.0])?;
+                    }
+                }
+                let body: Vec<_> = items.iter().map(AnswerOut).collect();
+                self.body(FrameKind::Answers, &body, items.len(), payload)
+            }
+        }
+    }
+
+    fn append_entries(&mut self, message: &AppendEntries) -> Result<EncodedFrame, EncodeError> {
+        if let Some((last, encoded)) = &self.last
+            && Arc::ptr_eq(&last.entries, &message.entries)
+            && (last.term, last.prev, last.commit) == (message.term, message.prev, message.commit)
+        {
+            return Ok(encoded.clone());
+        }
+        let entries = &message.entries;
+        let payload = entries.iter().map(|entry| entry.data.len()).sum();
+        self.items(entries.len(), payload)?;
+        is_run(message)?;
+        let body = AppendEntriesBody {
+            term: message.term.0,
+            prev_term: message.prev.term.0,
+            prev_index: message.prev.index.0,
+            commit: message.commit.0,
+            entries: Run(entries),
+        };
+        let encoded = self.body(FrameKind::AppendEntries, &body, entries.len(), payload)?;
+        self.last = Some((message.clone(), encoded.clone()));
+        Ok(encoded)
+    }
+
+    /// Every message but AppendEntries.
+    fn small(&mut self, message: &Message) -> Result<EncodedFrame, EncodeError> {
+        use DurableMessage as D;
+        use FrameKind as K;
+        use OpenMessage as O;
+        in_range([message.term().0])?;
+        let candidate = |term: u64, last: raft_core::LogId| {
+            in_range([last.term.0, last.index.0]).map(|()| CandidateBody {
+                term,
+                last_term: last.term.0,
+                last_index: last.index.0,
+            })
+        };
+        match message {
+            Message::Open(O::AppendEntries(message)) => self.append_entries(message),
+            Message::Open(O::Heartbeat(m)) => {
+                in_range([m.commit.0])?;
+                let body = CommitBody {
+                    term: m.term.0,
+                    commit: m.commit.0,
+                };
+                self.fixed(K::Heartbeat, &body)
+            }
+            Message::Open(O::CommitAdvanced(m)) => {
+                in_range([m.commit.0])?;
+                let body = CommitBody {
+                    term: m.term.0,
+                    commit: m.commit.0,
+                };
+                self.fixed(K::CommitAdvanced, &body)
+            }
+            Message::Open(O::HeartbeatResponse(m)) => {
+                self.fixed(K::HeartbeatResponse, &TermBody { term: m.term.0 })
+            }
+            Message::Open(O::PreVote(m)) => self.fixed(K::PreVote, &candidate(m.term.0, m.last)?),
+            Message::Open(O::PreVoteResponse(m)) => {
+                let body = VoteBody {
+                    term: m.term.0,
+                    granted: m.granted,
+                };
+                self.fixed(K::PreVoteResponse, &body)
+            }
+            Message::Durable(D::RequestVote(m)) => {
+                self.fixed(K::RequestVote, &candidate(m.term.0, m.last)?)
+            }
+            Message::Durable(D::VoteResponse(m)) => {
+                let body = VoteBody {
+                    term: m.term.0,
+                    granted: m.granted,
+                };
+                self.fixed(K::VoteResponse, &body)
+            }
+            Message::Durable(D::AppendResponse(AppendResponse { term, outcome })) => {
+                match outcome {
+                    AppendOutcome::Accepted { matched } => {
+                        in_range([matched.0])?;
+                        let body = AcceptedBody {
+                            term: term.0,
+                            matched: matched.0,
+                        };
+                        self.fixed(K::AppendAccepted, &body)
+                    }
+                    AppendOutcome::Rejected { prev, hint } => {
+                        in_range([prev.0, hint.term.0, hint.index.0])?;
+                        let body = RejectedBody {
+                            term: term.0,
+                            prev: prev.0,
+                            hint_term: hint.term.0,
+                            hint_index: hint.index.0,
+                        };
+                        self.fixed(K::AppendRejected, &body)
+                    }
+                }
+            }
+        }
+    }
+
+    /// Refuses too many items, and payloads that cannot fit, before anything is copied.
+    fn items(&self, items: usize, payload: usize) -> Result<(), EncodeError> {
+        if items > ITEMS_MAX {
+            return Err(EncodeError::TooManyItems { items });
+        }
+        self.fits(payload + HEADER_LEN)
+    }
+
+    fn fits(&self, len: usize) -> Result<(), EncodeError> {
+        if len > self.frame_len_max {
+            return Err(EncodeError::TooLong {
+                len,
+                max: self.frame_len_max,
+            });
+        }
+        Ok(())
+    }
+
+    fn fixed(
+        &mut self,
+        kind: FrameKind,
+        body: &impl Serialize,
+    ) -> Result<EncodedFrame, EncodeError> {
+        self.body(kind, body, 1, 0)
+    }
+
+    /// Encodes a body of `items` items and `payload` bytes of payload, and its header.
+    pub(crate) fn body(
+        &mut self,
+        kind: FrameKind,
+        body: &impl Serialize,
+        items: usize,
+        payload: usize,
+    ) -> Result<EncodedFrame, EncodeError> {
+        let estimate = HEADER_LEN + payload + (items + 2) * ITEM_OVERHEAD_LEN;
+        let bytes = if estimate <= SCRATCH_LEN_MAX {
+            write_frame(&mut self.scratch, kind, body)?;
+            Bytes::copy_from_slice(&self.scratch)
+        } else {
+            let mut frame = Vec::with_capacity(estimate);
+            write_frame(&mut frame, kind, body)?;
+            Bytes::from(frame)
+        };
+        self.fits(bytes.len())?;
+        Ok(EncodedFrame(bytes))
+    }
+}
+
+fn write_frame(
+    frame: &mut Vec<u8>,
+    kind: FrameKind,
+    body: &impl Serialize,
+) -> Result<(), EncodeError> {
+    frame.clear();
+    frame.resize(HEADER_LEN, 0);
+    rmp_serde::encode::write(frame, body)?;
+    Header::write(frame, kind);
+    Ok(())
+}
+
+fn in_range<const N: usize>(numbers: [u64; N]) -> Result<(), EncodeError> {
+    match numbers.into_iter().find(|number| *number > NUMBER_MAX) {
+        Some(number) => Err(EncodeError::Number { number }),
+        None => Ok(()),
+    }
+}
+
+fn is_run(message: &AppendEntries) -> Result<(), EncodeError> {
+    in_range([
+        message.term.0,
+        message.prev.term.0,
+        message.prev.index.0,
+        message.commit.0,
+        message
+            .prev
+            .index
+            .0
+            .saturating_add(message.entries.len() as u64),
+    ])?;
+    let mut before = message.prev;
+    for entry in message.entries.iter() {
+        let follows = entry.id.index == before.index.next()
+            && entry.id.term >= before.term
+            && entry.id.term <= message.term;
+        if !follows {
+            return Err(EncodeError::NotARun {
+                index: entry.id.index,
+            });
+        }
+        before = entry.id;
+    }
+    Ok(())
+}

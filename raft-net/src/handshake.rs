@@ -1,0 +1,183 @@
+//! The handshake: each side says who it is, and either agrees or says why not.
+//!
+//! ```text
+//! dialler                          acceptor
+//!    │ Hello ─────────────────────────▶ │ judges it (local.rs)
+//!    │ ◀───────────── Welcome or Refuse │
+//!    │ judges it by the same rules      │
+//!    │ frames, or Refuse ─────────────▶ │
+//! ```
+//!
+//! Invariants: nothing else is read or written before it is over; it holds at most
+//! [`Limits::handshake_frame_len_max`] of a stranger's bytes; its callers give it a deadline.
+
+use bytes::BufMut;
+use raft_core::{ClusterId, Incarnation, NodeId};
+use serde_bytes::ByteArray;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use crate::decode::{FrameDecoder, RawFrame, decode_body};
+use crate::header::FrameKind;
+use crate::wire::{IntroductionBody, RefuseBody};
+use crate::{
+    DecodeError, EncodeError, EncodedFrame, Ending, FrameEncoder, Limits, PeerHello, Refusal,
+};
+
+/// How much is read at once.
+const READ_LEN: usize = 512;
+
+/// What a side says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Introduction {
+    pub(crate) version_min: u8,
+    pub(crate) version_max: u8,
+    pub(crate) cluster: Option<ClusterId>,
+    pub(crate) from: NodeId,
+    pub(crate) to: NodeId,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) starts: u64,
+    /// Random, drawn by the process at its start.
+    pub(crate) run: u64,
+    /// The incarnation that it knows the other side by.
+    pub(crate) known: Option<Incarnation>,
+}
+
+impl Introduction {
+    pub(crate) fn hello(&self) -> PeerHello {
+        PeerHello {
+            incarnation: self.incarnation,
+            starts: self.starts,
+            cluster: self.cluster,
+        }
+    }
+
+    /// Encodes it as a `Hello` or a `Welcome`.
+    pub(crate) fn encode(
+        &self,
+        kind: FrameKind,
+        limits: &Limits,
+    ) -> Result<EncodedFrame, EncodeError> {
+        let id = |number: u128| ByteArray::new(number.to_be_bytes());
+        let body = IntroductionBody {
+            version_min: self.version_min,
+            version_max: self.version_max,
+            cluster: self.cluster.map(|cluster| id(cluster.0)),
+            from: self.from.0,
+            to: self.to.0,
+            incarnation: id(self.incarnation.0),
+            starts: self.starts,
+            run: self.run,
+            known: self.known.map(|known| id(known.0)),
+            extra: &[],
+        };
+        FrameEncoder::new(limits).body(kind, &body, 1, 0)
+    }
+
+    /// Decodes a `Hello` or a `Welcome`.
+    pub(crate) fn decode(frame: &RawFrame) -> Result<Self, DecodeError> {
+        let body: IntroductionBody<'_> = decode_body(frame.kind, &frame.body)?;
+        let number = |id: ByteArray<16>| u128::from_be_bytes(id.into_array());
+        Ok(Self {
+            version_min: body.version_min,
+            version_max: body.version_max,
+            cluster: body.cluster.map(|cluster| ClusterId(number(cluster))),
+            from: NodeId(body.from),
+            to: NodeId(body.to),
+            incarnation: Incarnation(number(body.incarnation)),
+            starts: body.starts,
+            run: body.run,
+            known: body.known.map(|known| Incarnation(number(known))),
+        })
+    }
+}
+
+impl Refusal {
+    /// Encodes it as a `Refuse`.
+    pub(crate) fn encode(&self, limits: &Limits) -> Result<EncodedFrame, EncodeError> {
+        self.encode_as(&self.text(), limits)
+    }
+
+    /// Encodes it as a `Refuse` that says `text`, which is for people and not part of the format.
+    pub(crate) fn encode_as(
+        &self,
+        text: &str,
+        limits: &Limits,
+    ) -> Result<EncodedFrame, EncodeError> {
+        let details = self.details()?;
+        let body = RefuseBody {
+            number: self.number(),
+            text,
+            details: &details,
+        };
+        FrameEncoder::new(limits).body(FrameKind::Refuse, &body, 1, text.len() + details.len())
+    }
+
+    /// Decodes a `Refuse`.
+    pub(crate) fn decode(frame: &RawFrame) -> Result<Self, DecodeError> {
+        Self::from_body(&decode_body(frame.kind, &frame.body)?)
+    }
+}
+
+/// Why a handshake came to nothing.
+#[derive(Debug)]
+pub(crate) enum Broken {
+    /// The other side refused.
+    Refused(Refusal),
+    /// What came is not a handshake.
+    Malformed(DecodeError),
+    /// The connection ended.
+    Ended(Ending),
+}
+
+impl<E: Into<Ending>> From<E> for Broken {
+    fn from(error: E) -> Self {
+        match error.into() {
+            Ending::Malformed(error) => Self::Malformed(error),
+            ending => Self::Ended(ending),
+        }
+    }
+}
+
+/// Waits for the next frame of a handshake.
+pub(crate) async fn read_frame(
+    stream: &mut (impl AsyncRead + Unpin),
+    decoder: &mut FrameDecoder,
+) -> Result<RawFrame, Ending> {
+    loop {
+        if let Some(frame) = decoder.next_raw()? {
+            return Ok(frame);
+        }
+        decoder.buffer_mut().reserve(READ_LEN);
+        let mut piece = decoder.buffer_mut().limit(READ_LEN);
+        if stream.read_buf(&mut piece).await? == 0 {
+            return Err(Ending::Closed);
+        }
+    }
+}
+
+/// Waits for the other side's introduction, which must be of `kind`.
+pub(crate) async fn read_introduction(
+    stream: &mut (impl AsyncRead + Unpin),
+    decoder: &mut FrameDecoder,
+    kind: FrameKind,
+) -> Result<Introduction, Broken> {
+    let frame = read_frame(stream, decoder).await?;
+    if frame.kind == kind {
+        return Introduction::decode(&frame).map_err(Broken::Malformed);
+    }
+    if frame.kind == FrameKind::Refuse {
+        return Err(Refusal::decode(&frame).map_or_else(Broken::Malformed, Broken::Refused));
+    }
+    Err(Broken::Malformed(DecodeError::OutOfPlace {
+        kind: frame.kind,
+    }))
+}
+
+/// Writes an encoded frame of a handshake.
+pub(crate) async fn write_frame(
+    stream: &mut (impl AsyncWrite + Unpin),
+    frame: Result<EncodedFrame, EncodeError>,
+) -> Result<(), Ending> {
+    let frame = frame.map_err(|error| Ending::Io(std::io::Error::other(error)))?;
+    Ok(stream.write_all(frame.as_bytes()).await?)
+}

@@ -1,0 +1,72 @@
+//! Every bound of this crate, in one place.
+//!
+//! Invariant: nothing here can be switched off. What is reached is answered, counted or logged where
+//! it happens; each field says how.
+
+use std::time::Duration;
+
+/// The most items (entries, forwarded proposals, answers) that one frame may hold.
+///
+/// A frame with more is neither encoded nor decoded. It bounds what a small frame of empty items
+/// costs in memory once decoded.
+pub const ITEMS_MAX: usize = 4096;
+
+/// The bounds of listeners and connections. The defaults are production's.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// The longest frame, header included, in bytes. A longer one is not encoded
+    /// ([`EncodeError::TooLong`](crate::EncodeError::TooLong)), and ends the connection that it
+    /// comes in on as soon as its header is there. All nodes of a cluster must agree on it.
+    pub frame_len_max: usize,
+    /// The longest frame of a handshake. It is what a stranger can make this node hold.
+    pub handshake_frame_len_max: usize,
+    /// The most frames that wait for one peer, those that are being written included. When
+    /// reached, [`PeerSender::try_send`](crate::PeerSender::try_send) answers
+    /// [`SendError::Full`](crate::SendError::Full).
+    pub queue_frames_max: usize,
+    /// As `queue_frames_max`, in bytes.
+    pub queue_bytes_max: usize,
+    /// The longest time for a connect, name resolution included. Then the dial has failed.
+    pub connect_timeout: Duration,
+    /// The longest time for a handshake, on either side. Then the connection is closed, and by the
+    /// accepting side refused as [`Refusal::Slow`](crate::Refusal::Slow).
+    pub handshake_timeout: Duration,
+    /// The longest time in which a write may make no progress, and in which the other host may
+    /// leave bytes or keepalives without an acknowledgement. Then the connection is lost.
+    pub stall_timeout: Duration,
+    /// The most connections that may be in the middle of a handshake. When reached, the oldest one
+    /// of the address that holds most of them is closed, so that strangers push out each other.
+    pub handshakes_max: usize,
+    /// The most accepted connections in all. When reached, a connection in the middle of its
+    /// handshake is closed for a new one; with none such, the new one is.
+    pub connections_max: usize,
+    /// The most frames that are handed over as one [`Inbound`](crate::Inbound). The rest waits for
+    /// that batch to be handled, in the end in the sender's queue.
+    pub batch_frames_max: usize,
+    /// As `batch_frames_max`, in bytes as encoded; a single frame may exceed it.
+    pub batch_bytes_max: usize,
+    /// The upper end of the first random delay between two dials.
+    pub backoff_min: Duration,
+    /// The upper end of the longest random delay between two dials.
+    pub backoff_max: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            frame_len_max: 8 << 20,
+            handshake_frame_len_max: 4 << 10,
+            queue_frames_max: 16 << 10,
+            queue_bytes_max: 32 << 20,
+            connect_timeout: Duration::from_secs(2),
+            handshake_timeout: Duration::from_secs(5),
+            stall_timeout: Duration::from_secs(10),
+            handshakes_max: 64,
+            connections_max: 1024,
+            batch_frames_max: 512,
+            batch_bytes_max: 256 << 10,
+            backoff_min: Duration::from_millis(20),
+            backoff_max: Duration::from_secs(1),
+        }
+    }
+}

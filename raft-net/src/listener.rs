@@ -1,0 +1,329 @@
+//! The accepting side: one actor with one socket, and a task for each connection.
+//!
+//! Invariants: connections in the middle of a handshake are bounded and push out each other, never
+//! an established one; an error of one connection, or of `accept`, ends nothing else; after a
+//! [`Stop`] neither socket nor task is left.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+use futures_util::FutureExt;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use crate::accepted::{Doorkeeper, serve};
+use crate::cut::{Cut, Why};
+use crate::gate::Gate;
+use crate::{Ending, Inbound, Limits, Local, PeerEvent};
+
+/// How long to wait after `accept` has failed, for example for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How long connections may take to end after a stop, before they are dropped.
+const STOP_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Why a node cannot listen.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// Another process listens there.
+    #[error("address {address} is in use: another process listens there already")]
+    AddressInUse {
+        /// The address.
+        address: String,
+    },
+    /// The system does not allow it, or there is no such address.
+    #[error("cannot listen on {address}: {source}")]
+    Bind {
+        /// The address.
+        address: String,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// A socket that listens, on which nobody is accepted yet.
+#[derive(Debug)]
+pub struct BoundListener {
+    socket: std::net::TcpListener,
+    local_addr: SocketAddr,
+}
+
+impl BoundListener {
+    /// Where it listens; with the port that the system chose, if port 0 was asked for.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Starts to accept, on the current arbiter.
+    ///
+    /// What peers send goes to `inbound`; who comes, goes and is refused is told to `events`. A
+    /// connection ends when the actor behind `inbound` is gone.
+    #[must_use]
+    pub fn start(
+        self,
+        local: Local,
+        limits: Limits,
+        inbound: Recipient<Inbound>,
+        events: Recipient<PeerEvent>,
+    ) -> Addr<Listener> {
+        let stop = CancellationToken::new();
+        let ended = CancellationToken::new();
+        let keeper = Arc::new(Doorkeeper::new(local, limits, inbound, events));
+        Context::new().run(Listener {
+            socket: Some(self.socket),
+            local_addr: self.local_addr,
+            keeper,
+            stop,
+            ended,
+        })
+    }
+}
+
+/// Accepts the peers' connections.
+pub struct Listener {
+    socket: Option<std::net::TcpListener>,
+    local_addr: SocketAddr,
+    keeper: Arc<Doorkeeper>,
+    stop: CancellationToken,
+    ended: CancellationToken,
+}
+
+impl Listener {
+    /// Listens on `address` (`host:port`); nobody is accepted before
+    /// [`start`](BoundListener::start).
+    ///
+    /// # Errors
+    /// The address is in use, or cannot be listened on.
+    pub fn bind(address: impl Display) -> Result<BoundListener, ListenError> {
+        let address = address.to_string();
+        let bind = || {
+            let socket = std::net::TcpListener::bind(&address)?;
+            socket.set_nonblocking(true)?;
+            let local_addr = socket.local_addr()?;
+            Ok(BoundListener { socket, local_addr })
+        };
+        bind().map_err(|source: io::Error| match source.kind() {
+            io::ErrorKind::AddrInUse => ListenError::AddressInUse { address },
+            _ => ListenError::Bind { address, source },
+        })
+    }
+}
+
+impl Actor for Listener {
+    type Context = Context<Self>;
+
+    fn started(&mut self, _: &mut Self::Context) {
+        let Some(socket) = self.socket.take() else {
+            return;
+        };
+        let (keeper, stop) = (Arc::clone(&self.keeper), self.stop.clone());
+        let ended = self.ended.clone().drop_guard();
+        let span =
+            tracing::info_span!("listen", node = %keeper.local.node(), at = %self.local_addr);
+        let task = async move {
+            let accepting = AssertUnwindSafe(accept(socket, &keeper, &stop));
+            let reason = match accepting.catch_unwind().await {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(Ending::Io(error)),
+                Err(_) => Some(Ending::Panicked),
+            };
+            drop(ended);
+            if let Some(reason) = reason {
+                tracing::error!(%reason, "the listener failed");
+                keeper.events.do_send(PeerEvent::ListenerFailed { reason });
+            }
+        };
+        actix_rt::spawn(task.instrument(span));
+    }
+
+    fn stopped(&mut self, _: &mut Self::Context) {
+        self.stop.cancel();
+    }
+}
+
+/// Closes a [`Listener`], its socket and all its connections. It is answered when nothing is left;
+/// then the actor is gone.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Stop;
+
+impl Handler<Stop> for Listener {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) -> Self::Result {
+        self.stop.cancel();
+        ctx.stop();
+        let ended = self.ended.clone();
+        Box::pin(async move { ended.cancelled().await })
+    }
+}
+
+/// Asks a [`Listener`] what it has done so far.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "ListenerStats")]
+pub struct GetListenerStats;
+
+/// What a [`Listener`] has done since it was started.
+#[derive(Clone, Debug, Default, PartialEq, Eq, MessageResponse)]
+pub struct ListenerStats {
+    /// Connections that came.
+    pub connections: u64,
+    /// Connections that became established.
+    pub accepted: u64,
+    /// Connections that ended in the middle of the handshake, neither accepted nor refused.
+    pub broken: u64,
+    /// Refusals, by [`Refusal::number`](crate::Refusal::number).
+    pub refused: BTreeMap<u8, u64>,
+    /// Established connections that ended because of a malformed frame.
+    pub malformed: u64,
+    /// Connections whose task panicked.
+    pub panicked: u64,
+    /// Failures of `accept`.
+    pub accept_failures: u64,
+    /// Frames handed over.
+    pub frames: u64,
+    /// Batches that they were handed over in.
+    pub batches: u64,
+    /// Bytes of these frames.
+    pub bytes: u64,
+}
+
+impl Handler<GetListenerStats> for Listener {
+    type Result = ListenerStats;
+
+    fn handle(&mut self, _: GetListenerStats, _: &mut Self::Context) -> Self::Result {
+        self.keeper.stats().clone()
+    }
+}
+
+async fn accept(
+    socket: std::net::TcpListener,
+    keeper: &Arc<Doorkeeper>,
+    stop: &CancellationToken,
+) -> io::Result<()> {
+    let socket = tokio::net::TcpListener::from_std(socket)?;
+    let lobby = Lobby::default();
+    let mut tasks = JoinSet::new();
+    let mut gate = Gate::default();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            Some(_) = tasks.join_next() => continue,
+            accepted = socket.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, remote)) => {
+                keeper.stats().connections += 1;
+                if let Some(cut) = lobby.room(remote.ip(), tasks.len(), keeper, stop) {
+                    let place = lobby.enter(remote.ip(), cut.clone());
+                    let span = tracing::info_span!("accepted", %remote);
+                    let task = serve(Arc::clone(keeper), stream, remote, cut, place);
+                    tasks.spawn_local(task.instrument(span));
+                } else {
+                    keeper.full(&stream, remote);
+                }
+            }
+            Err(error) => {
+                keeper.stats().accept_failures += 1;
+                if let Some(suppressed) = gate.pass(Instant::now()) {
+                    tracing::warn!(%error, suppressed, "accept failed");
+                }
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = tokio::time::sleep(ACCEPT_PAUSE) => {}
+                }
+            }
+        }
+    }
+    drop(socket);
+    // Every task hears of the stop by its cut.
+    let all = async { while tasks.join_next().await.is_some() {} };
+    if tokio::time::timeout(STOP_TIMEOUT, all).await.is_err() {
+        tasks.shutdown().await;
+    }
+    Ok(())
+}
+
+/// The connections in the middle of their handshake.
+#[derive(Clone, Debug, Default)]
+struct Lobby(Arc<Mutex<Guests>>);
+
+#[derive(Debug, Default)]
+struct Guests {
+    /// In the order of their coming.
+    guests: BTreeMap<u64, (IpAddr, Cut)>,
+    next: u64,
+}
+
+impl Lobby {
+    /// Makes room for one more and gives its cut; none if all places are taken by established
+    /// connections.
+    fn room(
+        &self,
+        address: IpAddr,
+        connections: usize,
+        keeper: &Doorkeeper,
+        stop: &CancellationToken,
+    ) -> Option<Cut> {
+        let guests = &mut self.0.lock().unwrap_or_else(PoisonError::into_inner).guests;
+        let full = connections >= keeper.limits.connections_max;
+        if full || guests.len() >= keeper.limits.handshakes_max {
+            let mut held: BTreeMap<IpAddr, usize> = BTreeMap::from([(address, 1)]);
+            for (address, _) in guests.values() {
+                *held.entry(*address).or_default() += 1;
+            }
+            // The first of those that are equal is the oldest.
+            let most = guests
+                .iter()
+                .rev()
+                .max_by_key(|(_, (address, _))| held[address])
+                .map(|(id, _)| *id);
+            match most.and_then(|id| guests.remove(&id)) {
+                Some((_, cut)) => cut.cut(Why::Evicted),
+                None if full => return None,
+                None => {}
+            }
+        }
+        Some(Cut::below(stop))
+    }
+
+    fn enter(&self, address: IpAddr, cut: Cut) -> Place {
+        let mut guests = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let id = guests.next;
+        guests.next += 1;
+        guests.guests.insert(id, (address, cut));
+        Place {
+            lobby: self.clone(),
+            id,
+        }
+    }
+}
+
+/// A place among the connections in the middle of their handshake; given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Place {
+    lobby: Lobby,
+    id: u64,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut guests = self.lobby.0.lock().unwrap_or_else(PoisonError::into_inner);
+        guests.guests.remove(&self.id);
+    }
+}
+
+/// Says goodbye to a connection for which there is no time to be polite.
+pub(crate) fn last_word(stream: &TcpStream, bytes: &[u8]) {
+    // If it cannot be said at once, the end of the connection must do.
+    let _ = stream.try_write(bytes);
+}

@@ -1,0 +1,330 @@
+//! Why one node will not talk to another.
+//!
+//! Invariants: a refusal travels by number, with its fields and its text, so that a program which
+//! does not know the number can still show the text; `ours` is always the node that holds the
+//! value, on either side; what a stranger wrote is bounded and holds no control characters.
+
+use raft_core::{ClusterId, Incarnation, NodeId};
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteArray;
+
+use crate::DecodeError;
+use crate::decode::decode_body;
+use crate::header::FrameKind;
+use crate::wire::RefuseBody;
+
+/// The longest text of a refusal, in bytes.
+const TEXT_LEN_MAX: usize = 1024;
+
+/// Why one node will not talk to another. The text says what to do about it, and is meant for both
+/// sides.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The two programs have no protocol version in common.
+    #[error(
+        "the other program speaks protocol versions {theirs_min} to {theirs_max}, this one \
+         {ours_min} to {ours_max}: upgrade the older one, one version at a time"
+    )]
+    Version {
+        /// The oldest that the other side speaks.
+        theirs_min: u8,
+        /// The newest that the other side speaks.
+        theirs_max: u8,
+        /// The oldest that this side speaks.
+        ours_min: u8,
+        /// The newest that this side speaks.
+        ours_max: u8,
+    },
+    /// The two nodes belong to different clusters.
+    #[error(
+        "the other node belongs to cluster {theirs}, this one to {ours}: check the addresses in \
+         the list of peers, and that each data folder is the one meant"
+    )]
+    WrongCluster {
+        /// The other node's cluster.
+        theirs: ClusterId,
+        /// This node's.
+        ours: ClusterId,
+    },
+    /// The node at the dialled address is another one than the dialler wanted.
+    #[error(
+        "node {asked} was dialled, but node {am} is at that address: check the addresses in the \
+         list of peers"
+    )]
+    NotMe {
+        /// Whom the dialler wanted.
+        asked: NodeId,
+        /// Who is there.
+        am: NodeId,
+    },
+    /// A node dialled itself.
+    #[error(
+        "node {node} dialled itself: an address in its list of peers is its own; check the list"
+    )]
+    Itself {
+        /// The node.
+        node: NodeId,
+    },
+    /// The node is not one of the cluster's.
+    #[error(
+        "node {node} is not in the other node's list of peers: give all nodes the same list, or \
+         add it to the cluster"
+    )]
+    UnknownNode {
+        /// The node that is not listed.
+        node: NodeId,
+    },
+    /// The node came back with another data folder than the cluster knows it by.
+    #[error(
+        "node {node} is known by data folder {known} and has shown {shown}: its disk was wiped \
+         or it runs on another folder; give it its folder back, or remove the node and let it \
+         rejoin"
+    )]
+    WrongIncarnation {
+        /// Whose folder it is.
+        node: NodeId,
+        /// The one that the cluster knows.
+        known: Incarnation,
+        /// The one that the node has.
+        shown: Incarnation,
+    },
+    /// The node runs on an old copy of its data folder.
+    #[error(
+        "node {node} shows start {shown} of its data folder, but start {seen_starts} was seen: \
+         it runs on an old copy; give it the newest one, or remove the node and let it rejoin"
+    )]
+    OldCopy {
+        /// The node.
+        node: NodeId,
+        /// The highest start counter that it has shown.
+        seen_starts: u64,
+        /// The one that it shows now.
+        shown: u64,
+    },
+    /// Two processes call themselves the same node.
+    #[error(
+        "another process runs as node {node} already: stop one of the two, or give each an id \
+         and a data folder of its own"
+    )]
+    DuplicateNode {
+        /// The node.
+        node: NodeId,
+    },
+    /// What came is not a handshake.
+    #[error("what came is not a handshake ({what}): check that the address is a node's")]
+    Malformed {
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The accepting side has as many connections as it takes.
+    #[error("too many connections: try again later, and find out who holds them")]
+    TooManyConnections,
+    /// The handshake took too long.
+    #[error("the handshake did not end within {limit_ms} ms: check the network")]
+    Slow {
+        /// The limit.
+        limit_ms: u64,
+    },
+    /// A reason that this program is too old to know.
+    #[error("{text}")]
+    Other {
+        /// The reason's number.
+        number: u8,
+        /// What the other side says about it.
+        text: String,
+    },
+}
+
+type Id = ByteArray<16>;
+
+fn id(number: u128) -> Id {
+    ByteArray::new(number.to_be_bytes())
+}
+
+fn number(id: Id) -> u128 {
+    u128::from_be_bytes(id.into_array())
+}
+
+#[derive(Serialize, Deserialize)]
+struct VersionDetails {
+    refuser_min: u8,
+    refuser_max: u8,
+    refused_min: u8,
+    refused_max: u8,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ClusterDetails {
+    refuser: Id,
+    refused: Id,
+}
+
+#[derive(Serialize, Deserialize)]
+struct IncarnationDetails {
+    node: u64,
+    known: Id,
+    shown: Id,
+}
+
+#[derive(Serialize, Deserialize)]
+struct CopyDetails {
+    node: u64,
+    seen_starts: u64,
+    shown: u64,
+}
+
+impl Refusal {
+    /// The number that it travels by; never changes its meaning.
+    #[must_use]
+    pub fn number(&self) -> u8 {
+        match self {
+            Self::Version { .. } => 1,
+            Self::WrongCluster { .. } => 2,
+            Self::NotMe { .. } => 3,
+            Self::Itself { .. } => 4,
+            Self::UnknownNode { .. } => 5,
+            Self::WrongIncarnation { .. } => 6,
+            Self::OldCopy { .. } => 7,
+            Self::DuplicateNode { .. } => 8,
+            Self::Malformed { .. } => 9,
+            Self::TooManyConnections => 10,
+            Self::Slow { .. } => 11,
+            Self::Other { number, .. } => *number,
+        }
+    }
+
+    pub(crate) fn malformed(error: &DecodeError) -> Self {
+        Self::Malformed {
+            what: printable(&error.to_string()),
+        }
+    }
+
+    /// Its text, as it travels.
+    pub(crate) fn text(&self) -> String {
+        printable(&self.to_string())
+    }
+
+    /// Its fields, as they travel: from the view of the side that refuses.
+    pub(crate) fn details(&self) -> Result<Vec<u8>, rmp_serde::encode::Error> {
+        match self {
+            &Self::Version {
+                theirs_min,
+                theirs_max,
+                ours_min,
+                ours_max,
+            } => rmp_serde::to_vec(&VersionDetails {
+                refuser_min: ours_min,
+                refuser_max: ours_max,
+                refused_min: theirs_min,
+                refused_max: theirs_max,
+            }),
+            Self::WrongCluster { theirs, ours } => rmp_serde::to_vec(&ClusterDetails {
+                refuser: id(ours.0),
+                refused: id(theirs.0),
+            }),
+            Self::NotMe { asked, am } => rmp_serde::to_vec(&(asked.0, am.0)),
+            Self::Itself { node } | Self::UnknownNode { node } | Self::DuplicateNode { node } => {
+                rmp_serde::to_vec(&node.0)
+            }
+            Self::WrongIncarnation { node, known, shown } => {
+                rmp_serde::to_vec(&IncarnationDetails {
+                    node: node.0,
+                    known: id(known.0),
+                    shown: id(shown.0),
+                })
+            }
+            Self::OldCopy {
+                node,
+                seen_starts,
+                shown,
+            } => rmp_serde::to_vec(&CopyDetails {
+                node: node.0,
+                seen_starts: *seen_starts,
+                shown: *shown,
+            }),
+            Self::Slow { limit_ms } => rmp_serde::to_vec(limit_ms),
+            Self::Malformed { what } => rmp_serde::to_vec(what),
+            Self::TooManyConnections | Self::Other { .. } => Ok(Vec::new()),
+        }
+    }
+
+    /// Reads what the other side refused with; `theirs` and `ours` change places.
+    pub(crate) fn from_body(body: &RefuseBody<'_>) -> Result<Self, DecodeError> {
+        let details = body.details;
+        let kind = FrameKind::Refuse;
+        Ok(match body.number {
+            1 => {
+                let details: VersionDetails = decode_body(kind, details)?;
+                Self::Version {
+                    theirs_min: details.refuser_min,
+                    theirs_max: details.refuser_max,
+                    ours_min: details.refused_min,
+                    ours_max: details.refused_max,
+                }
+            }
+            2 => {
+                let details: ClusterDetails = decode_body(kind, details)?;
+                Self::WrongCluster {
+                    theirs: ClusterId(number(details.refuser)),
+                    ours: ClusterId(number(details.refused)),
+                }
+            }
+            3 => {
+                let (asked, am) = decode_body(kind, details)?;
+                Self::NotMe {
+                    asked: NodeId(asked),
+                    am: NodeId(am),
+                }
+            }
+            4 => Self::Itself {
+                node: NodeId(decode_body(kind, details)?),
+            },
+            5 => Self::UnknownNode {
+                node: NodeId(decode_body(kind, details)?),
+            },
+            6 => {
+                let details: IncarnationDetails = decode_body(kind, details)?;
+                Self::WrongIncarnation {
+                    node: NodeId(details.node),
+                    known: Incarnation(number(details.known)),
+                    shown: Incarnation(number(details.shown)),
+                }
+            }
+            7 => {
+                let details: CopyDetails = decode_body(kind, details)?;
+                Self::OldCopy {
+                    node: NodeId(details.node),
+                    seen_starts: details.seen_starts,
+                    shown: details.shown,
+                }
+            }
+            8 => Self::DuplicateNode {
+                node: NodeId(decode_body(kind, details)?),
+            },
+            9 => Self::Malformed {
+                what: printable(decode_body(kind, details)?),
+            },
+            10 => Self::TooManyConnections,
+            11 => Self::Slow {
+                limit_ms: decode_body(kind, details)?,
+            },
+            number => Self::Other {
+                number,
+                text: printable(body.text),
+            },
+        })
+    }
+}
+
+/// `text` without control characters, cut to what a log line should hold.
+fn printable(text: &str) -> String {
+    let mut printable = String::new();
+    for c in text.chars().filter(|c| !c.is_control()) {
+        if printable.len() + c.len_utf8() > TEXT_LEN_MAX {
+            break;
+        }
+        printable.push(c);
+    }
+    printable
+}

@@ -1,0 +1,354 @@
+//! The format, frozen: `fixtures/frames.hex` holds one frame of every kind as it travels. A line of
+//! a released version never changes; a new kind, or a new version of a kind, gets a new line.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use raft_core::{
+    AppendEntries, AppendOutcome, AppendResponse, ClusterId, CommitAdvanced, DurableMessage, Entry,
+    EntryKind, Heartbeat, HeartbeatResponse, Incarnation, LogId, LogIndex, NodeId, OpenMessage,
+    PreVote, PreVoteResponse, RequestVote, Term, VoteResponse,
+};
+
+use crate::decode::{FrameDecoder, NUMBER_MAX, decode_frame};
+use crate::handshake::Introduction;
+use crate::{
+    Answer, EncodedFrame, ForwardOutcome, Forwarded, Frame, FrameEncoder, FrameKind, Limits,
+    Refusal,
+};
+
+/// What refusals say here; what they really say may be worded better without changing the format.
+const TEXT: &str = "why";
+
+const FROZEN: &str = include_str!("../../fixtures/frames.hex");
+
+fn id(term: u64, index: u64) -> LogId {
+    LogId::new(Term(term), LogIndex(index))
+}
+
+/// A frame of every kind and shape, named.
+pub(super) fn frames() -> Vec<(&'static str, Frame)> {
+    let open = |message: OpenMessage| Frame::Raft(message.into());
+    let durable = |message: DurableMessage| Frame::Raft(message.into());
+    let term = Term(7);
+    let entry = |term, index, kind, data: &'static [u8]| {
+        Entry::new(Term(term), LogIndex(index), kind, Bytes::from_static(data))
+    };
+    let entries: Arc<[Entry]> = [
+        entry(6, 301, EntryKind::Birth, b"who"),
+        entry(6, 302, EntryKind::Command, b"hello"),
+        entry(7, 303, EntryKind::Noop, b""),
+    ]
+    .into();
+    let answer = |request, outcome| Answer { request, outcome };
+    let rejected = AppendOutcome::Rejected {
+        prev: LogIndex(300),
+        hint: id(4, 250),
+    };
+    vec![
+        (
+            "append_entries",
+            open(OpenMessage::AppendEntries(AppendEntries {
+                term,
+                prev: id(6, 300),
+                entries,
+                commit: LogIndex(299),
+            })),
+        ),
+        (
+            "append_entries_empty",
+            open(OpenMessage::AppendEntries(AppendEntries {
+                term: Term(NUMBER_MAX),
+                prev: id(NUMBER_MAX, NUMBER_MAX),
+                entries: [].into(),
+                commit: LogIndex(NUMBER_MAX),
+            })),
+        ),
+        (
+            "heartbeat",
+            open(OpenMessage::Heartbeat(Heartbeat {
+                term,
+                commit: LogIndex(299),
+            })),
+        ),
+        (
+            "heartbeat_response",
+            open(OpenMessage::HeartbeatResponse(HeartbeatResponse { term })),
+        ),
+        (
+            "commit_advanced",
+            open(OpenMessage::CommitAdvanced(CommitAdvanced {
+                term,
+                commit: LogIndex(303),
+            })),
+        ),
+        (
+            "pre_vote",
+            open(OpenMessage::PreVote(PreVote {
+                term,
+                last: id(6, 302),
+            })),
+        ),
+        (
+            "pre_vote_response",
+            open(OpenMessage::PreVoteResponse(PreVoteResponse {
+                term,
+                granted: true,
+            })),
+        ),
+        (
+            "request_vote",
+            durable(DurableMessage::RequestVote(RequestVote {
+                term,
+                last: id(6, 302),
+            })),
+        ),
+        (
+            "vote_response",
+            durable(DurableMessage::VoteResponse(VoteResponse {
+                term,
+                granted: false,
+            })),
+        ),
+        (
+            "append_accepted",
+            durable(DurableMessage::AppendResponse(AppendResponse {
+                term,
+                outcome: AppendOutcome::Accepted {
+                    matched: LogIndex(303),
+                },
+            })),
+        ),
+        (
+            "append_rejected",
+            durable(DurableMessage::AppendResponse(AppendResponse {
+                term,
+                outcome: rejected,
+            })),
+        ),
+        (
+            "forward",
+            Frame::Forward(vec![
+                Forwarded {
+                    request: u64::MAX,
+                    data: Bytes::from_static(b"hello"),
+                },
+                Forwarded {
+                    request: 0,
+                    data: Bytes::new(),
+                },
+            ]),
+        ),
+        (
+            "answers",
+            Frame::Answers(vec![
+                answer(
+                    1,
+                    ForwardOutcome::Committed {
+                        index: LogIndex(303),
+                        term,
+                        response: Bytes::from_static(b"done"),
+                    },
+                ),
+                answer(
+                    2,
+                    ForwardOutcome::NotLeader {
+                        leader: Some(NodeId(3)),
+                    },
+                ),
+                answer(3, ForwardOutcome::NotLeader { leader: None }),
+                answer(4, ForwardOutcome::Busy),
+                answer(5, ForwardOutcome::TooLarge { max: 1 << 20 }),
+                answer(6, ForwardOutcome::Superseded),
+                answer(7, ForwardOutcome::Unknown),
+            ]),
+        ),
+    ]
+}
+
+/// The two shapes of an introduction.
+fn introductions() -> [(&'static str, FrameKind, Introduction); 2] {
+    let unborn = Introduction {
+        version_min: 1,
+        version_max: 1,
+        cluster: None,
+        from: NodeId(1),
+        to: NodeId(2),
+        incarnation: Incarnation(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10),
+        starts: 3,
+        run: 0xfeed,
+        known: None,
+    };
+    let born = Introduction {
+        cluster: Some(ClusterId(u128::MAX)),
+        known: Some(Incarnation(1)),
+        ..unborn.clone()
+    };
+    [
+        ("hello", FrameKind::Hello, unborn),
+        ("welcome", FrameKind::Welcome, born),
+    ]
+}
+
+/// A refusal of every kind, as the refusing side has it, and as the other side reads it.
+pub(super) fn refusals() -> Vec<(&'static str, Refusal, Refusal)> {
+    let node = NodeId(3);
+    let same = |name, refusal: Refusal| (name, refusal.clone(), refusal);
+    vec![
+        (
+            "refuse_version",
+            Refusal::Version {
+                theirs_min: 2,
+                theirs_max: 3,
+                ours_min: 1,
+                ours_max: 1,
+            },
+            Refusal::Version {
+                theirs_min: 1,
+                theirs_max: 1,
+                ours_min: 2,
+                ours_max: 3,
+            },
+        ),
+        (
+            "refuse_wrong_cluster",
+            Refusal::WrongCluster {
+                theirs: ClusterId(1),
+                ours: ClusterId(2),
+            },
+            Refusal::WrongCluster {
+                theirs: ClusterId(2),
+                ours: ClusterId(1),
+            },
+        ),
+        same(
+            "refuse_not_me",
+            Refusal::NotMe {
+                asked: NodeId(2),
+                am: node,
+            },
+        ),
+        same("refuse_itself", Refusal::Itself { node }),
+        same("refuse_unknown_node", Refusal::UnknownNode { node }),
+        same(
+            "refuse_wrong_incarnation",
+            Refusal::WrongIncarnation {
+                node,
+                known: Incarnation(1),
+                shown: Incarnation(2),
+            },
+        ),
+        same(
+            "refuse_old_copy",
+            Refusal::OldCopy {
+                node,
+                seen_starts: 9,
+                shown: 8,
+            },
+        ),
+        same("refuse_duplicate_node", Refusal::DuplicateNode { node }),
+        same(
+            "refuse_malformed",
+            Refusal::Malformed {
+                what: "the bytes are not of this protocol".into(),
+            },
+        ),
+        same("refuse_too_many_connections", Refusal::TooManyConnections),
+        same("refuse_slow", Refusal::Slow { limit_ms: 5000 }),
+        same(
+            "refuse_from_the_future",
+            Refusal::Other {
+                number: 200,
+                text: TEXT.into(),
+            },
+        ),
+    ]
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
+fn unhex(hex: &str) -> Vec<u8> {
+    (0..hex.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
+        .collect()
+}
+
+fn frozen(name: &str) -> Vec<u8> {
+    let line = FROZEN
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    unhex(line.unwrap_or_else(|| panic!("no fixture of {name}")))
+}
+
+/// Everything as it is encoded now.
+fn encoded() -> Vec<(&'static str, EncodedFrame)> {
+    let limits = Limits::default();
+    let mut encoder = FrameEncoder::new(&limits);
+    let mut all = Vec::new();
+    for (name, kind, introduction) in introductions() {
+        all.push((name, introduction.encode(kind, &limits).unwrap()));
+    }
+    for (name, refusal, _) in refusals() {
+        all.push((name, refusal.encode_as(TEXT, &limits).unwrap()));
+    }
+    for (name, frame) in frames() {
+        all.push((name, encoder.encode(&frame).unwrap()));
+    }
+    all
+}
+
+#[test]
+fn every_frame_encodes_to_its_frozen_bytes() {
+    let now: String = encoded()
+        .iter()
+        .map(|(name, frame)| format!("{name} {}\n", hex(frame.as_bytes())))
+        .collect();
+    assert!(
+        now == FROZEN,
+        "the format has changed; if no released version is concerned, fixtures/frames.hex \
+         becomes:\n{now}"
+    );
+}
+
+#[test]
+fn every_frozen_frame_decodes_to_what_it_was() {
+    let limits = Limits::default();
+    let read = |name| {
+        let mut decoder = FrameDecoder::new(&limits);
+        decoder.feed(&frozen(name));
+        let frame = decoder.next_raw().unwrap().unwrap();
+        assert!(decoder.buffer_mut().is_empty());
+        frame
+    };
+    for (name, kind, introduction) in introductions() {
+        let frame = read(name);
+        assert_eq!(frame.kind, kind);
+        assert_eq!(Introduction::decode(&frame).unwrap(), introduction);
+    }
+    for (name, _, refusal) in refusals() {
+        assert_eq!(Refusal::decode(&read(name)).unwrap(), refusal, "{name}");
+    }
+    for (name, frame) in frames() {
+        let raw = read(name);
+        assert_eq!(decode_frame(raw.kind, &raw.body).unwrap(), frame, "{name}");
+    }
+}
+
+#[test]
+fn every_kind_has_a_fixture() {
+    let kinds: Vec<u8> = FROZEN
+        .lines()
+        .filter_map(|line| line.split(' ').nth(1))
+        .map(|frame| unhex(frame)[5])
+        .collect();
+    for kind in FrameKind::ALL {
+        assert!(kinds.contains(&(*kind as u8)), "no fixture of {kind:?}");
+    }
+}

@@ -1,0 +1,157 @@
+//! Strangers and broken peers.
+
+use actix::prelude::*;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::codec::forge;
+use super::{Node, ONE, TWO, encode, heartbeat, limits, local};
+use crate::decode::FrameDecoder;
+use crate::handshake::read_frame;
+use crate::{
+    Ending, FrameKind, GetListenerStats, Inbound, Limits, Listener, PeerConnection, PeerEvent,
+    Refusal,
+};
+
+/// A connection of node 1 to `node` whose handshake is over.
+async fn established(node: &Node) -> TcpStream {
+    let mut stream = TcpStream::connect(node.address).await.unwrap();
+    let hello = local(ONE).introduction(node.local.node());
+    let hello = hello.encode(FrameKind::Hello, &limits()).unwrap();
+    stream.write_all(hello.as_bytes()).await.unwrap();
+    let mut decoder = FrameDecoder::new(&Limits::default());
+    let frame = read_frame(&mut stream, &mut decoder).await.unwrap();
+    assert_eq!(frame.kind, FrameKind::Welcome);
+    stream
+}
+
+#[actix_rt::test]
+async fn a_bad_frame_ends_the_connection_after_the_good_ones_before_it() {
+    let mut two = Node::new(local(TWO));
+    let mut stream = established(&two).await;
+    let mut bytes = encode(&heartbeat(1)).as_bytes().to_vec();
+    bytes.extend(forge(FrameKind::Heartbeat, &(u64::MAX, 1)));
+    bytes.extend_from_slice(encode(&heartbeat(2)).as_bytes());
+    stream.write_all(&bytes).await.unwrap();
+    assert_eq!(two.batch().await.frames, [heartbeat(1)]);
+    let reason = two
+        .event(|event| match event {
+            PeerEvent::Closed { peer: ONE, reason } => Some(reason.to_string()),
+            _ => None,
+        })
+        .await;
+    assert!(reason.contains("out of range"), "{reason}");
+    assert!(two.inbound.try_recv().is_err());
+    let stats = two.listener.send(GetListenerStats).await.unwrap();
+    assert_eq!((stats.malformed, stats.frames), (1, 1));
+    let _ = stream.read(&mut [0]).await;
+}
+
+#[actix_rt::test]
+async fn strangers_that_hold_connections_do_not_keep_a_peer_out() {
+    let narrow = Limits {
+        handshakes_max: 4,
+        connections_max: 6,
+        ..limits()
+    };
+    let mut two = Node::with(local(TWO), narrow);
+    let mut strangers = Vec::new();
+    for _ in 0..20 {
+        strangers.push(TcpStream::connect(two.address).await.unwrap());
+    }
+    let turned = two
+        .event(|event| match event {
+            PeerEvent::Turned {
+                peer: None, reason, ..
+            } => Some(reason.clone()),
+            _ => None,
+        })
+        .await;
+    assert_eq!(turned, Refusal::TooManyConnections);
+    let mut one = Node::new(local(ONE));
+    let to_two = one.dial(TWO, two.address);
+    one.connected(TWO).await;
+    to_two.try_send(encode(&heartbeat(1))).unwrap();
+    assert_eq!(two.batch().await.frames, [heartbeat(1)]);
+    for _ in 0..20 {
+        strangers.push(TcpStream::connect(two.address).await.unwrap());
+    }
+    // The strangers push out each other; the first of them heard why.
+    let mut decoder = FrameDecoder::new(&Limits::default());
+    let frame = read_frame(&mut strangers[0], &mut decoder).await.unwrap();
+    assert_eq!(
+        Refusal::decode(&frame).unwrap(),
+        Refusal::TooManyConnections
+    );
+    to_two.try_send(encode(&heartbeat(2))).unwrap();
+    assert_eq!(two.batch().await.frames, [heartbeat(2)]);
+    assert_eq!(to_two.stats().connects, 1);
+}
+
+#[actix_rt::test]
+async fn the_dialled_side_may_say_nothing_but_a_refusal() {
+    let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut one = Node::new(local(ONE));
+    let _sender = one.dial(TWO, socket.local_addr().unwrap());
+    let (mut stream, _) = socket.accept().await.unwrap();
+    let mut decoder = FrameDecoder::new(&Limits::default());
+    read_frame(&mut stream, &mut decoder).await.unwrap();
+    let welcome = local(TWO).introduction(ONE);
+    let welcome = welcome.encode(FrameKind::Welcome, &limits()).unwrap();
+    stream.write_all(welcome.as_bytes()).await.unwrap();
+    one.connected(TWO).await;
+    stream
+        .write_all(encode(&heartbeat(9)).as_bytes())
+        .await
+        .unwrap();
+    let malformed = one
+        .event(|event| match event {
+            PeerEvent::Lost { reason, reset, .. } => {
+                assert!(!reset);
+                Some(matches!(reason, Ending::Malformed(_)))
+            }
+            _ => None,
+        })
+        .await;
+    assert!(malformed);
+    assert!(one.inbound.try_recv().is_err());
+}
+
+/// Panics at what it is told.
+struct Fragile;
+
+impl Actor for Fragile {
+    type Context = Context<Self>;
+}
+
+impl Handler<Inbound> for Fragile {
+    type Result = ();
+
+    fn handle(&mut self, _: Inbound, _: &mut Self::Context) {
+        panic!("on purpose");
+    }
+}
+
+#[actix_rt::test]
+async fn a_receiver_that_dies_ends_the_connection_and_not_the_listener() {
+    let events = Node::new(local(TWO));
+    let bound = Listener::bind("127.0.0.1:0").unwrap();
+    let address = bound.local_addr();
+    let inbound = Fragile.start().recipient();
+    let told = events.sink.clone().recipient();
+    let listener = bound.start(local(TWO), limits(), inbound, told);
+    let mut one = Node::new(local(ONE));
+    let to_two = PeerConnection::start(
+        TWO,
+        address.to_string(),
+        one.local.clone(),
+        limits(),
+        one.sink.clone().recipient(),
+    );
+    one.connected(TWO).await;
+    to_two.try_send(encode(&heartbeat(1))).unwrap();
+    one.event(|event| matches!(event, PeerEvent::Lost { reset: true, .. }).then_some(()))
+        .await;
+    one.connected(TWO).await;
+    assert_eq!(listener.send(GetListenerStats).await.unwrap().accepted, 2);
+}

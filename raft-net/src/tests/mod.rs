@@ -1,0 +1,222 @@
+//! Tests that need more than one module.
+
+mod codec;
+mod connect;
+mod fixtures;
+mod hostile;
+mod refusals;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use bytes::Bytes;
+use raft_core::{ClusterId, Heartbeat, Incarnation, LogIndex, NodeId, OpenMessage, Term};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::{
+    EncodedFrame, Forwarded, Frame, FrameEncoder, Inbound, Limits, Listener, Local, PeerConnection,
+    PeerEvent, PeerSender, Stop,
+};
+
+/// No test waits longer for anything.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(super) const ONE: NodeId = NodeId(1);
+pub(super) const TWO: NodeId = NodeId(2);
+pub(super) const THREE: NodeId = NodeId(3);
+pub(super) const CLUSTER: ClusterId = ClusterId(0xc1);
+
+/// The data folder that a node has in tests.
+pub(super) fn folder(node: NodeId) -> Incarnation {
+    Incarnation(0xf0 + u128::from(node.0))
+}
+
+/// Nodes 1 to 3, born.
+pub(super) fn born() -> BTreeMap<NodeId, Option<Incarnation>> {
+    [ONE, TWO, THREE]
+        .map(|node| (node, Some(folder(node))))
+        .into()
+}
+
+/// Nodes 1 to 3, not yet born.
+pub(super) fn unborn() -> BTreeMap<NodeId, Option<Incarnation>> {
+    [ONE, TWO, THREE].map(|node| (node, None)).into()
+}
+
+pub(super) fn local(node: NodeId) -> Local {
+    Local::new(node, folder(node), 1, Some(CLUSTER), born())
+}
+
+pub(super) fn limits() -> Limits {
+    Limits {
+        backoff_min: Duration::from_millis(1),
+        backoff_max: Duration::from_millis(20),
+        ..Limits::default()
+    }
+}
+
+/// Takes what connections tell and hands it to the test.
+pub(super) struct Sink {
+    events: UnboundedSender<PeerEvent>,
+    inbound: UnboundedSender<Inbound>,
+    /// A batch is handled when there is a permit.
+    gate: Arc<Semaphore>,
+}
+
+impl Actor for Sink {
+    type Context = Context<Self>;
+}
+
+impl Handler<PeerEvent> for Sink {
+    type Result = ();
+
+    fn handle(&mut self, event: PeerEvent, _: &mut Self::Context) {
+        let _ = self.events.send(event);
+    }
+}
+
+impl Handler<Inbound> for Sink {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, inbound: Inbound, _: &mut Self::Context) -> Self::Result {
+        let _ = self.inbound.send(inbound);
+        let gate = Arc::clone(&self.gate);
+        Box::pin(async move {
+            let _passed = gate.acquire_owned().await;
+        })
+    }
+}
+
+/// A node of a test: a listener on a port of its own, and what it was told.
+pub(super) struct Node {
+    pub(super) local: Local,
+    pub(super) limits: Limits,
+    pub(super) address: SocketAddr,
+    pub(super) listener: Addr<Listener>,
+    pub(super) events: UnboundedReceiver<PeerEvent>,
+    pub(super) inbound: UnboundedReceiver<Inbound>,
+    pub(super) gate: Arc<Semaphore>,
+    sink: Addr<Sink>,
+}
+
+impl Node {
+    pub(super) fn new(local: Local) -> Self {
+        Self::with(local, limits())
+    }
+
+    pub(super) fn with(local: Local, limits: Limits) -> Self {
+        let (events, events_told) = unbounded_channel();
+        let (inbound, inbound_told) = unbounded_channel();
+        let gate = Arc::new(Semaphore::new(1));
+        let sink = Sink {
+            events,
+            inbound,
+            gate: Arc::clone(&gate),
+        }
+        .start();
+        let (address, listener) = listen("127.0.0.1:0", &local, &limits, &sink);
+        Self {
+            local,
+            limits,
+            address,
+            listener,
+            events: events_told,
+            inbound: inbound_told,
+            gate,
+            sink,
+        }
+    }
+
+    pub(super) fn dial(&self, peer: NodeId, address: SocketAddr) -> PeerSender {
+        PeerConnection::start(
+            peer,
+            address.to_string(),
+            self.local.clone(),
+            self.limits.clone(),
+            self.sink.clone().recipient(),
+        )
+    }
+
+    /// Closes the listener, and opens it again at the same address.
+    pub(super) async fn restart_listener(&mut self) {
+        self.listener.send(Stop).await.unwrap();
+        self.reopen();
+    }
+
+    pub(super) fn reopen(&mut self) {
+        let address = self.address.to_string();
+        self.listener = listen(&address, &self.local, &self.limits, &self.sink).1;
+    }
+
+    /// Waits for the first event that `wanted` gives something for.
+    pub(super) async fn event<T>(&mut self, wanted: impl Fn(&PeerEvent) -> Option<T>) -> T {
+        let mut seen = Vec::new();
+        let search = async {
+            while let Some(event) = self.events.recv().await {
+                if let Some(found) = wanted(&event) {
+                    return found;
+                }
+                seen.push(event);
+            }
+            panic!("the sink is gone");
+        };
+        match tokio::time::timeout(PATIENCE, search).await {
+            Ok(found) => found,
+            Err(_) => panic!("node {} waits in vain; it saw {seen:?}", self.local.node()),
+        }
+    }
+
+    pub(super) async fn connected(&mut self, to: NodeId) {
+        self.event(|event| {
+            matches!(event, PeerEvent::Connected { peer, .. } if *peer == to).then_some(())
+        })
+        .await;
+    }
+
+    pub(super) async fn batch(&mut self) -> Inbound {
+        let batch = tokio::time::timeout(PATIENCE, self.inbound.recv()).await;
+        batch.expect("a batch comes").expect("the sink lives")
+    }
+
+    /// Lets nothing be handled until the permit is dropped.
+    pub(super) async fn hold(&self) -> OwnedSemaphorePermit {
+        Arc::clone(&self.gate).acquire_owned().await.unwrap()
+    }
+}
+
+fn listen(
+    address: &str,
+    local: &Local,
+    limits: &Limits,
+    sink: &Addr<Sink>,
+) -> (SocketAddr, Addr<Listener>) {
+    let bound = Listener::bind(address).unwrap();
+    let address = bound.local_addr();
+    let (inbound, events) = (sink.clone().recipient(), sink.clone().recipient());
+    (
+        address,
+        bound.start(local.clone(), limits.clone(), inbound, events),
+    )
+}
+
+pub(super) fn heartbeat(term: u64) -> Frame {
+    let heartbeat = Heartbeat {
+        term: Term(term),
+        commit: LogIndex(0),
+    };
+    Frame::Raft(OpenMessage::Heartbeat(heartbeat).into())
+}
+
+/// A frame of about `len` bytes.
+pub(super) fn bulk(len: usize) -> Frame {
+    let data = Bytes::from(vec![7; len]);
+    Frame::Forward(vec![Forwarded { request: 1, data }])
+}
+
+pub(super) fn encode(frame: &Frame) -> EncodedFrame {
+    FrameEncoder::new(&Limits::default()).encode(frame).unwrap()
+}

@@ -1,0 +1,347 @@
+//! Every refusal, by a real handshake, as both sides see it.
+
+use std::time::Duration;
+
+use raft_core::{ClusterId, Incarnation, NodeId};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::{CLUSTER, Node, ONE, THREE, TWO, born, folder, limits, local, unborn};
+use crate::decode::FrameDecoder;
+use crate::handshake::{Introduction, read_frame};
+use crate::{FrameKind, GetListenerStats, Limits, Local, PeerEvent, Refusal};
+
+impl Node {
+    /// What the next refusal by a peer says.
+    async fn refused(&mut self) -> Refusal {
+        self.event(|event| match event {
+            PeerEvent::Refused { reason, .. } => Some(reason.clone()),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Who was turned away next, and why.
+    async fn turned(&mut self) -> (Option<NodeId>, Refusal) {
+        self.event(|event| match event {
+            PeerEvent::Turned { peer, reason, .. } => Some((*peer, reason.clone())),
+            _ => None,
+        })
+        .await
+    }
+
+    async fn refusals(&self) -> u64 {
+        let stats = self.listener.send(GetListenerStats).await.unwrap();
+        stats.refused.values().sum()
+    }
+}
+
+/// `one` dials `two` as `peer`; gives what `one` is told, and what `two` tells.
+async fn meet(one: Local, peer: NodeId, two: Local) -> (Refusal, Refusal) {
+    let (mut one, mut two) = (Node::new(one), Node::new(two));
+    let from = one.local.node();
+    let sender = one.dial(peer, two.address);
+    let told = one.refused().await;
+    let (whom, turned) = two.turned().await;
+    assert_eq!(whom, Some(from));
+    assert!(!sender.is_connected());
+    assert!(sender.stats().refusals >= 1 && sender.stats().connects == 0);
+    assert!(two.refusals().await >= 1);
+    assert!(two.inbound.try_recv().is_err());
+    (told, turned)
+}
+
+#[actix_rt::test]
+async fn two_clusters_do_not_merge() {
+    let other = Local::new(ONE, folder(ONE), 1, Some(ClusterId(9)), born());
+    let (told, turned) = meet(other, TWO, local(TWO)).await;
+    let ours = |ours, theirs| Refusal::WrongCluster { theirs, ours };
+    assert_eq!(told, ours(ClusterId(9), CLUSTER));
+    assert_eq!(turned, ours(CLUSTER, ClusterId(9)));
+}
+
+#[actix_rt::test]
+async fn the_address_of_another_node() {
+    let expected = Refusal::NotMe {
+        asked: THREE,
+        am: TWO,
+    };
+    let both = meet(local(ONE), THREE, local(TWO)).await;
+    assert_eq!(both, (expected.clone(), expected));
+}
+
+#[actix_rt::test]
+async fn a_node_that_is_not_listed() {
+    let four = NodeId(4);
+    let stranger = Local::new(four, folder(four), 1, Some(CLUSTER), born());
+    let expected = Refusal::UnknownNode { node: four };
+    let both = meet(stranger, TWO, local(TWO)).await;
+    assert_eq!(both, (expected.clone(), expected));
+}
+
+#[actix_rt::test]
+async fn a_dialler_whose_disk_was_wiped() {
+    let shown = Incarnation(7);
+    let wiped = Local::new(ONE, shown, 1, None, unborn());
+    let expected = Refusal::WrongIncarnation {
+        node: ONE,
+        known: folder(ONE),
+        shown,
+    };
+    let both = meet(wiped, TWO, local(TWO)).await;
+    assert_eq!(both, (expected.clone(), expected));
+}
+
+#[actix_rt::test]
+async fn a_dialled_node_whose_disk_was_wiped_learns_it() {
+    let shown = Incarnation(7);
+    let wiped = Local::new(TWO, shown, 1, None, unborn());
+    let expected = Refusal::WrongIncarnation {
+        node: TWO,
+        known: folder(TWO),
+        shown,
+    };
+    let both = meet(local(ONE), TWO, wiped).await;
+    assert_eq!(both, (expected.clone(), expected));
+}
+
+#[actix_rt::test]
+async fn a_node_that_dials_itself() {
+    let mut one = Node::new(local(ONE));
+    let _sender = one.dial(TWO, one.address);
+    let expected = Refusal::Itself { node: ONE };
+    let (mut told, mut turned) = (None, None);
+    while told.is_none() || turned.is_none() {
+        one.event(|event| match event {
+            PeerEvent::Refused { reason, .. } => Some((true, reason.clone())),
+            PeerEvent::Turned { reason, .. } => Some((false, reason.clone())),
+            _ => None,
+        })
+        .await
+        .then(&mut told, &mut turned);
+    }
+    assert_eq!(told, Some(expected.clone()));
+    assert_eq!(turned, Some(expected));
+}
+
+trait Sort {
+    fn then(self, told: &mut Option<Refusal>, turned: &mut Option<Refusal>);
+}
+
+impl Sort for (bool, Refusal) {
+    fn then(self, told: &mut Option<Refusal>, turned: &mut Option<Refusal>) {
+        let place = if self.0 { told } else { turned };
+        *place = Some(self.1);
+    }
+}
+
+#[actix_rt::test]
+async fn another_process_with_the_id_of_this_node() {
+    let twin = Local::new(TWO, Incarnation(7), 1, None, unborn());
+    let expected = Refusal::DuplicateNode { node: TWO };
+    let both = meet(twin, TWO, local(TWO)).await;
+    assert_eq!(both, (expected.clone(), expected));
+}
+
+#[actix_rt::test]
+async fn a_second_process_with_the_id_of_a_connected_one() {
+    let unborn = |node, folder| Local::new(node, folder, 1, None, unborn());
+    let mut two = Node::new(unborn(TWO, folder(TWO)));
+    let mut one = Node::new(unborn(ONE, folder(ONE)));
+    let mut twin = Node::new(unborn(ONE, Incarnation(7)));
+    let to_two = one.dial(TWO, two.address);
+    one.connected(TWO).await;
+    let _twins = twin.dial(TWO, two.address);
+    assert_eq!(twin.refused().await, Refusal::DuplicateNode { node: ONE });
+    let turned = two.turned().await;
+    assert_eq!(turned, (Some(ONE), Refusal::DuplicateNode { node: ONE }));
+    assert!(to_two.is_connected());
+    // Nothing is decided before the birth: when the first is gone, the other is as good.
+    to_two.stop();
+    to_two.stopped().await;
+    twin.connected(TWO).await;
+}
+
+#[actix_rt::test]
+async fn an_old_copy_of_a_folder() {
+    let started = |starts| Local::new(ONE, folder(ONE), starts, Some(CLUSTER), born());
+    let mut two = Node::new(local(TWO));
+    let mut newest = Node::new(started(5));
+    let to_two = newest.dial(TWO, two.address);
+    newest.connected(TWO).await;
+    to_two.stop();
+    let mut old = Node::new(started(4));
+    let _sender = old.dial(TWO, two.address);
+    let expected = Refusal::OldCopy {
+        node: ONE,
+        seen_starts: 5,
+        shown: 4,
+    };
+    assert_eq!(old.refused().await, expected);
+    assert_eq!(two.turned().await, (Some(ONE), expected));
+}
+
+#[actix_rt::test]
+async fn a_copy_of_a_folder_that_runs_at_the_same_time() {
+    let mut two = Node::new(local(TWO));
+    let mut one = Node::new(local(ONE));
+    let to_two = one.dial(TWO, two.address);
+    one.connected(TWO).await;
+    let mut copy = Node::new(local(ONE));
+    let _sender = copy.dial(TWO, two.address);
+    let expected = Refusal::DuplicateNode { node: ONE };
+    assert_eq!(copy.refused().await, expected);
+    assert_eq!(two.turned().await, (Some(ONE), expected));
+    assert!(to_two.is_connected());
+}
+
+#[actix_rt::test]
+async fn the_dialler_judges_by_the_same_rules() {
+    // Node 1 has seen a later start of node 2 than the one that it dials now.
+    let started = |starts| Local::new(TWO, folder(TWO), starts, Some(CLUSTER), born());
+    let mut one = Node::new(local(ONE));
+    let mut newest = Node::new(started(5));
+    let to_one = newest.dial(ONE, one.address);
+    newest.connected(ONE).await;
+    to_one.stop();
+    let mut old = Node::new(started(4));
+    let to_two = one.dial(TWO, old.address);
+    let expected = Refusal::OldCopy {
+        node: TWO,
+        seen_starts: 5,
+        shown: 4,
+    };
+    assert_eq!(one.refused().await, expected);
+    assert!(!to_two.is_connected());
+    let told = old
+        .event(|event| match event {
+            PeerEvent::Closed { reason, .. } => Some(reason.to_string()),
+            _ => None,
+        })
+        .await;
+    assert!(told.contains("old copy"), "{told}");
+}
+
+/// Sends `bytes` and reads the refusal.
+async fn answer_to(node: &Node, bytes: &[u8]) -> Refusal {
+    let mut stream = TcpStream::connect(node.address).await.unwrap();
+    stream.write_all(bytes).await.unwrap();
+    let mut decoder = FrameDecoder::new(&Limits::default());
+    let frame = read_frame(&mut stream, &mut decoder).await.unwrap();
+    assert_eq!(
+        stream.read(&mut [0]).await.unwrap(),
+        0,
+        "it ends the connection"
+    );
+    Refusal::decode(&frame).unwrap()
+}
+
+#[actix_rt::test]
+async fn a_peer_of_another_version() {
+    let mut two = Node::new(local(TWO));
+    let from_the_future = Introduction {
+        version_min: 2,
+        version_max: 3,
+        ..local(ONE).introduction(TWO)
+    };
+    let hello = from_the_future.encode(FrameKind::Hello, &limits()).unwrap();
+    let told = answer_to(&two, hello.as_bytes()).await;
+    let expected = Refusal::Version {
+        theirs_min: 1,
+        theirs_max: 1,
+        ours_min: 2,
+        ours_max: 3,
+    };
+    assert_eq!(told, expected);
+    let expected = Refusal::Version {
+        theirs_min: 2,
+        theirs_max: 3,
+        ours_min: 1,
+        ours_max: 1,
+    };
+    assert_eq!(two.turned().await, (Some(ONE), expected));
+}
+
+#[actix_rt::test]
+async fn a_peer_that_speaks_a_later_version_too_is_welcome() {
+    let two = Node::new(local(TWO));
+    let newer = Introduction {
+        version_max: 3,
+        ..local(ONE).introduction(TWO)
+    };
+    let hello = newer.encode(FrameKind::Hello, &limits()).unwrap();
+    let mut stream = TcpStream::connect(two.address).await.unwrap();
+    stream.write_all(hello.as_bytes()).await.unwrap();
+    let mut decoder = FrameDecoder::new(&Limits::default());
+    let frame = read_frame(&mut stream, &mut decoder).await.unwrap();
+    assert_eq!(frame.kind, FrameKind::Welcome);
+}
+
+#[actix_rt::test]
+async fn what_is_no_handshake() {
+    let mut two = Node::new(local(TWO));
+    let garbage = vec![b'x'; 10_000];
+    let told = answer_to(&two, &garbage).await;
+    let Refusal::Malformed { what } = &told else {
+        panic!("{told}");
+    };
+    assert!(what.contains("not of this protocol"), "{what}");
+    assert_eq!(two.turned().await, (None, told));
+    // A frame that is one, but too long for a handshake.
+    let mut long = local(ONE)
+        .introduction(TWO)
+        .encode(FrameKind::Hello, &limits())
+        .unwrap();
+    let mut bytes = long.as_bytes().to_vec();
+    bytes[16..20].copy_from_slice(&5000_u32.to_be_bytes());
+    let told = answer_to(&two, &bytes).await;
+    assert!(told.to_string().contains("the limit is 4096"), "{told}");
+    // A frame that is one, but out of place.
+    long = super::encode(&super::heartbeat(1));
+    let told = answer_to(&two, long.as_bytes()).await;
+    assert!(told.to_string().contains("out of place"), "{told}");
+    assert!(two.inbound.try_recv().is_err());
+}
+
+#[actix_rt::test]
+async fn something_else_at_the_address_of_a_peer() {
+    let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap();
+    let mut one = Node::new(local(ONE));
+    let _sender = one.dial(TWO, address);
+    let (mut stream, _) = socket.accept().await.unwrap();
+    stream
+        .write_all(b"HTTP/1.1 400 Bad Request\r\n")
+        .await
+        .unwrap();
+    assert!(matches!(one.refused().await, Refusal::Malformed { .. }));
+}
+
+#[actix_rt::test]
+async fn a_slow_handshake_is_cut() {
+    let quick = Limits {
+        handshake_timeout: Duration::from_millis(50),
+        ..limits()
+    };
+    let mut two = Node::with(local(TWO), quick.clone());
+    assert_eq!(
+        answer_to(&two, b"rAFt").await,
+        Refusal::Slow { limit_ms: 50 }
+    );
+    assert_eq!(two.turned().await.1, Refusal::Slow { limit_ms: 50 });
+    // The dialling side does not wait for ever either.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut one = Node::with(local(ONE), quick);
+    let _sender = one.dial(TWO, silent.local_addr().unwrap());
+    let reason = one
+        .event(|event| match event {
+            PeerEvent::Unreachable {
+                refused: false,
+                reason,
+                ..
+            } => Some(reason.to_string()),
+            _ => None,
+        })
+        .await;
+    assert!(reason.contains("broke off"), "{reason}");
+}

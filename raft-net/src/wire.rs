@@ -1,0 +1,286 @@
+//! The bodies of frames as they travel: structs of this crate's own, so that a change of the core's
+//! types cannot change the format behind anybody's back.
+//!
+//! Invariants: each is a compact MessagePack array of its fields, in order; a body of a released
+//! version never changes (the frozen fixtures see to it), a new version gets a new body; payloads
+//! are MessagePack binary, and are borrowed out of the frame; a list is bounded by
+//! [`ITEMS_MAX`](crate::ITEMS_MAX) while it is read.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use raft_core::Entry;
+use serde::de::{self, Deserializer, SeqAccess, Visitor};
+use serde::ser::{SerializeTuple, Serializer};
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteArray;
+
+use crate::limits::ITEMS_MAX;
+use crate::{Answer, ForwardOutcome};
+
+/// `Hello` and `Welcome`. Frozen over all versions: what a later one adds rides in `extra`, which a
+/// program that does not know it ignores.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct IntroductionBody<'a> {
+    pub(crate) version_min: u8,
+    pub(crate) version_max: u8,
+    pub(crate) cluster: Option<ByteArray<16>>,
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+    pub(crate) incarnation: ByteArray<16>,
+    pub(crate) starts: u64,
+    pub(crate) run: u64,
+    pub(crate) known: Option<ByteArray<16>>,
+    #[serde(borrow, with = "serde_bytes")]
+    pub(crate) extra: &'a [u8],
+}
+
+/// `Refuse`. Frozen over all versions: a reason that the reader does not know is shown by its text.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct RefuseBody<'a> {
+    pub(crate) number: u8,
+    #[serde(borrow)]
+    pub(crate) text: &'a str,
+    /// MessagePack of the reason's own fields.
+    #[serde(borrow, with = "serde_bytes")]
+    pub(crate) details: &'a [u8],
+}
+
+/// `AppendEntries`. The entries' positions follow from `prev_index`, so that only a consecutive run
+/// can be said.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct AppendEntriesBody<E> {
+    pub(crate) term: u64,
+    pub(crate) prev_term: u64,
+    pub(crate) prev_index: u64,
+    pub(crate) commit: u64,
+    pub(crate) entries: E,
+}
+
+/// One entry.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct EntryBody<'a> {
+    pub(crate) term: u64,
+    pub(crate) kind: u8,
+    #[serde(borrow, with = "serde_bytes")]
+    pub(crate) data: &'a [u8],
+}
+
+/// Entries on their way out, written without an intermediate list.
+pub(crate) struct Run<'a>(pub(crate) &'a [Entry]);
+
+impl Serialize for Run<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(|entry| EntryBody {
+            term: entry.id.term.0,
+            kind: entry.kind as u8,
+            data: &entry.data,
+        }))
+    }
+}
+
+/// `Heartbeat` and `CommitAdvanced`.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct CommitBody {
+    pub(crate) term: u64,
+    pub(crate) commit: u64,
+}
+
+/// `HeartbeatResponse`.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct TermBody {
+    pub(crate) term: u64,
+}
+
+/// `PreVote` and `RequestVote`.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct CandidateBody {
+    pub(crate) term: u64,
+    pub(crate) last_term: u64,
+    pub(crate) last_index: u64,
+}
+
+/// `PreVoteResponse` and `VoteResponse`.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct VoteBody {
+    pub(crate) term: u64,
+    pub(crate) granted: bool,
+}
+
+/// `AppendAccepted`.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct AcceptedBody {
+    pub(crate) term: u64,
+    pub(crate) matched: u64,
+}
+
+/// `AppendRejected`.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct RejectedBody {
+    pub(crate) term: u64,
+    pub(crate) prev: u64,
+    pub(crate) hint_term: u64,
+    pub(crate) hint_index: u64,
+}
+
+/// One item of `Forward`, which is a list of them.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct ForwardedBody<'a> {
+    pub(crate) request: u64,
+    #[serde(borrow, with = "serde_bytes")]
+    pub(crate) data: &'a [u8],
+}
+
+/// A list that is read no further than [`ITEMS_MAX`].
+pub(crate) struct List<T>(pub(crate) Vec<T>);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for List<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Items<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Items<T> {
+            type Value = List<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "a list of at most {ITEMS_MAX} items")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<List<T>, A::Error> {
+                let claimed = seq.size_hint().unwrap_or(0);
+                if claimed > ITEMS_MAX {
+                    return Err(de::Error::invalid_length(claimed, &self));
+                }
+                let mut items = Vec::with_capacity(claimed);
+                while let Some(item) = seq.next_element()? {
+                    if items.len() == ITEMS_MAX {
+                        return Err(de::Error::invalid_length(ITEMS_MAX + 1, &self));
+                    }
+                    items.push(item);
+                }
+                Ok(List(items))
+            }
+        }
+
+        deserializer.deserialize_seq(Items(PhantomData))
+    }
+}
+
+/// One item of `Answers`, on its way out: `[request, number of the outcome, its fields …]`.
+pub(crate) struct AnswerOut<'a>(pub(crate) &'a Answer);
+
+const COMMITTED: u8 = 0;
+const NOT_LEADER: u8 = 1;
+const BUSY: u8 = 2;
+const TOO_LARGE: u8 = 3;
+const SUPERSEDED: u8 = 4;
+const UNKNOWN: u8 = 5;
+
+impl Serialize for AnswerOut<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (number, fields) = match &self.0.outcome {
+            ForwardOutcome::Committed { .. } => (COMMITTED, 3),
+            ForwardOutcome::NotLeader { .. } => (NOT_LEADER, 1),
+            ForwardOutcome::Busy => (BUSY, 0),
+            ForwardOutcome::TooLarge { .. } => (TOO_LARGE, 1),
+            ForwardOutcome::Superseded => (SUPERSEDED, 0),
+            ForwardOutcome::Unknown => (UNKNOWN, 0),
+        };
+        let mut tuple = serializer.serialize_tuple(2 + fields)?;
+        tuple.serialize_element(&self.0.request)?;
+        tuple.serialize_element(&number)?;
+        match &self.0.outcome {
+            ForwardOutcome::Committed {
+                index,
+                term,
+                response,
+            } => {
+                tuple.serialize_element(&index.0)?;
+                tuple.serialize_element(&term.0)?;
+                tuple.serialize_element(serde_bytes::Bytes::new(response))?;
+            }
+            ForwardOutcome::NotLeader { leader } => {
+                tuple.serialize_element(&leader.map(|leader| leader.0))?;
+            }
+            ForwardOutcome::TooLarge { max } => tuple.serialize_element(max)?,
+            ForwardOutcome::Busy | ForwardOutcome::Superseded | ForwardOutcome::Unknown => {}
+        }
+        tuple.end()
+    }
+}
+
+/// One item of `Answers`, on its way in.
+pub(crate) struct AnswerBody<'a> {
+    pub(crate) request: u64,
+    pub(crate) outcome: OutcomeBody<'a>,
+}
+
+/// What became of a forwarded proposal, with the response still in the frame.
+pub(crate) enum OutcomeBody<'a> {
+    Committed {
+        index: u64,
+        term: u64,
+        response: &'a [u8],
+    },
+    NotLeader {
+        leader: Option<u64>,
+    },
+    Busy,
+    TooLarge {
+        max: u64,
+    },
+    Superseded,
+    Unknown,
+}
+
+impl<'de> Deserialize<'de> for AnswerBody<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields;
+
+        /// The next field, which must be there.
+        fn field<'de, T: Deserialize<'de>, A: SeqAccess<'de>>(
+            seq: &mut A,
+            at: usize,
+        ) -> Result<T, A::Error> {
+            seq.next_element()?
+                .ok_or_else(|| de::Error::invalid_length(at, &Fields))
+        }
+
+        impl<'de> Visitor<'de> for Fields {
+            type Value = AnswerBody<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an answer")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+                let seq = &mut seq;
+                let request = field(seq, 0)?;
+                let outcome = match field::<u8, A>(seq, 1)? {
+                    COMMITTED => OutcomeBody::Committed {
+                        index: field(seq, 2)?,
+                        term: field(seq, 3)?,
+                        response: field::<&serde_bytes::Bytes, A>(seq, 4)?,
+                    },
+                    NOT_LEADER => OutcomeBody::NotLeader {
+                        leader: field(seq, 2)?,
+                    },
+                    BUSY => OutcomeBody::Busy,
+                    TOO_LARGE => OutcomeBody::TooLarge {
+                        max: field(seq, 2)?,
+                    },
+                    SUPERSEDED => OutcomeBody::Superseded,
+                    UNKNOWN => OutcomeBody::Unknown,
+                    number => {
+                        return Err(de::Error::invalid_value(
+                            de::Unexpected::Unsigned(number.into()),
+                            &"the number of an outcome",
+                        ));
+                    }
+                };
+                Ok(AnswerBody { request, outcome })
+            }
+        }
+
+        deserializer.deserialize_seq(Fields)
+    }
+}
