@@ -18,7 +18,9 @@ use raft_core::{
     ClusterId, Commit, Incarnation, Input, LogIndex, NodeId, Persist, Raft, ReadFailure, Recovered,
     RequestId,
 };
-use raft_net::{FrameEncoder, Inbound, Listener, Local, PeerConnection, PeerEvent, PeerSender, Refusal};
+use raft_net::{
+    FrameEncoder, Inbound, Listener, Local, PeerConnection, PeerEvent, PeerSender, Refusal,
+};
 use raft_storage::{LogReads, LogStorage, Written};
 use tokio::sync::watch;
 
@@ -60,11 +62,17 @@ pub struct RaftActor {
 /// Where a node is in its life.
 pub(crate) enum Life {
     /// Its folder is new, and not every listed peer has answered.
-    Forming { forming: Forming, recovered: Recovered },
+    Forming {
+        forming: Forming,
+        recovered: Recovered,
+    },
     /// It takes part.
     Running(Box<Raft>),
     /// It gives what is on its way until the deadline to be committed.
-    Draining { raft: Option<Box<Raft>>, until: Instant },
+    Draining {
+        raft: Option<Box<Raft>>,
+        until: Instant,
+    },
     /// It closes its parts.
     Closing,
     /// It takes no part any more.
@@ -134,7 +142,12 @@ impl Handler<Written> for RaftActor {
                 for (to, message) in durable.messages {
                     self.send(to, message.into());
                 }
-                self.turn(ctx, [Input::Persisted { through: durable.through }]);
+                self.turn(
+                    ctx,
+                    [Input::Persisted {
+                        through: durable.through,
+                    }],
+                );
             }
             Err(error) => self.fail(error.into(), ctx),
         }
@@ -225,7 +238,16 @@ pub(crate) fn dial(
         let (local, limits, events) = (local.clone(), limits.clone(), events.clone());
         let sender = PeerConnection::start(*id, address.clone(), local, limits, events);
         let address = address.clone();
-        (*id, Peer { address, sender, connected: false, trouble: None, refusal: None })
+        (
+            *id,
+            Peer {
+                address,
+                sender,
+                connected: false,
+                trouble: None,
+                refusal: None,
+            },
+        )
     };
     others.map(connect).collect()
 }

@@ -34,10 +34,16 @@ impl Birth {
         let encoded = Encoded {
             version: VERSION,
             cluster: bytes(self.cluster.0),
-            members: self.members.iter().map(|(id, folder)| (id.0, bytes(folder.0))).collect(),
+            members: self
+                .members
+                .iter()
+                .map(|(id, folder)| (id.0, bytes(folder.0)))
+                .collect(),
         };
         // Encoding plain numbers into memory cannot fail; an empty entry would be refused by all.
-        rmp_serde::to_vec(&encoded).map(Bytes::from).unwrap_or_default()
+        rmp_serde::to_vec(&encoded)
+            .map(Bytes::from)
+            .unwrap_or_default()
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
@@ -46,7 +52,9 @@ impl Birth {
         let members = encoded.members.into_iter();
         (encoded.version == VERSION).then(|| Self {
             cluster: ClusterId(number(encoded.cluster)),
-            members: members.map(|(id, folder)| (NodeId(id), Incarnation(number(folder)))).collect(),
+            members: members
+                .map(|(id, folder)| (NodeId(id), Incarnation(number(folder))))
+                .collect(),
         })
     }
 }
@@ -62,7 +70,11 @@ pub(crate) struct Forming {
 
 impl Forming {
     pub(crate) fn new(own: NodeId, incarnation: Incarnation, listed: Vec<NodeId>) -> Self {
-        Self { listed, heard: BTreeMap::from([(own, incarnation)]), recording: false }
+        Self {
+            listed,
+            heard: BTreeMap::from([(own, incarnation)]),
+            recording: false,
+        }
     }
 
     /// A peer has answered. One that answers again with another folder replaces the first.
@@ -80,12 +92,18 @@ impl Forming {
     }
 
     pub(crate) fn waiting_for(&self) -> impl Iterator<Item = NodeId> + '_ {
-        self.listed.iter().copied().filter(|id| !self.heard.contains_key(id))
+        self.listed
+            .iter()
+            .copied()
+            .filter(|id| !self.heard.contains_key(id))
     }
 
     /// The list of all incarnations, once it is complete.
     pub(crate) fn complete(&self) -> Option<BTreeMap<NodeId, Incarnation>> {
-        self.waiting_for().next().is_none().then(|| self.heard.clone())
+        self.waiting_for()
+            .next()
+            .is_none()
+            .then(|| self.heard.clone())
     }
 }
 
@@ -95,8 +113,15 @@ mod tests {
 
     #[test]
     fn a_birth_is_read_as_it_was_written() {
-        let members = [(NodeId(1), Incarnation(7)), (NodeId(2), Incarnation(u128::MAX))].into();
-        let birth = Birth { cluster: ClusterId(u128::MAX - 5), members };
+        let members = [
+            (NodeId(1), Incarnation(7)),
+            (NodeId(2), Incarnation(u128::MAX)),
+        ]
+        .into();
+        let birth = Birth {
+            cluster: ClusterId(u128::MAX - 5),
+            members,
+        };
         assert_eq!(Birth::decode(&birth.encode()), Some(birth));
         assert_eq!(Birth::decode(b""), None);
         assert_eq!(Birth::decode(&[0x93, 2, 0xc4, 0, 0x90]), None);

@@ -15,7 +15,11 @@ pub(crate) struct Clock {
 
 impl Clock {
     pub(crate) fn new(tick: Duration, ticks_max: u32, now: Instant) -> Self {
-        Self { tick, ticks_max, counted: now }
+        Self {
+            tick,
+            ticks_max,
+            counted: now,
+        }
     }
 
     /// The ticks since the last look.

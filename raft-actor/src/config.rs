@@ -82,7 +82,10 @@ impl Config {
     /// reached. The list must be the same on every node. A name is resolved at each dial.
     #[must_use]
     pub fn peers<A: Into<String>>(mut self, peers: impl IntoIterator<Item = (NodeId, A)>) -> Self {
-        self.peers = peers.into_iter().map(|(id, address)| (id, address.into())).collect();
+        self.peers = peers
+            .into_iter()
+            .map(|(id, address)| (id, address.into()))
+            .collect();
         self
     }
 
@@ -155,12 +158,21 @@ impl Config {
             if id.0 == 0 {
                 return Err(ConfigError::NodeIdZero);
             }
-            let port = address.rsplit_once(':').map(|(host, port)| (host, port.parse::<u16>()));
+            let port = address
+                .rsplit_once(':')
+                .map(|(host, port)| (host, port.parse::<u16>()));
             if !matches!(port, Some((host, Ok(_))) if !host.is_empty()) {
-                return Err(ConfigError::Address { id: *id, address: address.clone() });
+                return Err(ConfigError::Address {
+                    id: *id,
+                    address: address.clone(),
+                });
             }
             if let Some(other) = peers.insert(*id, address.clone()) {
-                return Err(ConfigError::DuplicateId { id: *id, first: other, second: address.clone() });
+                return Err(ConfigError::DuplicateId {
+                    id: *id,
+                    first: other,
+                    second: address.clone(),
+                });
             }
         }
         for (id, address) in &peers {
@@ -174,13 +186,21 @@ impl Config {
         }
         if !peers.contains_key(&self.id) {
             let listed = peers.keys().copied().collect();
-            return Err(ConfigError::NotListed { id: self.id, listed });
+            return Err(ConfigError::NotListed {
+                id: self.id,
+                listed,
+            });
         }
         let range = |what: &'static str, value: u128, min: u128, max: u128| {
             if (min..=max).contains(&value) {
                 Ok(())
             } else {
-                Err(ConfigError::OutOfRange { what, value, min, max })
+                Err(ConfigError::OutOfRange {
+                    what,
+                    value,
+                    min,
+                    max,
+                })
             }
         };
         let day = Duration::from_secs(24 * 60 * 60).as_millis();
@@ -188,13 +208,38 @@ impl Config {
         let election_min = self.election_timeout_min.as_millis();
         let tick = TICK.as_millis();
         range("the heartbeat interval, in ms,", heartbeat, tick, day)?;
-        range("the shortest election timeout, in ms,", election_min, heartbeat + tick, day)?;
+        range(
+            "the shortest election timeout, in ms,",
+            election_min,
+            heartbeat + tick,
+            day,
+        )?;
         let election_max = self.election_timeout_max.as_millis();
-        range("the longest election timeout, in ms,", election_max, election_min + tick, day)?;
-        range("the longest command, in bytes,", self.command_bytes_max as u128, 1, 4 << 20)?;
-        range("the number of proposals that may wait", self.proposals_max as u128, 1, 1 << 24)?;
+        range(
+            "the longest election timeout, in ms,",
+            election_max,
+            election_min + tick,
+            day,
+        )?;
+        range(
+            "the longest command, in bytes,",
+            self.command_bytes_max as u128,
+            1,
+            4 << 20,
+        )?;
+        range(
+            "the number of proposals that may wait",
+            self.proposals_max as u128,
+            1,
+            1 << 24,
+        )?;
         let bytes_max = self.proposals_bytes_max as u128;
-        range("the bytes of proposals that may wait", bytes_max, self.command_bytes_max as u128, 1 << 40)?;
+        range(
+            "the bytes of proposals that may wait",
+            bytes_max,
+            self.command_bytes_max as u128,
+            1 << 40,
+        )?;
         let timeout = self.propose_timeout.as_millis();
         range("the timeout of a proposal, in ms,", timeout, 1, day)?;
         Ok(peers)
@@ -275,5 +320,8 @@ pub enum ConfigError {
 
 /// Ids as people write them.
 pub(crate) fn ids(ids: &[NodeId]) -> String {
-    ids.iter().map(NodeId::to_string).collect::<Vec<_>>().join(", ")
+    ids.iter()
+        .map(NodeId::to_string)
+        .collect::<Vec<_>>()
+        .join(", ")
 }

@@ -22,7 +22,7 @@ use crate::message::{Start, Subscribe};
 use crate::proposals::{Outcome, Waiter};
 use crate::recent::Recent;
 use crate::subscription::Subscription;
-use crate::{Committed, NodeFailure, ProposeError, Subscribed, SubscribeError, UnknownCause};
+use crate::{Committed, NodeFailure, ProposeError, SubscribeError, Subscribed, UnknownCause};
 
 /// Committed entries kept in memory for subscribers, in bytes.
 const RECENT_BYTES_MAX: usize = 8 << 20;
@@ -114,7 +114,14 @@ impl Delivery {
             if run.term == entry.id.term && run.first == entry.id.index {
                 if let Some(waiter) = run.waiters.pop_front().flatten() {
                     let (index, term) = (entry.id.index, entry.id.term);
-                    told.add(waiter, Ok(Committed { index, term, response: Bytes::new() }));
+                    told.add(
+                        waiter,
+                        Ok(Committed {
+                            index,
+                            term,
+                            response: Bytes::new(),
+                        }),
+                    );
                 }
                 run.first = run.first.next();
                 if run.waiters.is_empty() {
@@ -132,7 +139,11 @@ impl Delivery {
         }
         let mut told = Told::default();
         self.next_deadline = None;
-        for waiter in self.waiting.iter_mut().flat_map(|run| run.waiters.iter_mut()) {
+        for waiter in self
+            .waiting
+            .iter_mut()
+            .flat_map(|run| run.waiters.iter_mut())
+        {
             match waiter.as_ref().map(|waiter| waiter.deadline) {
                 Some(deadline) if deadline <= now => {
                     if let Some(waiter) = waiter.take() {
@@ -140,8 +151,10 @@ impl Delivery {
                     }
                 }
                 Some(deadline) => {
-                    self.next_deadline =
-                        Some(self.next_deadline.map_or(deadline, |next| next.min(deadline)));
+                    self.next_deadline = Some(
+                        self.next_deadline
+                            .map_or(deadline, |next| next.min(deadline)),
+                    );
                 }
                 None => {}
             }
@@ -184,7 +197,15 @@ impl Actor for Delivery {
 impl Handler<Await> for Delivery {
     type Result = ();
 
-    fn handle(&mut self, Await { first, term, waiters }: Await, _: &mut Self::Context) {
+    fn handle(
+        &mut self,
+        Await {
+            first,
+            term,
+            waiters,
+        }: Await,
+        _: &mut Self::Context,
+    ) {
         let earliest = waiters.iter().map(|waiter| waiter.deadline).min();
         self.next_deadline = self.next_deadline.into_iter().chain(earliest).min();
         let waiters: VecDeque<_> = waiters.into_iter().map(Some).collect();
@@ -195,7 +216,11 @@ impl Handler<Await> for Delivery {
             Some(run) if run.term == term && run.first.0 + run.waiters.len() as u64 == first.0 => {
                 run.waiters.extend(waiters);
             }
-            _ => self.waiting.push_back(Run { first, term, waiters }),
+            _ => self.waiting.push_back(Run {
+                first,
+                term,
+                waiters,
+            }),
         }
     }
 }

@@ -13,7 +13,9 @@ use crate::config::ids;
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// There is no actix system on this thread.
-    #[error("no actix system runs on this thread: start the node inside #[actix::main] or System::run")]
+    #[error(
+        "no actix system runs on this thread: start the node inside #[actix::main] or System::run"
+    )]
     NoSystem,
     /// A setting cannot be.
     #[error("configuration: {0}")]
@@ -37,7 +39,9 @@ pub enum StartError {
     },
     /// A data folder was given to a program that was built without RocksDB.
     #[cfg(not(feature = "rocksdb"))]
-    #[error("this program was built without the feature `rocksdb`, and can keep no log in a folder")]
+    #[error(
+        "this program was built without the feature `rocksdb`, and can keep no log in a folder"
+    )]
     NoRocksDb,
 }
 

@@ -84,7 +84,10 @@ impl Intake {
     /// Keeps a proposal of this process until there is a leader.
     fn wait(&mut self, proposal: Proposal) {
         let deadline = proposal.waiter.deadline;
-        self.next_deadline = Some(self.next_deadline.map_or(deadline, |next| next.min(deadline)));
+        self.next_deadline = Some(
+            self.next_deadline
+                .map_or(deadline, |next| next.min(deadline)),
+        );
         self.waiting.push_back(proposal);
     }
 
@@ -96,20 +99,29 @@ impl Intake {
             bytes += proposal.command.len();
             before < FORWARD_BYTES_MAX
         };
-        let count = self.waiting.iter().take(FORWARD_MAX).take_while(fits).count();
+        let count = self
+            .waiting
+            .iter()
+            .take(FORWARD_MAX)
+            .take_while(fits)
+            .count();
         let proposals = self.waiting.iter().take(count);
         let name = |(proposal, request): (&Proposal, u64)| Forwarded {
             request,
             data: proposal.command.clone(),
         };
-        (count, Frame::Forward(proposals.zip(self.last_request + 1..).map(name).collect()))
+        (
+            count,
+            Frame::Forward(proposals.zip(self.last_request + 1..).map(name).collect()),
+        )
     }
 
     /// The first `count` of those that wait were sent to `leader`, in the frame just made.
     fn went_away(&mut self, leader: NodeId, count: usize) {
         for proposal in self.waiting.drain(..count) {
             self.last_request += 1;
-            self.forwarded.insert(self.last_request, Away { leader, proposal });
+            self.forwarded
+                .insert(self.last_request, Away { leader, proposal });
         }
     }
 
@@ -127,14 +139,18 @@ impl Intake {
             return;
         }
         for proposal in self.take_away(|away| away.proposal.waiter.deadline <= now) {
-            proposal.waiter.answer(Err(ProposeError::Unknown(UnknownCause::TimedOut)));
+            proposal
+                .waiter
+                .answer(Err(ProposeError::Unknown(UnknownCause::TimedOut)));
         }
         let waiting = std::mem::take(&mut self.waiting).into_iter();
         let (late, waiting): (Vec<_>, Vec<_>) = waiting.partition(|p| p.waiter.deadline <= now);
         self.waiting = waiting.into();
         for proposal in late {
             let waited = now.saturating_duration_since(proposal.waiter.since);
-            proposal.waiter.answer(Err(ProposeError::NoLeader { waited }));
+            proposal
+                .waiter
+                .answer(Err(ProposeError::NoLeader { waited }));
         }
         let away = self.forwarded.values().map(|away| &away.proposal);
         self.next_deadline = away.chain(&self.waiting).map(|p| p.waiter.deadline).min();
@@ -149,13 +165,17 @@ impl Intake {
 
     /// Ends all that is here: what was forwarded has an unknown outcome, the rest is told `error`.
     pub(crate) fn end(&mut self, error: &ProposeError) {
-        let unsent = std::mem::take(&mut self.gathered).into_iter().chain(self.waiting.drain(..));
+        let unsent = std::mem::take(&mut self.gathered)
+            .into_iter()
+            .chain(self.waiting.drain(..));
         for proposal in unsent {
             // A peer hears nothing: its connection to this node is about to break.
             proposal.waiter.answer(Err(error.clone()));
         }
         for away in std::mem::take(&mut self.forwarded).into_values() {
-            away.proposal.waiter.answer(Err(ProposeError::Unknown(UnknownCause::NodeEnded)));
+            away.proposal
+                .waiter
+                .answer(Err(ProposeError::Unknown(UnknownCause::NodeEnded)));
         }
     }
 }
@@ -171,7 +191,9 @@ impl Handler<Propose> for RaftActor {
         }
         match &self.life {
             Life::Forming { .. } | Life::Running(_) => {}
-            Life::Draining { .. } | Life::Closing => return Later::now(Err(ProposeError::ShuttingDown)),
+            Life::Draining { .. } | Life::Closing => {
+                return Later::now(Err(ProposeError::ShuttingDown));
+            }
             Life::Failed(failure) => return Later::now(Err(ProposeError::Failed(failure.clone()))),
         }
         let Some(permit) = self.intake.budget.take(len) else {
@@ -215,7 +237,7 @@ impl RaftActor {
     }
 
     /// Appends or forwards all that waits, oldest first, if there is a leader.
-    fn flush(&mut self, ctx: &mut Context<Self>) {
+    pub(crate) fn flush(&mut self, ctx: &mut Context<Self>) {
         let leader = match &self.life {
             Life::Running(raft) if raft.role() == Role::Leader => {
                 let mut proposals = Vec::from(std::mem::take(&mut self.intake.waiting));
@@ -251,9 +273,15 @@ impl RaftActor {
         match self.step(Input::Propose(commands), ctx) {
             Some(Proposed::Appended { first, term, count }) => {
                 debug_assert_eq!(count, waiters.len());
-                self.delivery.do_send(Await { first, term, waiters });
+                self.delivery.do_send(Await {
+                    first,
+                    term,
+                    waiters,
+                });
             }
-            Some(Proposed::Rejected(Rejection::Busy)) => self.answer_all(waiters, &ProposeError::Busy),
+            Some(Proposed::Rejected(Rejection::Busy)) => {
+                self.answer_all(waiters, &ProposeError::Busy)
+            }
             // The node leads and takes inputs, or `flush` would not have come here; and if it failed in
             // this very step, nothing of what it appended has left it.
             Some(Proposed::Rejected(Rejection::NotLeader { .. })) | None => {
@@ -263,17 +291,25 @@ impl RaftActor {
     }
 
     fn answer_all(&mut self, waiters: Vec<Waiter>, error: &ProposeError) {
-        let answers = waiters.into_iter().filter_map(|waiter| waiter.answer(Err(error.clone())));
+        let answers = waiters
+            .into_iter()
+            .filter_map(|waiter| waiter.answer(Err(error.clone())));
         let answers = answers.collect();
         self.answer_peers(answers);
     }
 
     /// Hands what waits to the leader. What its queue does not take waits on.
     fn forward(&mut self, leader: NodeId) {
-        let Some(peer) = self.peers.get(&leader).filter(|peer| peer.connected) else { return };
+        let Some(peer) = self.peers.get(&leader).filter(|peer| peer.connected) else {
+            return;
+        };
         while !self.intake.waiting.is_empty() {
             let (count, frame) = self.intake.next_forward();
-            match self.encoder.encode(&frame).map(|frame| peer.sender.try_send(frame)) {
+            match self
+                .encoder
+                .encode(&frame)
+                .map(|frame| peer.sender.try_send(frame))
+            {
                 Ok(Ok(())) => self.intake.went_away(leader, count),
                 Ok(Err(_)) => return,
                 Err(error) => {
@@ -298,14 +334,25 @@ impl RaftActor {
                 (Life::Running(_), Some(_)) if data.len() > max => {
                     Err(ForwardOutcome::TooLarge { max: max as u64 })
                 }
-                (Life::Running(_), Some(budget)) => budget.take(data.len()).ok_or(ForwardOutcome::Busy),
+                (Life::Running(_), Some(budget)) => {
+                    budget.take(data.len()).ok_or(ForwardOutcome::Busy)
+                }
                 _ => Err(ForwardOutcome::NotLeader { leader: None }),
             };
             match refusal {
                 Ok(permit) => {
-                    let to = ReplyTo::Peer { node: from, request };
+                    let to = ReplyTo::Peer {
+                        node: from,
+                        request,
+                    };
                     let waiter = Waiter::new(to, since, since + self.intake.timeout, permit);
-                    self.gather(Proposal { command: data, waiter }, ctx);
+                    self.gather(
+                        Proposal {
+                            command: data,
+                            waiter,
+                        },
+                        ctx,
+                    );
                 }
                 Err(outcome) => refused.push((from, PeerAnswer { request, outcome })),
             }
@@ -316,10 +363,17 @@ impl RaftActor {
     /// The leader answers what this node forwarded to it.
     pub(crate) fn answered(&mut self, from: NodeId, answers: Vec<PeerAnswer>) {
         for PeerAnswer { request, outcome } in answers {
-            if self.intake.forwarded.get(&request).is_none_or(|away| away.leader != from) {
+            if self
+                .intake
+                .forwarded
+                .get(&request)
+                .is_none_or(|away| away.leader != from)
+            {
                 continue; // Its time was up.
             }
-            let Some(Away { proposal, .. }) = self.intake.forwarded.remove(&request) else { continue };
+            let Some(Away { proposal, .. }) = self.intake.forwarded.remove(&request) else {
+                continue;
+            };
             match from_peer(from, proposal.command.len(), outcome) {
                 Some(outcome) => drop(proposal.waiter.answer(outcome)),
                 // The next tick tries again: at once would be a race between two nodes' views.

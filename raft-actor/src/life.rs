@@ -19,8 +19,12 @@ const DRAIN: Duration = Duration::from_secs(1);
 impl RaftActor {
     /// If every listed peer has answered, makes the list of them durable; then the node takes part.
     pub(crate) fn consider_birth(&mut self, ctx: &mut Context<Self>) {
-        let Life::Forming { forming, .. } = &mut self.life else { return };
-        let Some(members) = forming.complete().filter(|_| !forming.recording) else { return };
+        let Life::Forming { forming, .. } = &mut self.life else {
+            return;
+        };
+        let Some(members) = forming.complete().filter(|_| !forming.recording) else {
+            return;
+        };
         forming.recording = true;
         self.local.set_members(members.clone());
         self.record(Some(members.clone()), None, ctx, move |node, ctx| {
@@ -29,8 +33,14 @@ impl RaftActor {
     }
 
     /// The list of members is durable: from here on this node votes and acknowledges.
-    fn born_unanimously(&mut self, members: BTreeMap<NodeId, Incarnation>, ctx: &mut Context<Self>) {
-        let Life::Forming { recovered, .. } = &mut self.life else { return };
+    fn born_unanimously(
+        &mut self,
+        members: BTreeMap<NodeId, Incarnation>,
+        ctx: &mut Context<Self>,
+    ) {
+        let Life::Forming { recovered, .. } = &mut self.life else {
+            return;
+        };
         let recovered = std::mem::take(recovered);
         tracing::info!(nodes = members.len(), "every listed node has answered");
         match take_part(&mut self.core_config, members, recovered) {
@@ -47,7 +57,10 @@ impl RaftActor {
         ctx: &mut Context<Self>,
         then: impl FnOnce(&mut Self, &mut Context<Self>) + 'static,
     ) {
-        let sent = self.storage.send(Record { members, cluster }).into_actor(self);
+        let sent = self
+            .storage
+            .send(Record { members, cluster })
+            .into_actor(self);
         ctx.spawn(sent.map(|result, node, ctx| match result {
             Ok(Ok(())) => then(node, ctx),
             Ok(Err(StorageError::Closed)) => {}
@@ -60,7 +73,9 @@ impl RaftActor {
     pub(crate) fn peer_event(&mut self, event: PeerEvent, ctx: &mut Context<Self>) {
         match event {
             PeerEvent::Connected { peer: id, hello } => {
-                let Some(peer) = self.peers.get_mut(&id) else { return };
+                let Some(peer) = self.peers.get_mut(&id) else {
+                    return;
+                };
                 (peer.connected, peer.trouble, peer.refusal) = (true, None, None);
                 tracing::info!(peer = %id, incarnation = %hello.incarnation, "connected");
                 if let Life::Forming { forming, .. } = &mut self.life {
@@ -106,10 +121,20 @@ impl RaftActor {
         if let Some(peer) = self.peers.get_mut(&id) {
             peer.refusal = is_against(&refusal, self.id).then(|| refusal.clone());
         }
-        let refusing = self.peers.values().filter(|peer| peer.refusal.is_some()).count();
+        let refusing = self
+            .peers
+            .values()
+            .filter(|peer| peer.refusal.is_some())
+            .count();
         let majority = raft_core::quorum::majority(self.peers.len() + 1);
         if !self.took_part && is_against(&refusal, self.id) && refusing >= majority {
-            self.fail(NodeFailure::Refused { peer: id, refusal: Box::new(refusal) }, ctx);
+            self.fail(
+                NodeFailure::Refused {
+                    peer: id,
+                    refusal: Box::new(refusal),
+                },
+                ctx,
+            );
         }
     }
 
@@ -148,10 +173,21 @@ impl RaftActor {
 
     /// Begins an orderly end.
     pub(crate) fn shut_down(&mut self, ctx: &mut Context<Self>) {
+        self.flush(ctx);
         let until = Instant::now() + DRAIN;
         match std::mem::replace(&mut self.life, Life::Closing) {
-            Life::Running(raft) => self.life = Life::Draining { raft: Some(raft), until },
-            Life::Forming { .. } => self.life = Life::Draining { raft: None, until: Instant::now() },
+            Life::Running(raft) => {
+                self.life = Life::Draining {
+                    raft: Some(raft),
+                    until,
+                }
+            }
+            Life::Forming { .. } => {
+                self.life = Life::Draining {
+                    raft: None,
+                    until: Instant::now(),
+                }
+            }
             Life::Failed(failure) => {
                 // Everything has been let go of; only the actor itself is left.
                 self.life = Life::Failed(failure.clone());
@@ -206,7 +242,10 @@ impl RaftActor {
     pub(crate) fn status(&self) -> NodeStatus {
         let (phase, raft) = match &self.life {
             Life::Forming { forming, .. } => {
-                let waiting_for = forming.waiting_for().map(|id| (id, self.trouble_with(id))).collect();
+                let waiting_for = forming
+                    .waiting_for()
+                    .map(|id| (id, self.trouble_with(id)))
+                    .collect();
                 (Phase::Forming { waiting_for }, None)
             }
             Life::Running(raft) => (Phase::Running, Some(raft)),
@@ -220,7 +259,11 @@ impl RaftActor {
             address: peer.address.clone(),
             connected: peer.connected,
         });
-        let own = MemberStatus { id: self.id, address: self.own_address.clone(), connected: true };
+        let own = MemberStatus {
+            id: self.id,
+            address: self.own_address.clone(),
+            connected: true,
+        };
         let mut members: Vec<_> = peers.chain([own]).collect();
         members.sort_by_key(|member| member.id);
         NodeStatus {
@@ -228,7 +271,9 @@ impl RaftActor {
             incarnation: self.incarnation,
             cluster: self.cluster,
             phase,
-            role: core.as_ref().map_or(raft_core::Role::Follower, |core| core.role),
+            role: core
+                .as_ref()
+                .map_or(raft_core::Role::Follower, |core| core.role),
             term: core.as_ref().map(|core| core.term).unwrap_or_default(),
             leader: core.as_ref().and_then(|core| core.leader),
             commit: core.as_ref().map(|core| core.commit).unwrap_or_default(),
@@ -256,7 +301,10 @@ pub(crate) fn take_part(
     if let Err(error) = getrandom::fill(&mut random) {
         return Life::Failed(NodeFailure::Random(error.to_string()));
     }
-    let birth = Birth { cluster: ClusterId(u128::from_be_bytes(random)), members };
+    let birth = Birth {
+        cluster: ClusterId(u128::from_be_bytes(random)),
+        members,
+    };
     config.birth = Some(birth.encode());
     match Raft::new(config.clone(), recovered) {
         Ok(raft) => Life::Running(Box::new(raft)),

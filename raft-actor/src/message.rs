@@ -24,7 +24,10 @@ impl Propose {
     /// Proposes `command`, any bytes up to [`Config::command_bytes_max`](crate::Config::command_bytes_max).
     #[must_use]
     pub fn new(command: impl Into<Bytes>) -> Self {
-        Self { command: command.into(), timeout: None }
+        Self {
+            command: command.into(),
+            timeout: None,
+        }
     }
 
     /// Waits for the outcome for this long, instead of
@@ -117,13 +120,19 @@ impl Subscribe {
     /// handled.
     #[must_use]
     pub fn from_index(index: LogIndex, to: impl Into<Subscriber>) -> Self {
-        Self { from: Start::Index(index), to: to.into() }
+        Self {
+            from: Start::Index(index),
+            to: to.into(),
+        }
     }
 
     /// Only what is committed from now on; [`Subscribed::next`] says from where.
     #[must_use]
     pub fn from_now(to: impl Into<Subscriber>) -> Self {
-        Self { from: Start::Now, to: to.into() }
+        Self {
+            from: Start::Now,
+            to: to.into(),
+        }
     }
 }
 

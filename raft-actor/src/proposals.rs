@@ -35,7 +35,12 @@ pub(crate) struct Permit {
 
 impl Budget {
     pub(crate) fn new(count_max: usize, bytes_max: usize) -> Arc<Self> {
-        Arc::new(Self { count: AtomicUsize::new(0), bytes: AtomicUsize::new(0), count_max, bytes_max })
+        Arc::new(Self {
+            count: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
+            count_max,
+            bytes_max,
+        })
     }
 
     /// Proposals that wait.
@@ -52,7 +57,10 @@ impl Budget {
         }
         self.count.fetch_add(1, Ordering::AcqRel);
         self.bytes.fetch_add(bytes, Ordering::AcqRel);
-        Some(Permit { budget: Arc::clone(self), bytes })
+        Some(Permit {
+            budget: Arc::clone(self),
+            bytes,
+        })
     }
 }
 
@@ -86,7 +94,12 @@ pub(crate) enum ReplyTo {
 
 impl Waiter {
     pub(crate) fn new(to: ReplyTo, since: Instant, deadline: Instant, permit: Permit) -> Self {
-        Self { to, since, deadline, _permit: permit }
+        Self {
+            to,
+            since,
+            deadline,
+            _permit: permit,
+        }
     }
 
     /// Answers a caller of this process. What a peer is to be told is given back for it.
@@ -96,9 +109,13 @@ impl Waiter {
                 answer.give(outcome);
                 None
             }
-            ReplyTo::Peer { node, request } => {
-                Some((node, raft_net::Answer { request, outcome: for_peer(outcome) }))
-            }
+            ReplyTo::Peer { node, request } => Some((
+                node,
+                raft_net::Answer {
+                    request,
+                    outcome: for_peer(outcome),
+                },
+            )),
         }
     }
 }
@@ -106,7 +123,15 @@ impl Waiter {
 /// What the node that forwarded a command is told.
 fn for_peer(outcome: Outcome) -> ForwardOutcome {
     match outcome {
-        Ok(Committed { index, term, response }) => ForwardOutcome::Committed { index, term, response },
+        Ok(Committed {
+            index,
+            term,
+            response,
+        }) => ForwardOutcome::Committed {
+            index,
+            term,
+            response,
+        },
         Err(ProposeError::TooLarge { max, .. }) => ForwardOutcome::TooLarge { max: max as u64 },
         Err(ProposeError::Busy) => ForwardOutcome::Busy,
         Err(ProposeError::Superseded) => ForwardOutcome::Superseded,
@@ -121,12 +146,21 @@ fn for_peer(outcome: Outcome) -> ForwardOutcome {
 /// command, which then may be sent again.
 pub(crate) fn from_peer(leader: NodeId, len: usize, outcome: ForwardOutcome) -> Option<Outcome> {
     Some(match outcome {
-        ForwardOutcome::Committed { index, term, response } => Ok(Committed { index, term, response }),
+        ForwardOutcome::Committed {
+            index,
+            term,
+            response,
+        } => Ok(Committed {
+            index,
+            term,
+            response,
+        }),
         ForwardOutcome::NotLeader { .. } => return None,
         ForwardOutcome::Busy => Err(ProposeError::Busy),
-        ForwardOutcome::TooLarge { max } => {
-            Err(ProposeError::TooLarge { len, max: usize::try_from(max).unwrap_or(usize::MAX) })
-        }
+        ForwardOutcome::TooLarge { max } => Err(ProposeError::TooLarge {
+            len,
+            max: usize::try_from(max).unwrap_or(usize::MAX),
+        }),
         ForwardOutcome::Superseded => Err(ProposeError::Superseded),
         ForwardOutcome::Unknown => Err(ProposeError::Unknown(UnknownCause::LeaderUnsure(leader))),
     })

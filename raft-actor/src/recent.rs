@@ -15,7 +15,11 @@ pub(crate) struct Recent {
 
 impl Recent {
     pub(crate) fn new(bytes_max: usize) -> Self {
-        Self { entries: VecDeque::new(), bytes: 0, bytes_max }
+        Self {
+            entries: VecDeque::new(),
+            bytes: 0,
+            bytes_max,
+        }
     }
 
     /// Takes in what was committed, a run that ends at the applied index.
@@ -46,11 +50,17 @@ impl Recent {
         count_max: usize,
         bytes_max: usize,
     ) -> Vec<Entry> {
-        let Some(first) = self.entries.front().map(|entry| entry.id.index) else { return Vec::new() };
-        let Some(start) = from.0.checked_sub(first.0) else { return Vec::new() };
+        let Some(first) = self.entries.front().map(|entry| entry.id.index) else {
+            return Vec::new();
+        };
+        let Some(start) = from.0.checked_sub(first.0) else {
+            return Vec::new();
+        };
         let mut bytes = 0;
         let mut found = Vec::new();
-        let start = usize::try_from(start).unwrap_or(usize::MAX).min(self.entries.len());
+        let start = usize::try_from(start)
+            .unwrap_or(usize::MAX)
+            .min(self.entries.len());
         for entry in self.entries.range(start..).take(count_max) {
             if entry.id.index > through || bytes >= bytes_max {
                 break;
@@ -70,7 +80,14 @@ mod tests {
     use super::*;
 
     fn run(from: u64, through: u64) -> Vec<Entry> {
-        let entry = |i| Entry::new(Term(1), LogIndex(i), EntryKind::Command, Bytes::from_static(b"x"));
+        let entry = |i| {
+            Entry::new(
+                Term(1),
+                LogIndex(i),
+                EntryKind::Command,
+                Bytes::from_static(b"x"),
+            )
+        };
         (from..=through).map(entry).collect()
     }
 

@@ -30,7 +30,14 @@ pub(crate) struct Answer<R> {
 /// Makes both ends. `fallback` is the answer should none be given.
 pub(crate) fn later<R>(fallback: fn() -> R) -> (Later<R>, Answer<R>) {
     let slot = Arc::new(Mutex::new(Slot::Empty));
-    (Later(Arc::clone(&slot)), Answer { slot, fallback, given: false })
+    (
+        Later(Arc::clone(&slot)),
+        Answer {
+            slot,
+            fallback,
+            given: false,
+        },
+    )
 }
 
 impl<R> Later<R> {

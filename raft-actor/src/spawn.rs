@@ -58,7 +58,9 @@ fn open(config: &Config) -> Result<Opened, StartError> {
 
 /// A cluster that was born of one list cannot go on with another.
 fn same_nodes(opened: &Opened, addresses: &BTreeMap<NodeId, String>) -> Result<(), StartError> {
-    let Some(members) = &opened.identity.members else { return Ok(()) };
+    let Some(members) = &opened.identity.members else {
+        return Ok(());
+    };
     if members.keys().eq(addresses.keys()) {
         return Ok(());
     }
@@ -86,7 +88,11 @@ fn assemble(
     bound: raft_net::BoundListener,
 ) -> RaftActor {
     let node = ctx.address();
-    let Opened { store, recovered, identity } = opened;
+    let Opened {
+        store,
+        recovered,
+        identity,
+    } = opened;
     // Each start draws other election timeouts, so that nodes do not fall into step.
     core_config.seed = (identity.incarnation.0 as u64) ^ identity.starts.rotate_left(32);
 
@@ -95,22 +101,34 @@ fn assemble(
         members.insert(*id, Some(*incarnation));
     }
     members.insert(config.id, Some(identity.incarnation));
-    let local =
-        Local::new(config.id, identity.incarnation, identity.starts, identity.cluster, members);
+    let local = Local::new(
+        config.id,
+        identity.incarnation,
+        identity.starts,
+        identity.cluster,
+        members,
+    );
     let limits = Limits {
         frame_len_max: config.frame_len_max(core_config.append_bytes_max),
         ..Limits::default()
     };
     let encoder = || FrameEncoder::new(&limits);
     let events = node.clone().recipient();
-    let listener =
-        bound.start(local.clone(), limits.clone(), node.clone().recipient(), events.clone());
+    let listener = bound.start(
+        local.clone(),
+        limits.clone(),
+        node.clone().recipient(),
+        events.clone(),
+    );
     let peers: BTreeMap<NodeId, Peer> = dial(config.id, addresses, &local, &limits, &events);
 
     let reads = LogReads::start(store.reader());
     let storage = LogStorage::start(store, node.clone().recipient()).addr;
     let (applied, applied_seen) = watch::channel(LogIndex::ZERO);
-    let senders = peers.iter().map(|(id, peer)| (*id, peer.sender.clone())).collect();
+    let senders = peers
+        .iter()
+        .map(|(id, peer)| (*id, peer.sender.clone()))
+        .collect();
     let delivery =
         Delivery::new(applied, reads.clone(), node.recipient(), senders, encoder()).start();
 

@@ -39,11 +39,20 @@ impl Subscription {
     pub(crate) async fn run(mut self) -> Result<(), StorageError> {
         loop {
             let next = self.next;
-            let Ok(through) = self.applied.wait_for(|applied| *applied >= next).await.map(|at| *at) else {
+            let Ok(through) = self
+                .applied
+                .wait_for(|applied| *applied >= next)
+                .await
+                .map(|at| *at)
+            else {
                 return Ok(());
             };
-            let Some(entries) = self.read(through).await? else { return Ok(()) };
-            let Some(last) = entries.last() else { return Ok(()) };
+            let Some(entries) = self.read(through).await? else {
+                return Ok(());
+            };
+            let Some(last) = entries.last() else {
+                return Ok(());
+            };
             self.next = last.id.index.next();
             let events: Vec<Delivered> = entries.into_iter().filter_map(delivered).collect();
             if !events.is_empty() && !self.hand_over(events).await {
@@ -58,12 +67,19 @@ impl Subscription {
             Subscriber::Single(_) => SINGLE_MAX,
             Subscriber::Batched(_) => BATCH_MAX,
         };
-        let entries = self.recent.borrow().read(self.next, through, count_max, BATCH_BYTES_MAX);
+        let entries = self
+            .recent
+            .borrow()
+            .read(self.next, through, count_max, BATCH_BYTES_MAX);
         if !entries.is_empty() {
             return Ok(Some(entries));
         }
         let through = through.min(LogIndex(self.next.0 + count_max as u64 - 1));
-        let read = ReadEntries { from: self.next, through, bytes_max: BATCH_BYTES_MAX };
+        let read = ReadEntries {
+            from: self.next,
+            through,
+            bytes_max: BATCH_BYTES_MAX,
+        };
         match self.reads.send(read).await {
             Ok(Ok(entries)) => Ok(Some(entries)),
             Ok(Err(StorageError::Closed)) | Err(_) => Ok(None),
@@ -84,7 +100,9 @@ impl Subscription {
 /// are handled by then, and it holds at most one batch of this subscription.
 async fn hand_over_each(to: &Recipient<Delivered>, events: Vec<Delivered>) -> bool {
     let mut events = events.into_iter();
-    let Some(last) = events.next_back() else { return true };
+    let Some(last) = events.next_back() else {
+        return true;
+    };
     for event in events {
         to.do_send(event);
     }

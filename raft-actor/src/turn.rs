@@ -19,7 +19,11 @@ use crate::delivery::Apply;
 
 /// What a step said of a proposal.
 pub(crate) enum Proposed {
-    Appended { first: LogIndex, term: Term, count: usize },
+    Appended {
+        first: LogIndex,
+        term: Term,
+        count: usize,
+    },
     Rejected(Rejection),
 }
 
@@ -27,7 +31,11 @@ impl RaftActor {
     /// Hands one input to the protocol and carries out what it asks for. What it says of a proposal is
     /// given back.
     pub(crate) fn step(&mut self, input: Input, ctx: &mut Context<Self>) -> Option<Proposed> {
-        let (Life::Running(raft) | Life::Draining { raft: Some(raft), .. }) = &mut self.life else {
+        let (Life::Running(raft)
+        | Life::Draining {
+            raft: Some(raft), ..
+        }) = &mut self.life
+        else {
             return None;
         };
         let mut proposed = None;
@@ -36,14 +44,29 @@ impl RaftActor {
                 Effect::Persist(persist) => self.persists.push(persist),
                 Effect::Send { to, message } => self.send(to, message.into()),
                 Effect::Commit(commit) => self.committed(commit, ctx),
-                Effect::Read { request, from, through, bytes_max } => {
-                    self.read(request, ReadEntries { from, through, bytes_max }, ctx);
+                Effect::Read {
+                    request,
+                    from,
+                    through,
+                    bytes_max,
+                } => {
+                    self.read(
+                        request,
+                        ReadEntries {
+                            from,
+                            through,
+                            bytes_max,
+                        },
+                        ctx,
+                    );
                 }
                 Effect::Appended { first, term, count } => {
                     proposed = Some(Proposed::Appended { first, term, count });
                 }
                 Effect::Rejected(rejection) => proposed = Some(Proposed::Rejected(rejection)),
-                Effect::RoleChanged { role, term, leader } => self.role_changed(role, term, leader, ctx),
+                Effect::RoleChanged { role, term, leader } => {
+                    self.role_changed(role, term, leader, ctx)
+                }
                 Effect::Ignored { from, reason } => {
                     tracing::warn!(peer = %from, "ignored a message: {reason}");
                 }
@@ -57,7 +80,11 @@ impl RaftActor {
     pub(crate) fn receive(&mut self, from: NodeId, frame: Frame, ctx: &mut Context<Self>) {
         match frame {
             Frame::Raft(message) => {
-                let envelope = Envelope { from, to: self.id, message };
+                let envelope = Envelope {
+                    from,
+                    to: self.id,
+                    message,
+                };
                 self.step(Input::Received(envelope), ctx);
             }
             Frame::Forward(proposals) => self.forwarded_here(from, proposals, ctx),
@@ -67,7 +94,9 @@ impl RaftActor {
 
     /// Sends a message of the protocol. One that cannot be sent is lost, which the protocol expects.
     pub(crate) fn send(&mut self, to: NodeId, message: Message) {
-        let Some(peer) = self.peers.get(&to) else { return };
+        let Some(peer) = self.peers.get(&to) else {
+            return;
+        };
         if !peer.connected {
             return;
         }
@@ -88,10 +117,12 @@ impl RaftActor {
             self.commits.clear();
         }
         if !self.persists.is_empty() {
-            self.storage.do_send(Write(std::mem::take(&mut self.persists)));
+            self.storage
+                .do_send(Write(std::mem::take(&mut self.persists)));
         }
         if !self.commits.is_empty() {
-            self.delivery.do_send(Apply(std::mem::take(&mut self.commits)));
+            self.delivery
+                .do_send(Apply(std::mem::take(&mut self.commits)));
         }
     }
 
@@ -107,7 +138,9 @@ impl RaftActor {
 
     /// The first entry of the log is committed: it says which cluster this is.
     pub(crate) fn born(&mut self, entry: &raft_core::Entry, ctx: &mut Context<Self>) {
-        let birth = (entry.kind == EntryKind::Birth).then(|| Birth::decode(&entry.data)).flatten();
+        let birth = (entry.kind == EntryKind::Birth)
+            .then(|| Birth::decode(&entry.data))
+            .flatten();
         let Some(Birth { cluster, members }) = birth else {
             return self.fail(NodeFailure::Birth(entry.id.index), ctx);
         };
@@ -122,11 +155,17 @@ impl RaftActor {
         if std::mem::replace(&mut self.reading_birth, true) {
             return;
         }
-        let read = ReadEntries { from: LogIndex(1), through: LogIndex(1), bytes_max: 1 };
+        let read = ReadEntries {
+            from: LogIndex(1),
+            through: LogIndex(1),
+            bytes_max: 1,
+        };
         let sent = self.reads.send(read).into_actor(self);
         ctx.spawn(sent.map(|result, node, ctx| match result {
             Ok(Ok(entries)) if !entries.is_empty() => node.born(&entries[0].clone(), ctx),
-            Ok(Err(error)) if !matches!(error, StorageError::Closed) => node.fail(error.into(), ctx),
+            Ok(Err(error)) if !matches!(error, StorageError::Closed) => {
+                node.fail(error.into(), ctx)
+            }
             _ => {}
         }));
     }

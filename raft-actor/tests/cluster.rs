@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use raft_actor::{
-    Config, Delivered, DeliveredBatch, Ended, GetStatus, LogIndex, MemoryDisk, NodeId, NodeStatus, Phase,
-    Propose, ProposeError, RaftActor, Role, Shutdown, StartError, Subscribe, UnknownCause,
+    Config, Delivered, DeliveredBatch, Ended, GetStatus, LogIndex, MemoryDisk, NodeId, NodeStatus,
+    Phase, Propose, ProposeError, RaftActor, Role, Shutdown, StartError, Subscribe, UnknownCause,
 };
 
 type Log = Arc<Mutex<Vec<(u64, String)>>>;
@@ -47,16 +47,26 @@ struct Cluster {
 impl Cluster {
     fn new(size: u64) -> Self {
         // All at once, so that no two get the same port.
-        let held: Vec<_> = (0..size).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let addresses = held.iter().map(|held| held.local_addr().unwrap().to_string());
+        let held: Vec<_> = (0..size)
+            .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
+            .collect();
+        let addresses = held
+            .iter()
+            .map(|held| held.local_addr().unwrap().to_string());
         let peers = (1..=size).map(NodeId).zip(addresses).collect();
         let disks = (0..size).map(|_| MemoryDisk::new()).collect();
-        Self { peers, disks, nodes: Vec::new() }
+        Self {
+            peers,
+            disks,
+            nodes: Vec::new(),
+        }
     }
 
     fn config(&self, id: u64) -> Config {
         let disk = self.disks[id as usize - 1].clone();
-        Config::new(NodeId(id)).peers(self.peers.clone()).memory(disk)
+        Config::new(NodeId(id))
+            .peers(self.peers.clone())
+            .memory(disk)
     }
 
     fn spawn(&self, id: u64) -> Addr<RaftActor> {
@@ -82,10 +92,22 @@ impl Cluster {
                     _ => {}
                 }
             }
-            let leader = statuses.iter().find(|status| status.role == Role::Leader)?.id;
-            statuses.iter().all(|status| status.leader == Some(leader)).then_some(statuses)
+            let leader = statuses
+                .iter()
+                .find(|status| status.role == Role::Leader)?
+                .id;
+            statuses
+                .iter()
+                .all(|status| status.leader == Some(leader))
+                .then_some(statuses)
         });
-        statuses.await.iter().find(|status| status.role == Role::Leader).unwrap().id.0
+        statuses
+            .await
+            .iter()
+            .find(|status| status.role == Role::Leader)
+            .unwrap()
+            .id
+            .0
     }
 }
 
@@ -107,7 +129,10 @@ async fn status(node: &Addr<RaftActor>) -> NodeStatus {
 async fn collect(node: &Addr<RaftActor>) -> Log {
     let log = Log::default();
     let to = Collector(Arc::clone(&log)).start();
-    node.send(Subscribe::from_start(to.recipient::<Delivered>())).await.unwrap().unwrap();
+    node.send(Subscribe::from_start(to.recipient::<Delivered>()))
+        .await
+        .unwrap()
+        .unwrap();
     log
 }
 
@@ -119,15 +144,28 @@ async fn has(log: &Log, count: usize) {
 #[actix::test]
 async fn a_single_node_commits_and_remembers() {
     let mut cluster = Cluster::start(1).await;
-    let first = cluster.node(1).send(Propose::new("one")).await.unwrap().unwrap();
-    let second = cluster.node(1).send(Propose::new("two")).await.unwrap().unwrap();
+    let first = cluster
+        .node(1)
+        .send(Propose::new("one"))
+        .await
+        .unwrap()
+        .unwrap();
+    let second = cluster
+        .node(1)
+        .send(Propose::new("two"))
+        .await
+        .unwrap()
+        .unwrap();
     assert!(first.index < second.index);
     cluster.node(1).send(Shutdown).await.unwrap().unwrap();
 
     cluster.nodes = vec![cluster.spawn(1)];
     let log = collect(cluster.node(1)).await;
     has(&log, 2).await;
-    let expected = [(first.index.0, "one".to_owned()), (second.index.0, "two".to_owned())];
+    let expected = [
+        (first.index.0, "one".to_owned()),
+        (second.index.0, "two".to_owned()),
+    ];
     assert_eq!(*log.lock().unwrap(), expected);
     cluster.node(1).send(Shutdown).await.unwrap().unwrap();
 }
@@ -143,7 +181,10 @@ async fn every_node_takes_proposals_and_all_are_handed_one_order() {
     let mut sent = Vec::new();
     for i in 0..100 {
         for (n, node) in cluster.nodes.iter().enumerate() {
-            sent.push((format!("{n}-{i}"), node.send(Propose::new(format!("{n}-{i}")))));
+            sent.push((
+                format!("{n}-{i}"),
+                node.send(Propose::new(format!("{n}-{i}"))),
+            ));
         }
     }
     let mut committed = Vec::new();
@@ -169,7 +210,9 @@ async fn every_node_takes_proposals_and_all_are_handed_one_order() {
 #[actix::test]
 async fn a_batched_subscriber_is_handed_the_same() {
     let cluster = Cluster::start(1).await;
-    let sent: Vec<_> = (0..2000).map(|i| cluster.node(1).send(Propose::new(format!("{i}")))).collect();
+    let sent: Vec<_> = (0..2000)
+        .map(|i| cluster.node(1).send(Propose::new(format!("{i}"))))
+        .collect();
     for outcome in sent {
         outcome.await.unwrap().unwrap();
     }
@@ -178,7 +221,12 @@ async fn a_batched_subscriber_is_handed_the_same() {
     let subscribe = Subscribe::from_start(to.recipient::<DeliveredBatch>());
     cluster.node(1).send(subscribe).await.unwrap().unwrap();
     has(&log, 2000).await;
-    let texts: Vec<_> = log.lock().unwrap().iter().map(|(_, text)| text.clone()).collect();
+    let texts: Vec<_> = log
+        .lock()
+        .unwrap()
+        .iter()
+        .map(|(_, text)| text.clone())
+        .collect();
     assert_eq!(texts, (0..2000).map(|i| i.to_string()).collect::<Vec<_>>());
     cluster.node(1).send(Shutdown).await.unwrap().unwrap();
 }
@@ -188,8 +236,14 @@ async fn a_cluster_is_not_born_before_all_have_answered() {
     let mut cluster = Cluster::new(3);
     cluster.nodes = [1, 2].map(|id| cluster.spawn(id)).into();
     until("node 1 to wait for node 3 alone", async || {
-        let Phase::Forming { waiting_for } = status(cluster.node(1)).await.phase else { return None };
-        waiting_for.iter().map(|(id, _)| *id).eq([NodeId(3)]).then_some(())
+        let Phase::Forming { waiting_for } = status(cluster.node(1)).await.phase else {
+            return None;
+        };
+        waiting_for
+            .iter()
+            .map(|(id, _)| *id)
+            .eq([NodeId(3)])
+            .then_some(())
     })
     .await;
     let propose = Propose::new("too early").timeout(Duration::from_millis(300));
@@ -199,7 +253,12 @@ async fn a_cluster_is_not_born_before_all_have_answered() {
 
     cluster.nodes.push(cluster.spawn(3));
     let log = collect(cluster.node(2)).await;
-    cluster.node(1).send(Propose::new("now")).await.unwrap().unwrap();
+    cluster
+        .node(1)
+        .send(Propose::new("now"))
+        .await
+        .unwrap()
+        .unwrap();
     has(&log, 1).await;
     assert_eq!(log.lock().unwrap()[0].1, "now");
 }
@@ -207,7 +266,12 @@ async fn a_cluster_is_not_born_before_all_have_answered() {
 #[actix::test]
 async fn a_node_whose_disk_was_lost_takes_no_part() {
     let mut cluster = Cluster::start(3).await;
-    cluster.node(1).send(Propose::new("kept")).await.unwrap().unwrap();
+    cluster
+        .node(1)
+        .send(Propose::new("kept"))
+        .await
+        .unwrap()
+        .unwrap();
     let victim = (1..=3).find(|id| *id != 1).unwrap();
     cluster.node(victim).send(Shutdown).await.unwrap().unwrap();
     cluster.disks[victim as usize - 1] = MemoryDisk::new();
@@ -217,7 +281,12 @@ async fn a_node_whose_disk_was_lost_takes_no_part() {
     assert!(matches!(status(&wiped).await.phase, Phase::Failed(_)));
     let error = wiped.send(Propose::new("no")).await.unwrap().unwrap_err();
     assert!(matches!(error, ProposeError::Failed(_)), "{error}");
-    cluster.node(1).send(Propose::new("goes on")).await.unwrap().unwrap();
+    cluster
+        .node(1)
+        .send(Propose::new("goes on"))
+        .await
+        .unwrap()
+        .unwrap();
 }
 
 #[actix::test]
@@ -225,11 +294,26 @@ async fn a_failing_disk_ends_the_leader_by_name_and_the_others_go_on() {
     let cluster = Cluster::start(3).await;
     let leader = cluster.leader().await;
     cluster.disks[leader as usize - 1].crash();
-    let outcome = cluster.node(leader).send(Propose::new("lost or not")).await.unwrap();
-    assert!(matches!(outcome, Err(ProposeError::Unknown(UnknownCause::NodeEnded)) | Ok(_)), "{outcome:?}");
+    let outcome = cluster
+        .node(leader)
+        .send(Propose::new("lost or not"))
+        .await
+        .unwrap();
+    assert!(
+        matches!(
+            outcome,
+            Err(ProposeError::Unknown(UnknownCause::NodeEnded)) | Ok(_)
+        ),
+        "{outcome:?}"
+    );
     cluster.node(leader).send(Ended).await.unwrap().unwrap_err();
     let other = (1..=3).find(|id| *id != leader).unwrap();
-    cluster.node(other).send(Propose::new("goes on")).await.unwrap().unwrap();
+    cluster
+        .node(other)
+        .send(Propose::new("goes on"))
+        .await
+        .unwrap()
+        .unwrap();
 }
 
 #[actix::test]
@@ -238,8 +322,15 @@ async fn what_is_too_large_or_too_much_is_refused_at_once() {
     let config = cluster.config(1).command_bytes_max(10).proposals_max(2, 20);
     cluster.nodes = vec![RaftActor::spawn(config).unwrap()];
     let node = cluster.node(1);
-    node.send(Propose::new("0123456789")).await.unwrap().unwrap();
-    let error = node.send(Propose::new("0123456789a")).await.unwrap().unwrap_err();
+    node.send(Propose::new("0123456789"))
+        .await
+        .unwrap()
+        .unwrap();
+    let error = node
+        .send(Propose::new("0123456789a"))
+        .await
+        .unwrap()
+        .unwrap_err();
     assert_eq!(error, ProposeError::TooLarge { len: 11, max: 10 });
     cluster.disks[0].hold();
     let (first, second) = (node.send(Propose::new("1")), node.send(Propose::new("2")));
@@ -253,14 +344,26 @@ async fn what_is_too_large_or_too_much_is_refused_at_once() {
 #[actix::test]
 async fn a_command_at_the_limit_reaches_every_node_from_every_node() {
     let cluster = Cluster::start(3).await;
-    let logs = [collect(cluster.node(1)).await, collect(cluster.node(2)).await, collect(cluster.node(3)).await];
+    let logs = [
+        collect(cluster.node(1)).await,
+        collect(cluster.node(2)).await,
+        collect(cluster.node(3)).await,
+    ];
     let text = "x".repeat(1 << 20);
     for node in &cluster.nodes {
-        node.send(Propose::new(text.clone())).await.unwrap().unwrap();
+        node.send(Propose::new(text.clone()))
+            .await
+            .unwrap()
+            .unwrap();
     }
     for log in logs {
         has(&log, 3).await;
-        assert!(log.lock().unwrap().iter().all(|(_, delivered)| *delivered == text));
+        assert!(
+            log.lock()
+                .unwrap()
+                .iter()
+                .all(|(_, delivered)| *delivered == text)
+        );
     }
 }
 
@@ -284,21 +387,40 @@ async fn a_slow_subscriber_holds_up_nobody() {
     let cluster = Cluster::start(1).await;
     let elsewhere = Arbiter::new();
     let slow = Slow::start_in_arbiter(&elsewhere.handle(), |_| Slow);
-    cluster.node(1).send(Subscribe::from_start(slow.recipient::<Delivered>())).await.unwrap().unwrap();
+    cluster
+        .node(1)
+        .send(Subscribe::from_start(slow.recipient::<Delivered>()))
+        .await
+        .unwrap()
+        .unwrap();
     let log = collect(cluster.node(1)).await;
     let start = Instant::now();
     for i in 0..500 {
-        cluster.node(1).send(Propose::new(format!("{i}"))).await.unwrap().unwrap();
+        cluster
+            .node(1)
+            .send(Propose::new(format!("{i}")))
+            .await
+            .unwrap()
+            .unwrap();
     }
     has(&log, 500).await;
-    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(15),
+        "{:?}",
+        start.elapsed()
+    );
     elsewhere.stop();
 }
 
 #[actix::test]
 async fn shutdown_answers_everybody_and_frees_the_address_and_the_disk() {
     let mut cluster = Cluster::start(1).await;
-    cluster.node(1).send(Propose::new("before")).await.unwrap().unwrap();
+    cluster
+        .node(1)
+        .send(Propose::new("before"))
+        .await
+        .unwrap()
+        .unwrap();
     cluster.disks[0].hold();
     let waiting = cluster.node(1).send(Propose::new("under way"));
     let ended = cluster.node(1).send(Ended);
@@ -324,13 +446,23 @@ async fn shutdown_answers_everybody_and_frees_the_address_and_the_disk() {
 #[actix::test]
 async fn a_subscriber_from_now_sees_nothing_older() {
     let cluster = Cluster::start(1).await;
-    let old = cluster.node(1).send(Propose::new("old")).await.unwrap().unwrap();
+    let old = cluster
+        .node(1)
+        .send(Propose::new("old"))
+        .await
+        .unwrap()
+        .unwrap();
     let log = Log::default();
     let to = Collector(Arc::clone(&log)).start();
     let subscribe = Subscribe::from_now(to.recipient::<Delivered>());
     let subscribed = cluster.node(1).send(subscribe).await.unwrap().unwrap();
     assert_eq!(subscribed.next, LogIndex(old.index.0 + 1));
-    cluster.node(1).send(Propose::new("new")).await.unwrap().unwrap();
+    cluster
+        .node(1)
+        .send(Propose::new("new"))
+        .await
+        .unwrap()
+        .unwrap();
     has(&log, 1).await;
     assert_eq!(log.lock().unwrap()[0].1, "new");
 }

@@ -47,7 +47,14 @@ fn delivery() -> Addr<Delivery> {
     let reads = LogReads::start(opened.store.reader());
     let (applied, _) = watch::channel(LogIndex::ZERO);
     let encoder = FrameEncoder::new(&Limits::default());
-    Delivery::new(applied, reads, Nobody.start().recipient(), BTreeMap::new(), encoder).start()
+    Delivery::new(
+        applied,
+        reads,
+        Nobody.start().recipient(),
+        BTreeMap::new(),
+        encoder,
+    )
+    .start()
 }
 
 /// A waiter, and the address that tells what it is told.
@@ -60,12 +67,26 @@ fn waiter(budget: &Arc<Budget>, timeout: Duration) -> (Waiter, Request<Asked, As
 }
 
 fn commit(term: u64, from: u64, through: u64) -> Commit {
-    let entry = |i| Entry::new(Term(term), LogIndex(i), EntryKind::Command, Bytes::from_static(b"x"));
-    Commit { through: LogIndex(through), entries: (from..=through).map(entry).collect() }
+    let entry = |i| {
+        Entry::new(
+            Term(term),
+            LogIndex(i),
+            EntryKind::Command,
+            Bytes::from_static(b"x"),
+        )
+    };
+    Commit {
+        through: LogIndex(through),
+        entries: (from..=through).map(entry).collect(),
+    }
 }
 
 fn await_in(term: u64, first: u64, waiters: Vec<Waiter>) -> Await {
-    Await { first: LogIndex(first), term: Term(term), waiters }
+    Await {
+        first: LogIndex(first),
+        term: Term(term),
+        waiters,
+    }
 }
 
 fn index(outcome: Outcome) -> u64 {
@@ -77,10 +98,17 @@ const LONG: Duration = Duration::from_secs(60);
 #[actix::test]
 async fn each_waiter_is_told_its_own_index() {
     let (delivery, budget) = (delivery(), Budget::new(9, 99));
-    let (first, second, third) = (waiter(&budget, LONG), waiter(&budget, LONG), waiter(&budget, LONG));
+    let (first, second, third) = (
+        waiter(&budget, LONG),
+        waiter(&budget, LONG),
+        waiter(&budget, LONG),
+    );
     delivery.do_send(await_in(1, 2, vec![first.0, second.0]));
     delivery.do_send(await_in(1, 4, vec![third.0]));
-    delivery.send(Apply(vec![commit(1, 1, 2), commit(1, 3, 4)])).await.unwrap();
+    delivery
+        .send(Apply(vec![commit(1, 1, 2), commit(1, 3, 4)]))
+        .await
+        .unwrap();
     assert_eq!(index(first.1.await.unwrap()), 2);
     assert_eq!(index(second.1.await.unwrap()), 3);
     assert_eq!(index(third.1.await.unwrap()), 4);
@@ -90,10 +118,21 @@ async fn each_waiter_is_told_its_own_index() {
 #[actix::test]
 async fn another_terms_entry_in_its_place_supersedes_a_waiter_and_all_behind_it() {
     let (delivery, budget) = (delivery(), Budget::new(9, 99));
-    let (first, second, third) = (waiter(&budget, LONG), waiter(&budget, LONG), waiter(&budget, LONG));
+    let (first, second, third) = (
+        waiter(&budget, LONG),
+        waiter(&budget, LONG),
+        waiter(&budget, LONG),
+    );
     delivery.do_send(await_in(1, 2, vec![first.0, second.0]));
     delivery.do_send(await_in(3, 3, vec![third.0]));
-    delivery.send(Apply(vec![commit(1, 1, 1), commit(2, 2, 2), commit(3, 3, 3)])).await.unwrap();
+    delivery
+        .send(Apply(vec![
+            commit(1, 1, 1),
+            commit(2, 2, 2),
+            commit(3, 3, 3),
+        ]))
+        .await
+        .unwrap();
     assert_eq!(first.1.await.unwrap(), Err(ProposeError::Superseded));
     assert_eq!(second.1.await.unwrap(), Err(ProposeError::Superseded));
     assert_eq!(index(third.1.await.unwrap()), 3);
@@ -102,7 +141,10 @@ async fn another_terms_entry_in_its_place_supersedes_a_waiter_and_all_behind_it(
 #[actix::test]
 async fn a_late_commit_is_unknown_and_leaves_the_others_their_places() {
     let (delivery, budget) = (delivery(), Budget::new(9, 99));
-    let (first, second) = (waiter(&budget, Duration::from_millis(1)), waiter(&budget, LONG));
+    let (first, second) = (
+        waiter(&budget, Duration::from_millis(1)),
+        waiter(&budget, LONG),
+    );
     delivery.do_send(await_in(1, 1, vec![first.0, second.0]));
     let timed_out = Err(ProposeError::Unknown(UnknownCause::TimedOut));
     assert_eq!(first.1.await.unwrap(), timed_out);
@@ -147,10 +189,18 @@ async fn subscribers_from_anywhere_are_handed_everything_once_in_order() {
         let collected = Arc::new(Mutex::new(Vec::new()));
         let to = Collector(Arc::clone(&collected)).start().recipient();
         let subscribe = Subscribe::from_index(LogIndex(from), to);
-        assert_eq!(delivery.send(subscribe).await.unwrap(), Ok(Subscribed { next: LogIndex(from) }));
+        assert_eq!(
+            delivery.send(subscribe).await.unwrap(),
+            Ok(Subscribed {
+                next: LogIndex(from)
+            })
+        );
         seen.push((from, collected));
     }
-    delivery.send(Apply(vec![commit(1, 501, 1000)])).await.unwrap();
+    delivery
+        .send(Apply(vec![commit(1, 501, 1000)]))
+        .await
+        .unwrap();
     for (from, collected) in seen {
         for _ in 0..500 {
             if collected.lock().unwrap().last() == Some(&1000) {
@@ -158,9 +208,15 @@ async fn subscribers_from_anywhere_are_handed_everything_once_in_order() {
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        assert_eq!(*collected.lock().unwrap(), (from..=1000).collect::<Vec<_>>());
+        assert_eq!(
+            *collected.lock().unwrap(),
+            (from..=1000).collect::<Vec<_>>()
+        );
     }
     let to = Collector(Arc::default()).start().recipient();
-    let zero = delivery.send(Subscribe::from_index(LogIndex::ZERO, to)).await.unwrap();
+    let zero = delivery
+        .send(Subscribe::from_index(LogIndex::ZERO, to))
+        .await
+        .unwrap();
     assert_eq!(zero, Err(SubscribeError::IndexZero));
 }
