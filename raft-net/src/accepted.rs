@@ -280,6 +280,8 @@ impl Connection<'_> {
 
     /// Decodes frames of what is there up to the bound of a batch; tells whether there may be more.
     fn batch(&self, decoder: &mut FrameDecoder, frames: &mut Vec<Frame>) -> Result<bool, Ending> {
+        #[cfg(test)]
+        crate::tests::panic_if_asked(crate::tests::Panic::Read);
         let limits = &self.keeper.limits;
         let mut bytes = 0;
         let mut decode = || {

@@ -11,6 +11,9 @@ use std::time::Duration;
 /// costs in memory once decoded.
 pub const ITEMS_MAX: usize = 4096;
 
+/// What a frame costs at most beside its items' payloads and 32 bytes for each further item.
+const FRAME_OVERHEAD_LEN: usize = 128;
+
 /// The bounds of listeners and connections. The defaults are production's.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -49,6 +52,17 @@ pub struct Limits {
     pub backoff_min: Duration,
     /// The upper end of the longest random delay between two dials.
     pub backoff_max: Duration,
+}
+
+impl Limits {
+    /// The longest payload (a command, a response) that is sure to fit a frame, in bytes.
+    ///
+    /// A run of entries fits too if the sum of their [`size_bytes`](raft_core::Entry::size_bytes) is
+    /// not above it.
+    #[must_use]
+    pub fn payload_len_max(&self) -> usize {
+        self.frame_len_max.saturating_sub(FRAME_OVERHEAD_LEN)
+    }
 }
 
 impl Default for Limits {

@@ -42,6 +42,8 @@ use crate::{
 
 /// A connection that lived so long counts as one.
 const LIVED: Duration = Duration::from_secs(1);
+/// The longest pause, in microseconds, before a peer that has just dialled us is dialled.
+const WAKE_MICROS: u64 = 10_000;
 /// Frames up to this length are gathered into one buffer; longer ones are written from where they
 /// are.
 const GATHERED_LEN_MAX: usize = 16 << 10;
@@ -175,10 +177,8 @@ impl Driver {
                 () = waker.notified() => {
                     // The peer is there. Not quite at once: two nodes that cannot keep their
                     // connections must not drive each other in a circle.
-                    let least = self.limits.backoff_min.as_nanos().max(1);
-                    let nanos = u128::from(random_u64()) % least;
-                    let nanos = u64::try_from(nanos).unwrap_or(u64::MAX);
-                    tokio::time::sleep(delay.min(Duration::from_nanos(nanos))).await;
+                    let pause = Duration::from_micros(random_u64() % WAKE_MICROS);
+                    tokio::time::sleep(delay.min(pause)).await;
                 }
             }
         }
@@ -308,6 +308,8 @@ impl Driver {
         batch: &mut VecDeque<crate::EncodedFrame>,
         buffer: &mut Vec<u8>,
     ) -> Result<(), Ending> {
+        #[cfg(test)]
+        crate::tests::panic_if_asked(crate::tests::Panic::Write);
         let stall = self.limits.stall_timeout;
         let mut gathered = 0;
         while let Some(frame) = batch.pop_front() {

@@ -4,17 +4,20 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use raft_core::{AppendEntries, Entry, EntryKind, LogId, LogIndex, OpenMessage, Term};
+use raft_core::{
+    AppendEntries, ENTRY_OVERHEAD_BYTES, Entry, EntryKind, LogId, LogIndex, OpenMessage, Term,
+};
 use serde::Serialize;
 
 use super::fixtures::frames;
 use super::{bulk, encode, heartbeat};
 use crate::decode::NUMBER_MAX;
+use crate::handshake::Introduction;
 use crate::header::{HEADER_LEN, Header};
 use crate::wire::{AppendEntriesBody, CommitBody, EntryBody};
 use crate::{
-    DecodeError, EncodeError, Forwarded, Frame, FrameDecoder, FrameEncoder, FrameKind, ITEMS_MAX,
-    Limits,
+    Answer, DecodeError, EncodeError, ForwardOutcome, Forwarded, Frame, FrameDecoder, FrameEncoder,
+    FrameKind, ITEMS_MAX, Limits, Refusal,
 };
 
 fn run(term: u64, prev: LogId, count: usize, len: usize) -> AppendEntries {
@@ -148,6 +151,40 @@ fn what_the_other_end_would_refuse_is_not_encoded() {
 }
 
 #[test]
+fn what_is_said_to_fit_fits() {
+    let limits = Limits {
+        frame_len_max: 100_000,
+        ..Limits::default()
+    };
+    let max = limits.payload_len_max();
+    let mut encoder = FrameEncoder::new(&limits);
+    let mut fits = |frame| encoder.encode(&frame).unwrap();
+    let high = id(NUMBER_MAX, NUMBER_MAX - 5000);
+    let one = max - ENTRY_OVERHEAD_BYTES;
+    fits(append(run(NUMBER_MAX, high, 1, one)));
+    fits(append(run(NUMBER_MAX, high, max / ENTRY_OVERHEAD_BYTES, 0)));
+    fits(append(run(
+        NUMBER_MAX,
+        high,
+        300,
+        max / 300 - ENTRY_OVERHEAD_BYTES,
+    )));
+    let data = Bytes::from(vec![0; max]);
+    fits(Frame::Forward(vec![Forwarded {
+        request: u64::MAX,
+        data: data.clone(),
+    }]));
+    fits(Frame::Answers(vec![Answer {
+        request: u64::MAX,
+        outcome: ForwardOutcome::Committed {
+            index: high.index,
+            term: high.term,
+            response: data,
+        },
+    }]));
+}
+
+#[test]
 fn a_damaged_header_is_refused_by_name() {
     let good = encode(&heartbeat(7)).as_bytes().to_vec();
     let with = |at: usize, byte: u8| {
@@ -204,11 +241,7 @@ fn a_lying_length_reserves_nothing() {
 fn a_body_must_be_what_its_kind_says() {
     use FrameKind as K;
     let body = |term, commit| CommitBody { term, commit };
-    let refused = |kind, body: &dyn Fn() -> Vec<u8>| {
-        let _ = kind;
-        decode(&body()).unwrap_err()
-    };
-    let wrong = refused(K::Heartbeat, &|| forge(K::Heartbeat, &"text"));
+    let wrong = decode(&forge(K::Heartbeat, &"text")).unwrap_err();
     assert!(matches!(
         wrong,
         DecodeError::Body {
@@ -216,9 +249,9 @@ fn a_body_must_be_what_its_kind_says() {
             ..
         }
     ));
-    let short = refused(K::Heartbeat, &|| forge(K::Heartbeat, &(1,)));
+    let short = decode(&forge(K::Heartbeat, &(1,))).unwrap_err();
     assert!(matches!(short, DecodeError::Body { .. }));
-    let long = refused(K::Heartbeat, &|| forge(K::Heartbeat, &(1, 2, 3)));
+    let long = decode(&forge(K::Heartbeat, &(1, 2, 3))).unwrap_err();
     assert!(matches!(long, DecodeError::Body { .. }));
     let empty = decode(&{
         let mut frame = vec![0; HEADER_LEN];
@@ -379,5 +412,11 @@ proptest! {
         frame.extend(body);
         Header::write(&mut frame, kind);
         let _ = take(&[&frame]);
+        let mut decoder = FrameDecoder::new(&Limits::default());
+        decoder.feed(&frame);
+        if let Ok(Some(raw)) = decoder.next_raw() {
+            let _ = Introduction::decode(&raw);
+            let _ = Refusal::decode(&raw);
+        }
     }
 }

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{CLUSTER, Node, ONE, TWO, bulk, encode, folder, heartbeat, limits, local, unborn};
+use super::{
+    CLUSTER, Node, ONE, PATIENCE, Panic, TWO, ask_for, bulk, encode, folder, heartbeat, limits,
+    local, unborn,
+};
 use crate::{
     Ending, Frame, GetListenerStats, Inbound, Limits, ListenError, Listener, Local, PeerEvent,
     PeerHello, SendError, Stop,
@@ -42,11 +45,17 @@ async fn two_nodes_talk_both_ways() {
 #[actix_rt::test]
 async fn frames_of_all_sizes_arrive_in_order() {
     let (mut one, mut two) = (Node::new(local(ONE)), Node::new(local(TWO)));
+    let wide = Limits {
+        queue_bytes_max: 100 << 20,
+        ..limits()
+    };
+    one.limits = wide;
     let to_two = one.dial(TWO, two.address);
     one.connected(TWO).await;
     let sent: Vec<Frame> = (0..400_usize)
         .map(|i| match i % 7 {
             0 => bulk(i * 400),
+            1 if i > 300 => bulk(3 << 20),
             1 => bulk(15 << 10),
             _ => heartbeat(i as u64),
         })
@@ -318,4 +327,58 @@ async fn a_node_may_come_back_after_a_restart() {
         to_two.stop();
         to_two.stopped().await;
     }
+}
+
+#[actix_rt::test]
+async fn a_peer_that_dials_is_dialled_without_waiting_for_the_backoff() {
+    let patient = Limits {
+        backoff_min: PATIENCE * 1000,
+        backoff_max: PATIENCE * 1000,
+        ..limits()
+    };
+    let mut one = Node::with(local(ONE), patient);
+    let mut two = Node::new(local(TWO));
+    two.listener.send(Stop).await.unwrap();
+    let _to_two = one.dial(TWO, two.address);
+    one.event(|event| matches!(event, PeerEvent::Unreachable { .. }).then_some(()))
+        .await;
+    two.reopen();
+    let _to_one = two.dial(ONE, one.address);
+    one.connected(TWO).await;
+}
+
+#[actix_rt::test]
+async fn a_panic_ends_one_connection_and_is_told() {
+    let (mut one, mut two) = (Node::new(local(ONE)), Node::new(local(TWO)));
+    let (to_two, to_one) = (one.dial(TWO, two.address), two.dial(ONE, one.address));
+    one.connected(TWO).await;
+    two.connected(ONE).await;
+    ask_for(Panic::Write);
+    to_two.try_send(encode(&heartbeat(1))).unwrap();
+    let panicked = one
+        .event(|event| match event {
+            PeerEvent::Lost { reason, .. } => Some(matches!(reason, Ending::Panicked)),
+            _ => None,
+        })
+        .await;
+    assert!(panicked);
+    one.connected(TWO).await;
+    ask_for(Panic::Read);
+    to_two.try_send(encode(&heartbeat(2))).unwrap();
+    let panicked = two
+        .event(|event| match event {
+            PeerEvent::Closed { reason, .. } if !matches!(reason, Ending::Closed) => {
+                Some(matches!(reason, Ending::Panicked))
+            }
+            _ => None,
+        })
+        .await;
+    assert!(panicked);
+    one.connected(TWO).await;
+    to_two.try_send(encode(&heartbeat(3))).unwrap();
+    assert_eq!(frames(&two.batch().await), &[heartbeat(3)]);
+    assert_eq!(to_two.stats().connects, 3);
+    assert_eq!(to_one.stats().connects, 1, "the other connection stayed");
+    let stats = two.listener.send(GetListenerStats).await.unwrap();
+    assert_eq!(stats.panicked, 1);
 }

@@ -6,6 +6,7 @@ mod fixtures;
 mod hostile;
 mod refusals;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -57,6 +58,30 @@ pub(super) fn limits() -> Limits {
         backoff_max: Duration::from_millis(20),
         ..Limits::default()
     }
+}
+
+/// Where a test can have a connection's task panic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Panic {
+    Read,
+    Write,
+}
+
+thread_local! {
+    /// The panic that is asked for; all tasks of a test run on its thread.
+    static ASKED: Cell<Option<Panic>> = const { Cell::new(None) };
+}
+
+/// Panics, once, if a test has asked for it.
+pub(crate) fn panic_if_asked(here: Panic) {
+    if ASKED.get() == Some(here) {
+        ASKED.set(None);
+        panic!("on purpose, at {here:?}");
+    }
+}
+
+pub(super) fn ask_for(panic: Panic) {
+    ASKED.set(Some(panic));
 }
 
 /// Takes what connections tell and hands it to the test.
