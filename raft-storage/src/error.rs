@@ -88,7 +88,9 @@ pub enum StorageError {
     Injected,
 }
 
+#[cfg(feature = "rocksdb")]
 impl StorageError {
+    /// For `map_err`: what was tried, and on what.
     pub(crate) fn io(
         action: &'static str,
         path: impl Into<PathBuf>,

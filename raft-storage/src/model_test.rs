@@ -185,7 +185,7 @@ proptest! {
 
 #[cfg(feature = "rocksdb")]
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn rocksdb_equals_the_model(ops in prop::collection::vec(op(), 0..25)) {

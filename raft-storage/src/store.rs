@@ -98,7 +98,8 @@ pub struct Opened {
 impl std::fmt::Debug for Opened {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Opened")
-            .field("recovered", &self.recovered)
+            .field("hard_state", &self.recovered.hard_state)
+            .field("last", &self.recovered.last)
             .field("identity", &self.identity)
             .finish_non_exhaustive()
     }
