@@ -127,7 +127,7 @@ fn measure(nodes: &mut [Node], load: Load) -> Result<Row> {
     let patience =
         Duration::from_millis(load.warm_up_ms + load.window_ms) + Duration::from_secs(30);
     node.ask(Request::Measure(load))?;
-    let mut expect = |wanted: &Answer| -> Result<u64> {
+    let expect = |wanted: &Answer| -> Result<u64> {
         let answer = node.answer(patience)?;
         let cpu = cpu_us(&pids)?;
         ensure!(

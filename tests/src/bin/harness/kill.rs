@@ -46,6 +46,8 @@ pub(crate) fn run(programs: &Programs, rounds: u64, seed: Option<u64>) -> Result
     let mut figures = Figures::new("kill", &programs.target());
     found.report(&mut figures);
     figures.at_least("rounds", done, "count", rounds);
+    // Load that nobody acknowledges would show nothing.
+    figures.at_least("acks", found.acks, "count", 50 * rounds);
     let ok = figures.write()?;
     println!("kill: {}", if ok { "ok" } else { "failed" });
     Ok(ok)

@@ -15,7 +15,7 @@ use tests::figures::Figures;
 use tests::load::{Loader, Pace, Work};
 use tests::programs::Programs;
 
-const PACE: Pace = Pace {
+const pace: Pace = Pace {
     window: 500,
     per_second: 0,
 };
@@ -49,20 +49,34 @@ pub(crate) fn run(programs: &Programs, messages: u64) -> Result<bool> {
             }
         };
         println!("order:   {found}");
-        // Without a kill there is no excuse for anything but an acknowledgement.
-        let calm = victims != Victims::None || found.acks == messages;
-        if !calm {
-            println!("order:   not all {messages} were acknowledged, and nobody was killed");
+        // Without a kill there is no excuse for anything but an acknowledgement. With one, what was on its way may
+        // be lost; were it more, the test would show little.
+        let wanted = if victims == Victims::None {
+            messages
+        } else {
+            messages * 4 / 5
+        };
+        if found.acks < wanted {
+            println!(
+                "order:   only {} were acknowledged, and it should be {wanted}",
+                found.acks
+            );
         }
-        if !found.is_clean() || !calm {
+        if !found.is_clean() || found.acks < wanted {
             println!("order:   {}", cluster.keep_evidence());
         }
-        clean &= calm;
+        clean &= found.acks >= wanted;
         total.merge(found);
     }
     let mut figures = Figures::new("order", &programs.target());
     total.report(&mut figures);
     figures.at_least("messages", total.sent, "count", 3 * messages);
+    figures.at_least(
+        "acks",
+        total.acks,
+        "count",
+        messages + 2 * (messages * 4 / 5),
+    );
     let ok = figures.write()? && clean;
     println!("order: {}", if ok { "ok" } else { "failed" });
     Ok(ok)
@@ -81,11 +95,12 @@ fn part(cluster: &mut Cluster, messages: u64, victims: Victims) -> Result<Findin
             )
         })
         .collect();
+    let pace = pace(messages);
     let mut loaders = BTreeMap::new();
     for id in &ids {
         loaders.insert(
             *id,
-            Loader::start(cluster.node(*id)?, Arc::clone(&works[id]), PACE),
+            Loader::start(cluster.node(*id)?, Arc::clone(&works[id]), pace),
         );
     }
     let started = Instant::now();
@@ -117,7 +132,7 @@ fn part(cluster: &mut Cluster, messages: u64, victims: Victims) -> Result<Findin
         }
         for id in &killed {
             let node = cluster.start(*id)?;
-            loaders.insert(*id, Loader::start(node, Arc::clone(&works[id]), PACE));
+            loaders.insert(*id, Loader::start(node, Arc::clone(&works[id]), pace));
         }
     }
 
@@ -143,9 +158,11 @@ fn part(cluster: &mut Cluster, messages: u64, victims: Victims) -> Result<Findin
         });
     }
     drop(loaders);
-    let seconds = started.elapsed().as_secs_f64();
+    println!(
+        "order:   all answered after {} ms",
+        started.elapsed().as_millis()
+    );
     cluster.converge(RECOVERY)?;
-    println!("order:   all answered after {seconds:.1} s");
 
     let mut live = BTreeMap::new();
     for life in cluster.terminate()? {
