@@ -15,10 +15,15 @@ use tests::figures::Figures;
 use tests::load::{Loader, Pace, Work};
 use tests::programs::Programs;
 
-const pace: Pace = Pace {
-    window: 500,
-    per_second: 0,
-};
+/// So small a part of the messages is on its way at a time that a kill in the middle leaves most to be acknowledged.
+fn pace(messages: u64) -> Pace {
+    Pace {
+        window: usize::try_from(messages / 30)
+            .unwrap_or(usize::MAX)
+            .clamp(10, 300),
+        per_second: 0,
+    }
+}
 
 /// Who is killed in the middle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
