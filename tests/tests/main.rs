@@ -20,6 +20,7 @@ mod starting;
 mod stranger;
 mod wire;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tests::cluster::Cluster;
@@ -43,22 +44,24 @@ fn running(name: &str, count: usize) -> (Cluster, u64) {
     (cluster, leader)
 }
 
-/// Every running node takes a message and delivers all of them in the same order.
+/// Every running node takes a message and delivers all of them, in the same order. `mark` must be new.
 fn works(cluster: &Cluster, mark: &str) {
     let nodes = cluster.running();
+    let said = |node: &Node| format!("{mark} {}", node.spec.id);
+    let all: BTreeSet<_> = nodes.iter().map(|node| said(node)).collect();
     for node in &nodes {
-        node.say(&format!("{mark} {}", node.spec.id), WAIT).unwrap();
+        node.say(&said(node), WAIT).unwrap();
     }
     let mut histories = Vec::new();
     for node in &nodes {
-        let what = format!("the {} messages \"{mark} N\"", nodes.len());
+        let what = format!("the messages {all:?}");
         let history = node.wait(WAIT, &what, |printed| {
-            let marked = printed
+            let count = printed
                 .deliveries
                 .iter()
-                .filter(|d| d.text.starts_with(mark))
+                .filter(|d| all.contains(&d.text))
                 .count();
-            (marked == nodes.len()).then(|| printed.deliveries.clone())
+            (count >= all.len()).then(|| printed.deliveries.clone())
         });
         histories.push(history.unwrap());
     }

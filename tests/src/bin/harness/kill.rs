@@ -1,5 +1,9 @@
 //! Three nodes under load from all; each round kills with -9 and restarts: a random node, the leader, two, or all.
 //!
+//! Each life is driven at a pace of its own, and in one of six rounds the leader is first stopped for a while
+//! (SIGSTOP) and goes on when others may have replaced it, so that refusals and unknown outcomes come from a node that
+//! lives to say them.
+//!
 //! A round is over when every node has had a message acknowledged that was sent after the restart. One in six rounds
 //! does not wait for that, so that the next kill falls into the recovery.
 
@@ -9,6 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use rustix::process::Signal;
 use tests::audit::{Audit, Findings};
 use tests::cluster::{Cluster, RECOVERY};
 use tests::figures::Figures;
@@ -16,11 +21,6 @@ use tests::load::{Loader, Pace, Work};
 use tests::output::Outcome;
 use tests::programs::Programs;
 use tests::random::{Random, fresh_seed};
-
-const PACE: Pace = Pace {
-    window: 100,
-    per_second: 200,
-};
 
 /// True when all figures are as they must be.
 pub(crate) fn run(programs: &Programs, rounds: u64, seed: Option<u64>) -> Result<bool> {
@@ -84,8 +84,12 @@ impl<'a> Run<'a> {
 
     fn load(&mut self, id: u64) -> Result<()> {
         let work = Arc::clone(self.works.get(&id).context("work")?);
+        let pace = Pace {
+            window: 1 + self.random.below(300) as usize,
+            per_second: [50, 200, 1000][self.random.below(3) as usize],
+        };
         self.loaders
-            .insert(id, Loader::start(self.cluster.node(id)?, work, PACE));
+            .insert(id, Loader::start(self.cluster.node(id)?, work, pace));
         Ok(())
     }
 
@@ -93,10 +97,23 @@ impl<'a> Run<'a> {
         thread::sleep(Duration::from_millis(self.random.below(below_ms)));
     }
 
+    /// Stops whoever leads, for up to 1.5 s.
+    fn stop_leader(&mut self) {
+        let leader = self.cluster.wait_leader(Duration::from_millis(1)).ok();
+        if let Some(node) = leader.and_then(|id| self.cluster.node(id).ok()) {
+            node.signal(Signal::STOP);
+            self.pause(1500);
+            node.signal(Signal::CONT);
+        }
+    }
+
     fn rounds(mut self, rounds: u64, done: &mut u64) -> Result<Findings> {
         let started = Instant::now();
         for round in 1..=rounds {
             self.pause(600);
+            if self.random.below(6) == 0 {
+                self.stop_leader();
+            }
             let (who, victims) = self.victims()?;
             for node in self.cluster.kill(&victims)? {
                 self.loaders
