@@ -55,7 +55,10 @@ pub(crate) struct Settings {
 impl NodeArgs {
     /// Everything but what [`Config`] checks by itself.
     pub(crate) fn settings(&self) -> Result<Settings, String> {
-        let name = self.name.clone().unwrap_or_else(|| format!("node-{}", self.id));
+        let name = self
+            .name
+            .clone()
+            .unwrap_or_else(|| format!("node-{}", self.id));
         check_name(&name)?;
         let mut config = Config::new(NodeId(self.id))
             .peers(parse_peers(&self.peers)?)
@@ -73,11 +76,15 @@ fn check_name(name: &str) -> Result<(), String> {
     if name.trim().is_empty() {
         Err("--name is empty".into())
     } else if chars > NAME_CHARS_MAX {
-        Err(format!("--name has {chars} characters, and {NAME_CHARS_MAX} is the most"))
+        Err(format!(
+            "--name has {chars} characters, and {NAME_CHARS_MAX} is the most"
+        ))
     } else if name.chars().any(char::is_control) {
         Err(format!("--name {name:?} has control characters"))
     } else if name == crate::chat::NOBODY {
-        Err(format!("--name {name:?} stands for entries that are no chat messages"))
+        Err(format!(
+            "--name {name:?} stands for entries that are no chat messages"
+        ))
     } else {
         Ok(())
     }
@@ -93,16 +100,18 @@ fn parse_peers(list: &str) -> Result<Vec<(NodeId, String)>, String> {
             if item.is_empty() {
                 return Err(wrong("it is empty; each is ID=HOST:PORT"));
             }
-            let (id, address) =
-                item.split_once('=').ok_or_else(|| wrong("there is no '='; each is ID=HOST:PORT"))?;
+            let (id, address) = item
+                .split_once('=')
+                .ok_or_else(|| wrong("there is no '='; each is ID=HOST:PORT"))?;
             let (id, address) = (id.trim(), address.trim());
             // `parse` would take a sign too.
             if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_digit()) {
                 return Err(wrong("its id is not a number; each is ID=HOST:PORT"));
             }
             let id = id.parse().map_err(|_| wrong("its id is too large"))?;
-            let (host, port) =
-                address.rsplit_once(':').ok_or_else(|| wrong("its address is not HOST:PORT"))?;
+            let (host, port) = address
+                .rsplit_once(':')
+                .ok_or_else(|| wrong("its address is not HOST:PORT"))?;
             if host.is_empty() {
                 return Err(wrong("its address has no host"));
             }
@@ -122,7 +131,10 @@ mod tests {
     fn a_list_of_peers_is_read() {
         let peers = parse_peers("1=127.0.0.1:7001, 2=host:7002,3=[::1]:7003").unwrap();
         let expected = [(1, "127.0.0.1:7001"), (2, "host:7002"), (3, "[::1]:7003")];
-        assert_eq!(peers, expected.map(|(id, address)| (NodeId(id), address.to_owned())));
+        assert_eq!(
+            peers,
+            expected.map(|(id, address)| (NodeId(id), address.to_owned()))
+        );
     }
 
     #[test]
@@ -150,7 +162,10 @@ mod tests {
             ("1=host:65536", "its port"),
         ] {
             let error = parse_peers(list).unwrap_err();
-            assert!(error.contains(expected) && error.starts_with("--peers, item"), "{list}: {error}");
+            assert!(
+                error.contains(expected) && error.starts_with("--peers, item"),
+                "{list}: {error}"
+            );
         }
     }
 

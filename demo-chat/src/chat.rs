@@ -59,7 +59,9 @@ impl Message {
     /// The message that `command` is, if it is one: to the byte, with nothing behind it.
     pub(crate) fn decode(command: &[u8]) -> Option<Self> {
         match rmp_serde::from_slice(command) {
-            Ok(Decoded(VERSION, from, text)) if Self::encoded_len(&from, text.len()) == command.len() => {
+            Ok(Decoded(VERSION, from, text))
+                if Self::encoded_len(&from, text.len()) == command.len() =>
+            {
                 Some(Self { from, text })
             }
             _ => None,
@@ -70,9 +72,20 @@ impl Message {
     pub(crate) fn decode_or_describe(command: &[u8]) -> Self {
         Self::decode(command).unwrap_or_else(|| {
             let shown = &command[..command.len().min(FOREIGN_BYTES_SHOWN)];
-            let more = if shown.len() < command.len() { "…" } else { "" };
-            let text = format!("no chat message, {} bytes: {}{more}", command.len(), shown.escape_ascii());
-            Self { from: NOBODY.into(), text }
+            let more = if shown.len() < command.len() {
+                "…"
+            } else {
+                ""
+            };
+            let text = format!(
+                "no chat message, {} bytes: {}{more}",
+                command.len(),
+                shown.escape_ascii()
+            );
+            Self {
+                from: NOBODY.into(),
+                text,
+            }
         })
     }
 }
@@ -114,7 +127,11 @@ pub(crate) fn escape_char_into(out: &mut String, c: char) {
 pub(crate) fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {
-        if must_escape(c) { escape_char_into(&mut line, c) } else { line.push(c) }
+        if must_escape(c) {
+            escape_char_into(&mut line, c)
+        } else {
+            line.push(c)
+        }
     }
     line
 }
@@ -134,7 +151,13 @@ mod tests {
         for text in ["", "hi", "ünï\t💬\n\0", &"x".repeat(70_000)] {
             let bytes = Message::encode("ada", text);
             assert_eq!(bytes.len(), Message::encoded_len("ada", text.len()));
-            assert_eq!(Message::decode(&bytes), Some(Message { from: "ada".into(), text: text.into() }));
+            assert_eq!(
+                Message::decode(&bytes),
+                Some(Message {
+                    from: "ada".into(),
+                    text: text.into()
+                })
+            );
         }
     }
 
@@ -142,7 +165,10 @@ mod tests {
     fn the_longest_text_fits_and_one_more_byte_does_not() {
         for from in ["a", "a name of more than thirty-one bytes"] {
             let max = Message::text_len_max(from);
-            assert_eq!(Message::encode(from, &"x".repeat(max)).len(), COMMAND_BYTES_MAX);
+            assert_eq!(
+                Message::encode(from, &"x".repeat(max)).len(),
+                COMMAND_BYTES_MAX
+            );
             assert_eq!(Message::encoded_len(from, max + 1), COMMAND_BYTES_MAX + 1);
         }
     }
@@ -158,13 +184,27 @@ mod tests {
         let longer = [Message::encode("ada", "hi"), vec![0]].concat();
         let cut = &Message::encode("ada", "hi")[..5];
         let huge_claim = b"\x93\x01\xdb\xff\xff\xff\xffx";
-        for bytes in [b"", b"hello".as_slice(), b"\xc1", huge_claim, &newer, &longer, cut] {
+        for bytes in [
+            b"",
+            b"hello".as_slice(),
+            b"\xc1",
+            huge_claim,
+            &newer,
+            &longer,
+            cut,
+        ] {
             assert_eq!(Message::decode(bytes), None, "{bytes:?}");
             assert_eq!(Message::decode_or_describe(bytes).from, NOBODY);
         }
-        assert_eq!(Message::decode_or_describe(b"a\tb").text, "no chat message, 3 bytes: a\\tb");
+        assert_eq!(
+            Message::decode_or_describe(b"a\tb").text,
+            "no chat message, 3 bytes: a\\tb"
+        );
         let long = Message::decode_or_describe(&[b'x'; 1000]).text;
-        assert!(long.starts_with("no chat message, 1000 bytes: xxx") && long.ends_with('…'), "{long}");
+        assert!(
+            long.starts_with("no chat message, 1000 bytes: xxx") && long.ends_with('…'),
+            "{long}"
+        );
         assert!(long.len() < 200);
     }
 
@@ -177,7 +217,10 @@ mod tests {
     fn no_control_character_is_left() {
         assert_eq!(escape("a\tb\nc\rd\\e"), "a\\tb\\nc\\rd\\\\e");
         assert_eq!(escape("\x1b[31m\0\x7f"), "\\x1b[31m\\x00\\x7f");
-        assert_eq!(escape("\u{85}\u{2028}\u{202e}"), "\\u{85}\\u{2028}\\u{202e}");
+        assert_eq!(
+            escape("\u{85}\u{2028}\u{202e}"),
+            "\\u{85}\\u{2028}\\u{202e}"
+        );
         assert_eq!(escape("grüße 💬 👩‍👩‍👧 نص"), "grüße 💬 👩‍👩‍👧 نص");
         let all: String = (0..=0x0011_0000).filter_map(char::from_u32).collect();
         assert!(!escape(&all).chars().any(must_escape));

@@ -16,7 +16,8 @@ pub(crate) enum Entry<'a> {
 }
 
 /// What can be typed, in one line.
-pub(crate) const HELP: &str = "/quit, /status, /help; //text says /text; anything else is a message";
+pub(crate) const HELP: &str =
+    "/quit, /status, /help; //text says /text; anything else is a message";
 
 impl<'a> Entry<'a> {
     /// A second slash makes a message of a line that begins with one.

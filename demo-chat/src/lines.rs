@@ -53,7 +53,11 @@ impl<R: BufRead> Lines<R> {
             self.input.consume(used);
             if is_end {
                 let whole = len <= self.len_max;
-                return Ok(Some(if whole { Line::Whole(kept) } else { Line::TooLong { len } }));
+                return Ok(Some(if whole {
+                    Line::Whole(kept)
+                } else {
+                    Line::TooLong { len }
+                }));
             }
         }
     }
@@ -78,8 +82,16 @@ mod tests {
     fn lines_are_split_at_newlines_whatever_the_buffer() {
         for buffer in 1..20 {
             assert_eq!(read(b"", buffer), []);
-            assert_eq!(read(b"a\n\nb\r\nc", buffer), [whole("a"), whole(""), whole("b\r"), whole("c")]);
-            let lines = [whole("1234"), Line::TooLong { len: 5 }, whole("x"), Line::TooLong { len: 6 }];
+            assert_eq!(
+                read(b"a\n\nb\r\nc", buffer),
+                [whole("a"), whole(""), whole("b\r"), whole("c")]
+            );
+            let lines = [
+                whole("1234"),
+                Line::TooLong { len: 5 },
+                whole("x"),
+                Line::TooLong { len: 6 },
+            ];
             assert_eq!(read(b"1234\n12345\nx\n123456", buffer), lines);
             assert_eq!(read(b"\xff\0\n", buffer), [Line::Whole(vec![0xff, 0])]);
         }
@@ -89,7 +101,10 @@ mod tests {
     fn an_endless_line_is_counted_and_not_kept() {
         let endless = std::io::repeat(b'x').take(1 << 28);
         let mut lines = Lines::new(BufReader::new(endless), 1 << 20);
-        assert_eq!(lines.next_line().unwrap(), Some(Line::TooLong { len: 1 << 28 }));
+        assert_eq!(
+            lines.next_line().unwrap(),
+            Some(Line::TooLong { len: 1 << 28 })
+        );
         assert_eq!(lines.next_line().unwrap(), None);
     }
 }

@@ -27,12 +27,15 @@ use crate::args::{Args, Command};
 use crate::node::Exit;
 
 fn main() {
-    let Args { command: Command::Node(args) } = Args::parse();
+    let Args {
+        command: Command::Node(args),
+    } = Args::parse();
     let exit = match args.settings() {
         Err(error) => Exit::failed_start(error),
         Ok(settings) => {
             let system = actix::System::new();
-            let plain = args.plain || !std::io::stdin().is_terminal() || !std::io::stdout().is_terminal();
+            let plain =
+                args.plain || !std::io::stdin().is_terminal() || !std::io::stdout().is_terminal();
             let exit = if plain {
                 system.block_on(plain::run(settings))
             } else {

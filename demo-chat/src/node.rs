@@ -28,17 +28,26 @@ pub(crate) struct Exit {
 impl Exit {
     /// As it was asked to.
     pub(crate) fn clean() -> Self {
-        Self { code: 0, message: None }
+        Self {
+            code: 0,
+            message: None,
+        }
     }
 
     /// It never took part.
     pub(crate) fn failed_start(message: impl Into<String>) -> Self {
-        Self { code: 2, message: Some(message.into()) }
+        Self {
+            code: 2,
+            message: Some(message.into()),
+        }
     }
 
     /// It did, and cannot any more.
     pub(crate) fn failed(message: impl Into<String>) -> Self {
-        Self { code: 1, message: Some(message.into()) }
+        Self {
+            code: 1,
+            message: Some(message.into()),
+        }
     }
 }
 
@@ -111,9 +120,10 @@ impl Node {
                     Ok(Ok(Ok(()))) => Exit::clean(),
                     Ok(Ok(Err(failure))) => Exit::failed(failure.to_string()),
                     Ok(Err(_)) => Exit::failed("the node died while it was shut down"),
-                    Err(_) => {
-                        Exit::failed(format!("the node did not end within {} s", SHUTDOWN_MAX.as_secs()))
-                    }
+                    Err(_) => Exit::failed(format!(
+                        "the node did not end within {} s",
+                        SHUTDOWN_MAX.as_secs()
+                    )),
                 }
             })
         });
@@ -143,7 +153,10 @@ impl Node {
 
     fn signalled(&mut self, number: i32) -> Event {
         if self.is_ending() {
-            Event::Over(Exit { code: 128 + number, message: Some("ended by a second signal".into()) })
+            Event::Over(Exit {
+                code: 128 + number,
+                message: Some("ended by a second signal".into()),
+            })
         } else {
             self.shut_down();
             Event::Ending
@@ -166,13 +179,21 @@ async fn poll<T>(slot: &mut Option<Future0<T>>) -> T {
 /// What a node's end that nobody asked for means.
 fn end_of(ended: Result<Result<(), NodeFailure>, MailboxError>, took_part: bool) -> Exit {
     let (never_will, cause) = match ended {
-        Ok(Ok(())) => (false, "the node ended without having been asked to".to_owned()),
-        Ok(Err(failure)) => {
-            (matches!(failure, NodeFailure::Refused { .. }), format!("the node failed: {failure}"))
-        }
+        Ok(Ok(())) => (
+            false,
+            "the node ended without having been asked to".to_owned(),
+        ),
+        Ok(Err(failure)) => (
+            matches!(failure, NodeFailure::Refused { .. }),
+            format!("the node failed: {failure}"),
+        ),
         Err(_) => (false, "the node died, probably by a panic".to_owned()),
     };
-    if never_will || !took_part { Exit::failed_start(cause) } else { Exit::failed(cause) }
+    if never_will || !took_part {
+        Exit::failed_start(cause)
+    } else {
+        Exit::failed(cause)
+    }
 }
 
 /// An error with those behind it, unless it names them itself.
@@ -199,7 +220,10 @@ mod tests {
         assert_eq!(end_of(failure(), true).code, 1);
         assert_eq!(end_of(failure(), false).code, 2);
         assert_eq!(end_of(Err(MailboxError::Closed), true).code, 1);
-        assert_eq!(end_of(failure(), true).message.unwrap(), "the node failed: storage: no space");
+        assert_eq!(
+            end_of(failure(), true).message.unwrap(),
+            "the node failed: storage: no space"
+        );
     }
 
     #[test]
@@ -217,7 +241,10 @@ mod tests {
             }
         }
         let inner = std::fmt::Error.to_string();
-        assert_eq!(with_causes(&Outer("cannot open", std::fmt::Error)), format!("cannot open: {inner}"));
+        assert_eq!(
+            with_causes(&Outer("cannot open", std::fmt::Error)),
+            format!("cannot open: {inner}")
+        );
         let named: &'static str = Box::leak(format!("cannot open: {inner}").into_boxed_str());
         assert_eq!(with_causes(&Outer(named, std::fmt::Error)), named);
     }

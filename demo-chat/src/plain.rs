@@ -55,7 +55,9 @@ type Outcome = (u64, Result<Result<Committed, ProposeError>, MailboxError>);
 pub(crate) async fn run(settings: Settings) -> Exit {
     let stderr = match Stderr::start() {
         Ok(stderr) => stderr,
-        Err(error) => return Exit::failed_start(format!("no thread for the standard error: {error}")),
+        Err(error) => {
+            return Exit::failed_start(format!("no thread for the standard error: {error}"));
+        }
     };
     let writer = stderr.clone();
     logs::start(move || writer.clone());
@@ -71,10 +73,13 @@ async fn converse(mut node: Node, name: String, stderr: &Stderr) -> Exit {
     let (told, mut printed) = watch::channel(Printed::default());
     // It blocks on the standard output, and nothing else may.
     let thread = Arbiter::new();
-    let printer = Printer::start_in_arbiter(&thread.handle(), move |_| Printer::new(io::stdout(), told));
+    let printer =
+        Printer::start_in_arbiter(&thread.handle(), move |_| Printer::new(io::stdout(), told));
     let mut lines = match read_stdin(Message::text_len_max(&name)) {
         Ok(lines) => lines,
-        Err(error) => return Exit::failed_start(format!("no thread for the standard input: {error}")),
+        Err(error) => {
+            return Exit::failed_start(format!("no thread for the standard input: {error}"));
+        }
     };
     let subscriber: Recipient<DeliveredBatch> = printer.clone().recipient();
     let subscribed = node.raft().send(Subscribe::from_start(subscriber)).await;
@@ -90,7 +95,9 @@ async fn converse(mut node: Node, name: String, stderr: &Stderr) -> Exit {
     let mut cause = None;
     let exit = loop {
         let may_read = !input_ended && quitting.is_none() && !node.is_ending() && talk.has_room();
-        if quitting.is_some_and(|until| until <= Instant::now() || talk.is_settled(printed.borrow().through)) {
+        if quitting.is_some_and(|until| {
+            until <= Instant::now() || talk.is_settled(printed.borrow().through)
+        }) {
             node.shut_down();
             quitting = None;
         }
@@ -194,7 +201,10 @@ async fn report(node: &Node) -> String {
 fn stdout_failed(error: &io::Error) -> Exit {
     let message = format!("the standard output cannot be written: {error}");
     if error.kind() == io::ErrorKind::BrokenPipe {
-        Exit { code: 0, message: Some(message) }
+        Exit {
+            code: 0,
+            message: Some(message),
+        }
     } else {
         Exit::failed(message)
     }
@@ -253,11 +263,19 @@ impl Talk {
 
     fn refuse_too_long(&mut self, text_len: usize) {
         let len = Message::encoded_len(&self.name, text_len);
-        self.refuse(&ProposeError::TooLarge { len, max: chat::COMMAND_BYTES_MAX }.to_string());
+        self.refuse(
+            &ProposeError::TooLarge {
+                len,
+                max: chat::COMMAND_BYTES_MAX,
+            }
+            .to_string(),
+        );
     }
 
     fn settle(&mut self, (n, outcome): Outcome) {
-        let Some(len) = self.outstanding.remove(&n) else { return };
+        let Some(len) = self.outstanding.remove(&n) else {
+            return;
+        };
         self.outstanding_bytes -= len;
         match outcome {
             Ok(Ok(committed)) => {
@@ -274,7 +292,11 @@ impl Talk {
     fn give_up(&mut self) {
         self.outstanding_bytes = 0;
         for n in std::mem::take(&mut self.outstanding).into_keys() {
-            self.say_outcome("unknown", n, "the program ended before the outcome was known");
+            self.say_outcome(
+                "unknown",
+                n,
+                "the program ended before the outcome was known",
+            );
         }
     }
 
@@ -284,7 +306,10 @@ impl Talk {
     }
 
     fn say_outcome(&mut self, word: &str, n: u64, what: impl Display) {
-        self.say(format!("{word} {n} {}\n", chat::one_line(&what.to_string())));
+        self.say(format!(
+            "{word} {n} {}\n",
+            chat::one_line(&what.to_string())
+        ));
     }
 
     fn has_to_tell(&self) -> bool {
@@ -316,7 +341,11 @@ mod tests {
         for text in ["b", "c", "d", "e"] {
             talk.begin(text);
         }
-        let committed = Committed { index: LogIndex(9), term: Term(1), response: "".into() };
+        let committed = Committed {
+            index: LogIndex(9),
+            term: Term(1),
+            response: "".into(),
+        };
         talk.settle((3, Ok(Ok(committed))));
         talk.settle((1, Ok(Err(ProposeError::Busy))));
         talk.settle((4, Ok(Err(ProposeError::Unknown(UnknownCause::TimedOut)))));

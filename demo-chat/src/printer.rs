@@ -42,9 +42,14 @@ impl<W: Write + Unpin + 'static> Handler<DeliveredBatch> for Printer<W> {
         if self.printed.borrow().failed.is_some() {
             return;
         }
-        let Some(last) = batch.last().map(|delivered| delivered.index.0) else { return };
+        let Some(last) = batch.last().map(|delivered| delivered.index.0) else {
+            return;
+        };
         let lines: String = batch.iter().map(line).collect();
-        let written = self.output.write_all(lines.as_bytes()).and_then(|()| self.output.flush());
+        let written = self
+            .output
+            .write_all(lines.as_bytes())
+            .and_then(|()| self.output.flush());
         self.printed.send_modify(|printed| match written {
             Ok(()) => printed.through = last,
             Err(error) => printed.failed = Some(Arc::new(error)),
@@ -94,13 +99,23 @@ mod tests {
     }
 
     fn delivered(index: u64, command: impl Into<Vec<u8>>) -> Delivered {
-        Delivered { index: LogIndex(index), term: Term(1), command: command.into().into() }
+        Delivered {
+            index: LogIndex(index),
+            term: Term(1),
+            command: command.into().into(),
+        }
     }
 
     #[test]
     fn a_delivery_is_one_line_of_three_fields() {
-        assert_eq!(line(&delivered(7, Message::encode("a\tda", "x\ny\\"))), "7\ta\\tda\tx\\ny\\\\\n");
-        assert_eq!(line(&delivered(8, "\x1b")), "8\t?\tno chat message, 1 bytes: \\\\x1b\n");
+        assert_eq!(
+            line(&delivered(7, Message::encode("a\tda", "x\ny\\"))),
+            "7\ta\\tda\tx\\ny\\\\\n"
+        );
+        assert_eq!(
+            line(&delivered(8, "\x1b")),
+            "8\t?\tno chat message, 1 bytes: \\\\x1b\n"
+        );
     }
 
     #[actix::test]
@@ -108,7 +123,10 @@ mod tests {
         let (told, mut printed) = watch::channel(Printed::default());
         let printer = Printer::new(Broken, told).start();
         for index in 1..3 {
-            printer.send(DeliveredBatch(vec![delivered(index, "x")])).await.unwrap();
+            printer
+                .send(DeliveredBatch(vec![delivered(index, "x")]))
+                .await
+                .unwrap();
         }
         printer.send(Flush).await.unwrap();
         let printed = printed.borrow_and_update().clone();

@@ -66,7 +66,10 @@ pub(crate) fn json(status: &NodeStatus) -> String {
             })
             .collect(),
         phase: phase(&status.phase),
-        waiting_for: waiting_for.iter().map(|(id, why)| Waiting { id: id.0, why }).collect(),
+        waiting_for: waiting_for
+            .iter()
+            .map(|(id, why)| Waiting { id: id.0, why })
+            .collect(),
         failure: match &status.phase {
             Phase::Failed(failure) => Some(failure.to_string()),
             _ => None,
@@ -85,13 +88,19 @@ pub(crate) fn text(status: &NodeStatus) -> Vec<String> {
     let mut lines = vec![
         format!("node      {}, {}", status.id, phase(&status.phase)),
         format!("role      {}", status.role),
-        format!("leader    {}", or_none(status.leader.map(|leader| format!("node {leader}")))),
+        format!(
+            "leader    {}",
+            or_none(status.leader.map(|leader| format!("node {leader}")))
+        ),
         format!("term      {}", status.term),
         format!("log       up to {}", status.last.index),
         format!("commit    {}", status.commit),
         format!("applied   {}", status.applied),
         format!("waiting   {} proposals", status.proposals_waiting),
-        format!("cluster   {}", or_none(status.cluster.map(|cluster| cluster.to_string()))),
+        format!(
+            "cluster   {}",
+            or_none(status.cluster.map(|cluster| cluster.to_string()))
+        ),
     ];
     for member in &status.members {
         let connected = match member.connected {
@@ -99,10 +108,17 @@ pub(crate) fn text(status: &NodeStatus) -> Vec<String> {
             true => "connected",
             false => "not connected",
         };
-        lines.push(format!("node {:<4} {}, {connected}", member.id.0, member.address));
+        lines.push(format!(
+            "node {:<4} {}, {connected}",
+            member.id.0, member.address
+        ));
     }
     if let Phase::Forming { waiting_for } = &status.phase {
-        lines.extend(waiting_for.iter().map(|(id, why)| format!("waits for node {id}: {why}")));
+        lines.extend(
+            waiting_for
+                .iter()
+                .map(|(id, why)| format!("waits for node {id}: {why}")),
+        );
     }
     lines
 }
@@ -159,13 +175,22 @@ mod tests {
         let mut status = example();
         status.leader = None;
         status.cluster = None;
-        status.phase = Phase::Forming { waiting_for: vec![(NodeId(2), "a \"b\"\n".into())] };
+        status.phase = Phase::Forming {
+            waiting_for: vec![(NodeId(2), "a \"b\"\n".into())],
+        };
         let json = json(&status);
-        assert!(json.contains(r#""leader":null"#) && json.contains(r#""cluster":null"#), "{json}");
+        assert!(
+            json.contains(r#""leader":null"#) && json.contains(r#""cluster":null"#),
+            "{json}"
+        );
         assert!(
             json.contains(r#""phase":"forming","waiting_for":[{"id":2,"why":"a \"b\"\n"}]"#),
             "{json}"
         );
-        assert!(text(&status).iter().any(|line| line.starts_with("waits for node 2: a")));
+        assert!(
+            text(&status)
+                .iter()
+                .any(|line| line.starts_with("waits for node 2: a"))
+        );
     }
 }

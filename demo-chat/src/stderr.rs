@@ -34,19 +34,26 @@ impl Stderr {
     pub(crate) fn start() -> io::Result<Self> {
         let (items, mut waiting) = mpsc::channel(LINES_WAITING_MAX);
         let dropped = Arc::new(AtomicU64::new(0));
-        let this = Self { items, dropped: dropped.clone() };
-        std::thread::Builder::new().name("stderr".into()).spawn(move || {
-            while let Some(item) = waiting.blocking_recv() {
-                match item {
-                    Item::Line(line) => write(&line),
-                    Item::Flush(done) => drop(done.send(())),
+        let this = Self {
+            items,
+            dropped: dropped.clone(),
+        };
+        std::thread::Builder::new()
+            .name("stderr".into())
+            .spawn(move || {
+                while let Some(item) = waiting.blocking_recv() {
+                    match item {
+                        Item::Line(line) => write(&line),
+                        Item::Flush(done) => drop(done.send(())),
+                    }
+                    let dropped = dropped.swap(0, Ordering::Relaxed);
+                    if dropped > 0 {
+                        write(&format!(
+                            "demo-chat: {dropped} lines of logs were not read fast enough\n"
+                        ));
+                    }
                 }
-                let dropped = dropped.swap(0, Ordering::Relaxed);
-                if dropped > 0 {
-                    write(&format!("demo-chat: {dropped} lines of logs were not read fast enough\n"));
-                }
-            }
-        })?;
+            })?;
         Ok(this)
     }
 
@@ -74,13 +81,15 @@ impl Stderr {
         };
         let _ = tokio::time::timeout(limit, flush).await;
     }
-
 }
 
 /// For [`tracing`]: it hands over each event's line in one piece.
 impl Write for Stderr {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if self.line(String::from_utf8_lossy(line).into_owned()).is_err() {
+        if self
+            .line(String::from_utf8_lossy(line).into_owned())
+            .is_err()
+        {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
         Ok(line.len())

@@ -83,8 +83,12 @@ impl Handler<DeliveredBatch> for Feed {
 async fn converse(mut node: Node, mut screen: Screen, app: App) -> Exit {
     let app = Rc::new(RefCell::new(app));
     let news = Rc::new(Notify::new());
-    let subscriber: Recipient<DeliveredBatch> =
-        Feed { app: app.clone(), news: news.clone() }.start().recipient();
+    let subscriber: Recipient<DeliveredBatch> = Feed {
+        app: app.clone(),
+        news: news.clone(),
+    }
+    .start()
+    .recipient();
     let subscribed = node.raft().send(Subscribe::from_start(subscriber)).await;
     if let Ok(Err(error)) = subscribed {
         tracing::error!(%error, "no subscription");
@@ -168,9 +172,10 @@ async fn hung_up(signal: &mut Option<tokio::signal::unix::Signal>) -> Option<()>
 /// A terminal that goes away ends the chat in order, and is said to have; nothing has failed.
 fn with_cause(exit: Exit, lost_terminal: Option<io::Error>) -> Exit {
     match lost_terminal {
-        Some(error) if exit.code == 0 => {
-            Exit { message: Some(format!("the terminal is gone: {error}")), ..exit }
-        }
+        Some(error) if exit.code == 0 => Exit {
+            message: Some(format!("the terminal is gone: {error}")),
+            ..exit
+        },
         _ => exit,
     }
 }

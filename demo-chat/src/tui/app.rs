@@ -90,7 +90,8 @@ impl App {
     /// The history has grown: own messages that are in it are not shown twice.
     pub(crate) fn delivered(&mut self) {
         let last = self.history.last_index();
-        self.own.retain(|own| !matches!(own.state, OwnState::Committed(index) if index <= last));
+        self.own
+            .retain(|own| !matches!(own.state, OwnState::Committed(index) if index <= last));
     }
 
     /// What became of an own message.
@@ -175,7 +176,11 @@ impl App {
     }
 
     fn toggle(&mut self, overlay: Overlay) {
-        self.overlay = if self.overlay == Some(overlay) { None } else { Some(overlay) };
+        self.overlay = if self.overlay == Some(overlay) {
+            None
+        } else {
+            Some(overlay)
+        };
     }
 
     /// Leaves whatever is most in the way.
@@ -193,10 +198,16 @@ impl App {
         if self.is_ending {
             return None;
         }
-        let waiting = self.own.iter().filter(|own| own.state == OwnState::Sending).count();
+        let waiting = self
+            .own
+            .iter()
+            .filter(|own| own.state == OwnState::Sending)
+            .count();
         let is_message = matches!(Entry::parse(self.input.text()), Entry::Message(_));
         if is_message && waiting >= WAITING_MAX {
-            self.notice = Some(format!("{waiting} messages wait for their outcome: not sent"));
+            self.notice = Some(format!(
+                "{waiting} messages wait for their outcome: not sent"
+            ));
             return None;
         }
         let line = self.input.take();
@@ -205,7 +216,11 @@ impl App {
             Entry::Message(text) => {
                 self.numbers += 1;
                 let (number, text) = (self.numbers, text.to_owned());
-                self.own.push(Own { number, text: text.clone(), state: OwnState::Sending });
+                self.own.push(Own {
+                    number,
+                    text: text.clone(),
+                    state: OwnState::Sending,
+                });
                 self.overlay = None;
                 self.history.follow();
                 return Some(Action::Send(number, text));
@@ -245,15 +260,24 @@ mod tests {
     #[test]
     fn lines_are_sent_and_commands_are_obeyed() {
         let mut app = app();
-        assert_eq!(type_line(&mut app, "hi"), Some(Action::Send(1, "hi".into())));
-        assert_eq!(type_line(&mut app, "//hi"), Some(Action::Send(2, "/hi".into())));
+        assert_eq!(
+            type_line(&mut app, "hi"),
+            Some(Action::Send(1, "hi".into()))
+        );
+        assert_eq!(
+            type_line(&mut app, "//hi"),
+            Some(Action::Send(2, "/hi".into()))
+        );
         assert_eq!(type_line(&mut app, "  "), None);
         assert_eq!(type_line(&mut app, "/status"), None);
         assert_eq!(app.overlay, Some(Overlay::Status));
         assert_eq!(type_line(&mut app, "/hepl me"), None);
         assert!(app.notice.as_ref().unwrap().contains("/hepl:"));
         assert_eq!(type_line(&mut app, "/quit"), Some(Action::Quit));
-        assert_eq!(press(&mut app, KeyCode::Char('c'), KeyModifiers::CONTROL), Some(Action::Quit));
+        assert_eq!(
+            press(&mut app, KeyCode::Char('c'), KeyModifiers::CONTROL),
+            Some(Action::Quit)
+        );
     }
 
     #[test]
@@ -263,10 +287,22 @@ mod tests {
         type_line(&mut app, "two");
         app.settle(1, OwnState::Committed(7));
         assert_eq!(app.own.len(), 2);
-        app.history.push(7, &Message { from: "ada".into(), text: "one".into() });
+        app.history.push(
+            7,
+            &Message {
+                from: "ada".into(),
+                text: "one".into(),
+            },
+        );
         app.delivered();
         assert_eq!(app.own.len(), 1);
-        app.history.push(8, &Message { from: "ada".into(), text: "two".into() });
+        app.history.push(
+            8,
+            &Message {
+                from: "ada".into(),
+                text: "two".into(),
+            },
+        );
         app.settle(2, OwnState::Committed(8));
         assert!(app.own.is_empty());
     }
@@ -301,8 +337,13 @@ mod tests {
     fn every_key_is_harmless() {
         use KeyCode::*;
         let mut app = app();
-        let codes = [Up, Down, Left, Right, Home, End, PageUp, PageDown, Backspace, Delete, Esc, Tab];
-        let codes = codes.into_iter().chain(('a'..='z').map(Char)).chain((1..13).map(F));
+        let codes = [
+            Up, Down, Left, Right, Home, End, PageUp, PageDown, Backspace, Delete, Esc, Tab,
+        ];
+        let codes = codes
+            .into_iter()
+            .chain(('a'..='z').map(Char))
+            .chain((1..13).map(F));
         for code in codes {
             for modifiers in [KeyModifiers::NONE, KeyModifiers::CONTROL, KeyModifiers::ALT] {
                 press(&mut app, code, modifiers);

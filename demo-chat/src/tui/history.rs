@@ -63,7 +63,11 @@ impl History {
         let from: String = message.from.chars().take(NAME_CHARS_MAX).collect();
         let from = wrap::printable(&from).replace('\n', "\\n");
         self.name_width = self.name_width.max(wrap::width(&from));
-        self.entries.push_back(Entry { index, from, text: kept(&message.text) });
+        self.entries.push_back(Entry {
+            index,
+            from,
+            text: kept(&message.text),
+        });
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -100,13 +104,19 @@ impl History {
     }
 
     fn rows_of(&self, number: u64, columns: usize) -> usize {
-        self.entry(number).map_or(0, |entry| wrap::wrap(&entry.text, columns).len())
+        self.entry(number)
+            .map_or(0, |entry| wrap::wrap(&entry.text, columns).len())
     }
 
     /// The lowest row, wherever the view stands; none if there is nothing.
     fn bottom(&self, columns: usize) -> Option<Bottom> {
-        let last = self.end().checked_sub(1).filter(|_| !self.entries.is_empty())?;
-        let number = self.bottom.map_or(last, |bottom| bottom.number.max(self.first));
+        let last = self
+            .end()
+            .checked_sub(1)
+            .filter(|_| !self.entries.is_empty())?;
+        let number = self
+            .bottom
+            .map_or(last, |bottom| bottom.number.max(self.first));
         let all = self.rows_of(number, columns);
         let rows = match self.bottom {
             Some(bottom) if bottom.number == number => bottom.rows.min(all),
@@ -117,7 +127,9 @@ impl History {
 
     /// Scrolls by `rows` towards the beginning, as far as the screen stays full.
     pub(crate) fn scroll_up(&mut self, rows: usize, columns: usize, height: usize) {
-        let Some(start) = self.bottom(columns) else { return };
+        let Some(start) = self.bottom(columns) else {
+            return;
+        };
         let wanted = height.saturating_add(rows);
         let mut above = start.rows;
         let mut number = start.number;
@@ -147,7 +159,9 @@ impl History {
         if self.bottom.is_none() {
             return;
         }
-        let Some(mut bottom) = self.bottom(columns) else { return };
+        let Some(mut bottom) = self.bottom(columns) else {
+            return;
+        };
         bottom.rows = bottom.rows.saturating_add(rows);
         loop {
             let all = self.rows_of(bottom.number, columns);
@@ -167,24 +181,48 @@ impl History {
     /// The rows that are looked at, from the top: at most `height`, each text at most `columns` wide.
     pub(crate) fn visible(&self, columns: usize, height: usize) -> Vec<Row<'_>> {
         let mut rows = VecDeque::new();
-        let Some(bottom) = self.bottom(columns) else { return Vec::new() };
+        let Some(bottom) = self.bottom(columns) else {
+            return Vec::new();
+        };
         let mut number = bottom.number;
         let mut take = bottom.rows;
         while let Some(entry) = self.entry(number).filter(|_| rows.len() < height) {
-            for (at, text) in wrap::wrap(&entry.text, columns).into_iter().take(take).enumerate().rev() {
-                rows.push_front(Row { entry, is_first: at == 0, text });
+            for (at, text) in wrap::wrap(&entry.text, columns)
+                .into_iter()
+                .take(take)
+                .enumerate()
+                .rev()
+            {
+                rows.push_front(Row {
+                    entry,
+                    is_first: at == 0,
+                    text,
+                });
             }
             take = usize::MAX;
-            let Some(before) = number.checked_sub(1) else { break };
+            let Some(before) = number.checked_sub(1) else {
+                break;
+            };
             number = before;
         }
         // A wider screen may leave room below.
         let mut below = bottom;
         while let Some(entry) = self.entry(below.number).filter(|_| rows.len() < height) {
-            for (at, text) in wrap::wrap(&entry.text, columns).into_iter().enumerate().skip(below.rows) {
-                rows.push_back(Row { entry, is_first: at == 0, text });
+            for (at, text) in wrap::wrap(&entry.text, columns)
+                .into_iter()
+                .enumerate()
+                .skip(below.rows)
+            {
+                rows.push_back(Row {
+                    entry,
+                    is_first: at == 0,
+                    text,
+                });
             }
-            below = Bottom { number: below.number + 1, rows: 0 };
+            below = Bottom {
+                number: below.number + 1,
+                rows: 0,
+            };
         }
         if below.number == bottom.number {
             rows.drain(..rows.len().saturating_sub(height));
@@ -206,9 +244,17 @@ fn kept(text: &str) -> String {
         .take_while(|at| *at <= TEXT_LEN_MAX)
         .last()
         .filter(|at| *at > 0)
-        .or_else(|| (0..=TEXT_LEN_MAX).rev().find(|at| text.is_char_boundary(*at)))
+        .or_else(|| {
+            (0..=TEXT_LEN_MAX)
+                .rev()
+                .find(|at| text.is_char_boundary(*at))
+        })
         .unwrap_or(0);
-    format!("{}… ({} more bytes)", wrap::printable(&text[..cut]), text.len() - cut)
+    format!(
+        "{}… ({} more bytes)",
+        wrap::printable(&text[..cut]),
+        text.len() - cut
+    )
 }
 
 #[cfg(test)]
@@ -224,11 +270,21 @@ mod tests {
     }
 
     fn push(history: &mut History, index: u64, text: &str) {
-        history.push(index, &Message { from: "ada".into(), text: text.into() });
+        history.push(
+            index,
+            &Message {
+                from: "ada".into(),
+                text: text.into(),
+            },
+        );
     }
 
     fn shown(history: &History, columns: usize, height: usize) -> Vec<String> {
-        history.visible(columns, height).into_iter().map(|row| row.text).collect()
+        history
+            .visible(columns, height)
+            .into_iter()
+            .map(|row| row.text)
+            .collect()
     }
 
     #[test]

@@ -41,8 +41,10 @@ impl Input {
     /// all of it fitted.
     pub(crate) fn insert(&mut self, text: &str) -> bool {
         let text = text.replace("\r\n", "\n").replace('\r', "\n");
-        let mut text: String =
-            text.chars().filter(|c| matches!(c, '\n' | '\t') || !c.is_control()).collect();
+        let mut text: String = text
+            .chars()
+            .filter(|c| matches!(c, '\n' | '\t') || !c.is_control())
+            .collect();
         let room = LINE_LEN_MAX - self.text.len();
         let fits = text.len() <= room;
         while text.len() > room {
@@ -57,16 +59,24 @@ impl Input {
     /// What has come together at the cursor may be one character now: the cursor goes behind it.
     fn leave_character(&mut self) {
         while !self.is_border(self.cursor) {
-            self.cursor += self.text[self.cursor..].chars().next().map_or(1, char::len_utf8);
+            self.cursor += self.text[self.cursor..]
+                .chars()
+                .next()
+                .map_or(1, char::len_utf8);
         }
     }
 
     fn is_border(&self, at: usize) -> bool {
-        GraphemeCursor::new(at, self.text.len(), true).is_boundary(&self.text, 0).unwrap_or(true)
+        GraphemeCursor::new(at, self.text.len(), true)
+            .is_boundary(&self.text, 0)
+            .unwrap_or(true)
     }
 
     fn before_cursor(&self) -> usize {
-        self.text[..self.cursor].grapheme_indices(true).next_back().map_or(0, |(at, _)| at)
+        self.text[..self.cursor]
+            .grapheme_indices(true)
+            .next_back()
+            .map_or(0, |(at, _)| at)
     }
 
     fn behind_cursor(&self) -> usize {
@@ -76,13 +86,18 @@ impl Input {
 
     fn word_before_cursor(&self) -> usize {
         let text = self.text[..self.cursor].trim_end();
-        text.char_indices().rev().find(|(_, c)| c.is_whitespace()).map_or(0, |(at, c)| at + c.len_utf8())
+        text.char_indices()
+            .rev()
+            .find(|(_, c)| c.is_whitespace())
+            .map_or(0, |(at, c)| at + c.len_utf8())
     }
 
     fn word_behind_cursor(&self) -> usize {
         let behind = &self.text[self.cursor..];
         let word = behind.len() - behind.trim_start().len();
-        let end = behind[word..].find(char::is_whitespace).map_or(behind.len(), |at| word + at);
+        let end = behind[word..]
+            .find(char::is_whitespace)
+            .map_or(behind.len(), |at| word + at);
         self.cursor + end
     }
 
@@ -140,7 +155,9 @@ impl Input {
     /// The line before the one that is shown.
     pub(crate) fn up(&mut self) {
         let at = self.recalled.as_ref().map_or(0, |(at, _)| at + 1);
-        let Some(line) = self.before.get(at) else { return };
+        let Some(line) = self.before.get(at) else {
+            return;
+        };
         let shown = std::mem::replace(&mut self.text, line.clone());
         let typed = self.recalled.take().map_or(shown, |(_, typed)| typed);
         self.recalled = Some((at, typed));
@@ -149,7 +166,9 @@ impl Input {
 
     /// The line behind the one that is shown; at last what was being typed.
     pub(crate) fn down(&mut self) {
-        let Some((at, typed)) = self.recalled.take() else { return };
+        let Some((at, typed)) = self.recalled.take() else {
+            return;
+        };
         if at == 0 {
             self.text = typed;
         } else {
@@ -164,7 +183,11 @@ impl Input {
     pub(crate) fn window(&self, columns: usize) -> (String, usize) {
         let columns = columns.max(1);
         let (mut shown, mut cursor) = (Vec::new(), 0);
-        for grapheme in self.text[..self.cursor].graphemes(true).rev().map(on_one_row) {
+        for grapheme in self.text[..self.cursor]
+            .graphemes(true)
+            .rev()
+            .map(on_one_row)
+        {
             // One column is left for the cursor.
             if cursor + grapheme.width() >= columns {
                 break;
@@ -294,7 +317,10 @@ mod tests {
         for columns in 1..30 {
             for _ in 0..20 {
                 let (shown, cursor) = line.window(columns);
-                assert!(cursor < columns && super::super::wrap::width(&shown) <= columns, "{columns}: {shown}");
+                assert!(
+                    cursor < columns && super::super::wrap::width(&shown) <= columns,
+                    "{columns}: {shown}"
+                );
                 line.left();
             }
             line.end();

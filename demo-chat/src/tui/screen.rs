@@ -37,7 +37,7 @@ impl Screen {
             }));
         });
         IS_TAKEN.store(true, Ordering::SeqCst);
-        let open = || {
+        let open = || -> io::Result<_> {
             enable_raw_mode()?;
             execute!(
                 io::stdout(),
@@ -46,9 +46,14 @@ impl Screen {
                 EnableBracketedPaste,
                 SetTitle(title)
             )?;
-            Terminal::new(CrosstermBackend::new(io::stdout()))
+            let mut terminal = Terminal::new(CrosstermBackend::new(io::stdout()))?;
+            // One that was killed here before has left its screen behind.
+            terminal.clear()?;
+            Ok(terminal)
         };
-        open().map(|terminal| Self { terminal }).inspect_err(|_| restore())
+        open()
+            .map(|terminal| Self { terminal })
+            .inspect_err(|_| restore())
     }
 
     pub(crate) fn draw(&mut self, app: &mut App) -> io::Result<()> {

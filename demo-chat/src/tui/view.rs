@@ -25,7 +25,8 @@ const NAME_COLOURS: [u8; 12] = [38, 208, 71, 169, 178, 69, 141, 203, 37, 107, 17
 
 const OWN_ROWS_MAX: usize = 4;
 const NAME_WIDTH_MAX: usize = 16;
-const HINTS: &str = "enter sends · ↑ earlier lines · PgUp scrolls · F1 help · F2 logs · ctrl-c quits";
+const HINTS: &str =
+    "enter sends · ↑ earlier lines · PgUp scrolls · F1 help · F2 logs · ctrl-c quits";
 const HELP: &str = "\
 enter          send                 alt-enter      new line
 ↑ ↓            lines sent before    PgUp PgDn      scroll, as the wheel does
@@ -50,7 +51,9 @@ fn name_style(name: &str) -> Style {
     });
     // Its low bits are its weak ones.
     let colour = NAME_COLOURS[((hash >> 32) % NAME_COLOURS.len() as u64) as usize];
-    Style::new().fg(Color::Indexed(colour)).add_modifier(Modifier::BOLD)
+    Style::new()
+        .fg(Color::Indexed(colour))
+        .add_modifier(Modifier::BOLD)
 }
 
 /// Draws all of it.
@@ -70,7 +73,10 @@ pub(crate) fn draw(frame: &mut Frame<'_>, app: &mut App) {
     ])
     .areas(area);
 
-    frame.render_widget(Paragraph::new(header_line(app, header.width)).style(BAR), header);
+    frame.render_widget(
+        Paragraph::new(header_line(app, header.width)).style(BAR),
+        header,
+    );
     if let Some(status) = &app.status {
         frame.render_widget(Paragraph::new(members_line(status, members.width)), members);
     }
@@ -78,7 +84,11 @@ pub(crate) fn draw(frame: &mut Frame<'_>, app: &mut App) {
         None => draw_history(frame, app, history),
         Some(overlay) => draw_overlay(frame, app, overlay, history),
     }
-    let over_rule = if rule.height > 0 { rule } else { last_row(history) };
+    let over_rule = if rule.height > 0 {
+        rule
+    } else {
+        last_row(history)
+    };
     if rule.height > 0 {
         let line = "─".repeat(usize::from(rule.width));
         frame.render_widget(Paragraph::new(line).style(DIM), rule);
@@ -90,12 +100,20 @@ pub(crate) fn draw(frame: &mut Frame<'_>, app: &mut App) {
         Some(notice) => Line::styled(format!(" {notice}"), WARN),
         None => Line::styled(format!(" {HINTS}"), DIM),
     };
-    let hints = if hints.height == 0 && app.notice.is_some() { last_row(history) } else { hints };
+    let hints = if hints.height == 0 && app.notice.is_some() {
+        last_row(history)
+    } else {
+        hints
+    };
     frame.render_widget(Paragraph::new(hint), hints);
 }
 
 fn last_row(area: Rect) -> Rect {
-    let row = Rect { y: area.bottom().saturating_sub(1), height: area.height.min(1), ..area };
+    let row = Rect {
+        y: area.bottom().saturating_sub(1),
+        height: area.height.min(1),
+        ..area
+    };
     row.intersection(area)
 }
 
@@ -103,7 +121,10 @@ fn last_row(area: Rect) -> Rect {
 fn header_line(app: &App, columns: u16) -> Line<'static> {
     let columns = usize::from(columns);
     let name = wrap::cut(&app.name, columns.saturating_sub(2));
-    let mut spans = vec![Span::raw(" "), Span::styled(name.clone(), name_style(&app.name))];
+    let mut spans = vec![
+        Span::raw(" "),
+        Span::styled(name.clone(), name_style(&app.name)),
+    ];
     let mut used = 1 + wrap::width(&name);
     for (text, style) in facts(app) {
         let text = format!("  {text}");
@@ -111,7 +132,10 @@ fn header_line(app: &App, columns: u16) -> Line<'static> {
             used += wrap::width(&text);
             spans.push(Span::styled(text, style));
         } else if spans.len() == 2 {
-            spans.push(Span::styled(wrap::cut(&text, columns.saturating_sub(used)), style));
+            spans.push(Span::styled(
+                wrap::cut(&text, columns.saturating_sub(used)),
+                style,
+            ));
             break;
         }
     }
@@ -132,8 +156,10 @@ fn facts(app: &App) -> Vec<(String, Style)> {
         }
         (Phase::Failed(failure), ..) => facts.push((format!("failed: {failure}"), BAD)),
         (Phase::ShuttingDown, ..) => facts.push(("ending…".into(), WARN)),
-        (Phase::Running, Role::Leader, _) => facts.push(("★ leads".into(), GOOD)),
-        (Phase::Running, _, Some(leader)) => facts.push((format!("follows node {leader}"), PLAIN)),
+        (Phase::Running, Role::Leader, _) => facts.push(("★ leader".into(), GOOD)),
+        (Phase::Running, _, Some(leader)) => {
+            facts.push((format!("follower of node {leader}"), PLAIN))
+        }
         (Phase::Running, Role::Follower, None) => facts.push(("waiting for a leader".into(), WARN)),
         (Phase::Running, role, None) => facts.push((format!("{role}, no leader"), WARN)),
     }
@@ -148,7 +174,11 @@ fn members_line(status: &NodeStatus, columns: u16) -> Line<'static> {
     let line = |detail: u8| {
         let mut spans = vec![Span::raw(" ")];
         for member in &status.members {
-            let (dot, style) = if member.connected { ("●", GOOD) } else { ("○", BAD) };
+            let (dot, style) = if member.connected {
+                ("●", GOOD)
+            } else {
+                ("○", BAD)
+            };
             spans.push(Span::styled(dot, style));
             let word = if detail > 0 { " node " } else { "" };
             spans.push(Span::raw(format!("{word}{}", member.id)));
@@ -166,7 +196,11 @@ fn members_line(status: &NodeStatus, columns: u16) -> Line<'static> {
         Line::from(spans)
     };
     let fits = |line: &Line<'_>| line.width() <= usize::from(columns) + 3;
-    [2, 1].into_iter().map(line).find(fits).unwrap_or_else(|| line(0))
+    [2, 1]
+        .into_iter()
+        .map(line)
+        .find(fits)
+        .unwrap_or_else(|| line(0))
 }
 
 fn draw_history(frame: &mut Frame<'_>, app: &mut App, area: Rect) {
@@ -176,7 +210,12 @@ fn draw_history(frame: &mut Frame<'_>, app: &mut App, area: Rect) {
     let width = usize::from(area.width);
     let digits = app.history.last_index().to_string().len().max(3);
     let number_width = if width >= 50 { digits + 2 } else { 0 };
-    let name_width = app.history.name_width().min(NAME_WIDTH_MAX).min(width / 4).max(1);
+    let name_width = app
+        .history
+        .name_width()
+        .min(NAME_WIDTH_MAX)
+        .min(width / 4)
+        .max(1);
     let text_width = width.saturating_sub(number_width + name_width + 3).max(1);
     app.page = (text_width, usize::from(area.height));
 
@@ -207,20 +246,28 @@ fn draw_history(frame: &mut Frame<'_>, app: &mut App, area: Rect) {
 
 /// What to say while there is no history.
 fn why_empty(app: &App) -> Vec<(String, Style)> {
-    let Some(status) = &app.status else { return Vec::new() };
+    let Some(status) = &app.status else {
+        return Vec::new();
+    };
     match &status.phase {
         Phase::Forming { waiting_for } => {
             let mut lines = vec![
                 ("The chat begins when all nodes have met.".to_owned(), PLAIN),
                 (String::new(), PLAIN),
             ];
-            let waits = |(id, why): &(_, String)| (format!("node {id}: {}", crate::chat::one_line(why)), WARN);
+            let waits = |(id, why): &(_, String)| {
+                (format!("node {id}: {}", crate::chat::one_line(why)), WARN)
+            };
             lines.extend(waiting_for.iter().map(waits));
             lines
         }
         Phase::Running if status.leader.is_none() => vec![
             ("Waiting for a leader.".into(), WARN),
-            ("Only a majority knows what was said: the history is shown once there is one.".into(), DIM),
+            (
+                "Only a majority knows what was said: the history is shown once there is one."
+                    .into(),
+                DIM,
+            ),
         ],
         Phase::Running if status.applied.0 < status.last.index.0 => {
             vec![("Reading the history.".into(), DIM)]
@@ -240,7 +287,11 @@ fn draw_centred(frame: &mut Frame<'_>, area: Rect, lines: Vec<(String, Style)>) 
         })
         .collect();
     let above = usize::from(area.height).saturating_sub(rows.len()) / 2;
-    let area = Rect { y: area.y + above as u16, height: area.height - above as u16, ..area };
+    let area = Rect {
+        y: area.y + above as u16,
+        height: area.height - above as u16,
+        ..area
+    };
     frame.render_widget(Paragraph::new(rows), area);
 }
 
@@ -249,7 +300,10 @@ fn draw_overlay(frame: &mut Frame<'_>, app: &App, overlay: Overlay, area: Rect) 
     let height = usize::from(area.height).saturating_sub(1);
     let (title, lines) = match overlay {
         Overlay::Help => ("help", HELP.lines().map(str::to_owned).collect()),
-        Overlay::Status => ("status", app.status.as_ref().map(status::text).unwrap_or_default()),
+        Overlay::Status => (
+            "status",
+            app.status.as_ref().map(status::text).unwrap_or_default(),
+        ),
         Overlay::Logs => ("logs", app.logs.last(height)),
     };
     let mut rows = Vec::new();
@@ -257,9 +311,16 @@ fn draw_overlay(frame: &mut Frame<'_>, app: &App, overlay: Overlay, area: Rect) 
         rows.extend(wrap::wrap(&crate::chat::one_line(&line), columns));
     }
     // The newest logs matter most; of the rest the beginning does.
-    let skip = if overlay == Overlay::Logs { rows.len().saturating_sub(height) } else { 0 };
+    let skip = if overlay == Overlay::Logs {
+        rows.len().saturating_sub(height)
+    } else {
+        0
+    };
     let title = Line::styled(format!(" {title} · esc closes"), WARN);
-    let rows = rows.into_iter().skip(skip).map(|row| Line::raw(format!(" {row}")));
+    let rows = rows
+        .into_iter()
+        .skip(skip)
+        .map(|row| Line::raw(format!(" {row}")));
     let lines: Vec<Line<'_>> = std::iter::once(title).chain(rows).collect();
     frame.render_widget(Paragraph::new(lines), area);
 }
@@ -285,7 +346,11 @@ fn own_rows(app: &App, columns: usize) -> Vec<Line<'static>> {
     if hidden > 0 {
         rows.push(Line::styled(format!(" … and {} more", hidden + 1), DIM));
     }
-    let shown = if hidden > 0 { OWN_ROWS_MAX - 1 } else { app.own.len() };
+    let shown = if hidden > 0 {
+        OWN_ROWS_MAX - 1
+    } else {
+        app.own.len()
+    };
     for Own { text, state, .. } in &app.own[app.own.len() - shown..] {
         let (what, style) = match state {
             OwnState::Sending | OwnState::Committed(_) => (" sending… ".to_owned(), DIM),
@@ -305,7 +370,11 @@ fn own_rows(app: &App, columns: usize) -> Vec<Line<'static>> {
 
 fn draw_input(frame: &mut Frame<'_>, app: &App, area: Rect) {
     let columns = usize::from(area.width);
-    let name = if columns >= 40 { format!(" {}", app.name) } else { String::new() };
+    let name = if columns >= 40 {
+        format!(" {}", app.name)
+    } else {
+        String::new()
+    };
     let prompt = Span::styled(name.clone(), name_style(&app.name));
     let prompt_width = wrap::width(&name) + 3;
     let room = columns.saturating_sub(prompt_width + 1).max(1);

@@ -17,39 +17,63 @@ fn app() -> App {
 }
 
 fn say(app: &mut App, index: u64, from: &str, text: &str) {
-    app.history.push(index, &Message { from: from.into(), text: text.into() });
+    app.history.push(
+        index,
+        &Message {
+            from: from.into(),
+            text: text.into(),
+        },
+    );
 }
 
 fn send(app: &mut App, text: &str) {
     use crossterm::event::{Event, KeyCode, KeyEvent, KeyModifiers};
     app.on_event(&Event::Paste(text.into()));
-    app.on_event(&Event::Key(KeyEvent::new(KeyCode::Enter, KeyModifiers::NONE)));
+    app.on_event(&Event::Key(KeyEvent::new(
+        KeyCode::Enter,
+        KeyModifiers::NONE,
+    )));
 }
 
 fn draw(app: &mut App, width: u16, height: u16) -> Vec<String> {
     let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
     terminal.draw(|frame| view::draw(frame, app)).unwrap();
     let buffer = terminal.backend().buffer();
-    let row = |y| (0..width).map(|x| buffer[(x, y)].symbol()).collect::<String>();
+    let row = |y| {
+        (0..width)
+            .map(|x| buffer[(x, y)].symbol())
+            .collect::<String>()
+    };
     (0..height).map(|y| row(y).trim_end().to_owned()).collect()
 }
 
 fn forming() -> NodeStatus {
-    let phase = Phase::Forming { waiting_for: vec![(NodeId(2), "connection refused".into())] };
-    NodeStatus { phase, leader: None, ..status::example() }
+    let phase = Phase::Forming {
+        waiting_for: vec![(NodeId(2), "connection refused".into())],
+    };
+    NodeStatus {
+        phase,
+        leader: None,
+        ..status::example()
+    }
 }
 
 #[test]
 fn a_chat_reads_like_one() {
     let mut app = app();
     say(&mut app, 2, "ada", "hello");
-    say(&mut app, 13, "bob", "a longer text that must be broken into two rows, at least");
+    say(
+        &mut app,
+        13,
+        "bob",
+        "a longer text that must be broken into two rows, at least",
+    );
     send(&mut app, "on its way");
     app.on_event(&crossterm::event::Event::Paste("typing".into()));
     assert_eq!(
         draw(&mut app, 60, 13),
         [
-            " ada  follows node 2  term 3  commit 41  applied 40",
+            " ada  follower of node 2  term 3  commit 41  applied 40",
             " ● node 1 (this one)   ● node 2 ★   ○ node 3",
             "",
             "",
@@ -75,10 +99,10 @@ fn a_small_terminal_keeps_what_matters() {
     assert_eq!(
         draw(&mut app, 20, 6),
         [
-            " ada  follows node 2",
-            "    8",
-            " ada  message",
-            "      number",
+            " ada  follower of n…",
+            " ada  message number",
+            "      8",
+            " ada  message number",
             "      9",
             " ›",
         ]
@@ -93,7 +117,10 @@ fn who_is_waited_for_is_said() {
     let screen = draw(&mut app, 80, 20).join("\n");
     assert!(screen.contains("waiting for node 2"), "{screen}");
     assert!(screen.contains("node 2: connection refused"), "{screen}");
-    app.status = Some(NodeStatus { leader: None, ..status::example() });
+    app.status = Some(NodeStatus {
+        leader: None,
+        ..status::example()
+    });
     let screen = draw(&mut app, 80, 20).join("\n");
     assert!(screen.contains("waiting for a leader"), "{screen}");
 }
@@ -121,7 +148,11 @@ fn own_messages_say_what_became_of_them() {
     app.settle(1, OwnState::Failed("no leader".into()));
     app.settle(2, OwnState::Unknown("timed out".into()));
     let screen = draw(&mut app, 80, 20).join("\n");
-    for expected in ["✗ not sent: no leader one", "? perhaps sent: timed out two", "sending… three"] {
+    for expected in [
+        "✗ not sent: no leader one",
+        "? perhaps sent: timed out two",
+        "sending… three",
+    ] {
         assert!(screen.contains(expected), "{screen}");
     }
     for _ in 0..5 {
@@ -134,7 +165,12 @@ fn own_messages_say_what_became_of_them() {
 fn no_size_and_no_content_panics() {
     let mut busy = app();
     for index in 1..40 {
-        say(&mut busy, index, "日本語の名前 is long", "👩‍👩‍👧 \x1b[2J wide 日本語日本語日本語 e\u{301}");
+        say(
+            &mut busy,
+            index,
+            "日本語の名前 is long",
+            "👩‍👩‍👧 \x1b[2J wide 日本語日本語日本語 e\u{301}",
+        );
     }
     say(&mut busy, u64::MAX, "?", &"x".repeat(10_000));
     busy.history.scroll_up(7, 3, 2);
@@ -152,8 +188,19 @@ fn no_size_and_no_content_panics() {
     let mut starting = app();
     starting.status = None;
     starting.notice = Some("x".repeat(300));
-    let overlays = [None, Some(Overlay::Help), Some(Overlay::Status), Some(Overlay::Logs)];
-    for app in [&mut busy, &mut failed, &mut waiting, &mut starting, &mut self::app()] {
+    let overlays = [
+        None,
+        Some(Overlay::Help),
+        Some(Overlay::Status),
+        Some(Overlay::Logs),
+    ];
+    for app in [
+        &mut busy,
+        &mut failed,
+        &mut waiting,
+        &mut starting,
+        &mut self::app(),
+    ] {
         for overlay in overlays {
             app.overlay = overlay;
             for (width, height) in (0..30).flat_map(|w| (0..16).map(move |h| (w, h))) {

@@ -117,9 +117,16 @@ mod tests {
         let text = "the quick brown 狐 jumps over thelazydogwithoutanyblanks  twice 👩‍👩‍👧 ok";
         for columns in 2..60 {
             let rows = wrap(text, columns);
-            assert!(rows.iter().all(|row| width(row) <= columns), "{columns}: {rows:?}");
+            assert!(
+                rows.iter().all(|row| width(row) <= columns),
+                "{columns}: {rows:?}"
+            );
             let without_blanks = |text: &str| text.replace(' ', "");
-            assert_eq!(without_blanks(&rows.concat()), without_blanks(text), "{columns}");
+            assert_eq!(
+                without_blanks(&rows.concat()),
+                without_blanks(text),
+                "{columns}"
+            );
         }
     }
 
@@ -133,6 +140,9 @@ mod tests {
 
     #[test]
     fn control_characters_are_written_out() {
-        assert_eq!(printable("a\tb\n\x1b[2J\u{202e}\\"), "a    b\n\\x1b[2J\\u{202e}\\");
+        assert_eq!(
+            printable("a\tb\n\x1b[2J\u{202e}\\"),
+            "a    b\n\\x1b[2J\\u{202e}\\"
+        );
     }
 }
