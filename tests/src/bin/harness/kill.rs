@@ -6,6 +6,10 @@
 //!
 //! A round is over when every node has had a message acknowledged that was sent after the restart. One in six rounds
 //! does not wait for that, so that the next kill falls into the recovery.
+//!
+//! That it can fail was tried with a leader that commits what it alone has (`committed_index` taking the largest index
+//! instead of a majority's): the random kills passed that, on one machine, and the rounds with a lonely leader lost
+//! thousands of acknowledgements.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -111,23 +115,14 @@ impl<'a> Run<'a> {
         let started = Instant::now();
         for round in 1..=rounds {
             self.pause(600);
-            if self.random.below(6) == 0 {
-                self.stop_leader();
-            }
-            let (who, victims) = self.victims()?;
-            for node in self.cluster.kill(&victims)? {
-                self.loaders
-                    .get_mut(&node.spec.id)
-                    .context("a loader")?
-                    .stop();
-                self.audit.take(node.life(), true);
-            }
-            self.pause(800);
+            // On purpose early and often: a kill alone leaves what was sent in the sockets of those who live, and so
+            // hides an acknowledgement that came too soon.
+            let who = if round % 7 == 2 {
+                self.lonely_leader()?
+            } else {
+                self.strike()?
+            };
             let restarted = Instant::now();
-            for id in &victims {
-                self.cluster.start(*id)?;
-                self.load(*id)?;
-            }
             let impatient = round < rounds && self.random.below(6) == 0;
             let then = if impatient {
                 "not waited for".to_owned()
@@ -137,12 +132,64 @@ impl<'a> Run<'a> {
             };
             *done = round;
             println!(
-                "kill: round {round:>3} of {rounds}, {:>5.1} s: {who} {victims:?}, {then}; {} sent",
+                "kill: round {round:>3} of {rounds}, {:>5.1} s: {who}, {then}; {} sent",
                 started.elapsed().as_secs_f64(),
                 self.works.values().map(|work| work.taken()).sum::<u64>(),
             );
         }
         self.end()
+    }
+
+    /// Kills somebody and starts them again; says whom.
+    fn strike(&mut self) -> Result<String> {
+        if self.random.below(6) == 0 {
+            self.stop_leader();
+        }
+        let (who, victims) = self.victims()?;
+        self.kill(&victims)?;
+        self.pause(800);
+        for id in &victims {
+            self.restart(*id)?;
+        }
+        Ok(format!("{who} {victims:?}"))
+    }
+
+    /// Stops all but the leader, and after a while kills all: what the leader sent them dies in their sockets. Then the
+    /// others come back first, and elect one of themselves. So whatever the leader acknowledged alone is lost.
+    fn lonely_leader(&mut self) -> Result<String> {
+        let leader = self.cluster.wait_leader(RECOVERY)?;
+        let ids = self.cluster.ids();
+        let others: Vec<_> = ids.iter().copied().filter(|id| *id != leader).collect();
+        for id in &others {
+            self.cluster.node(*id)?.signal(Signal::STOP);
+        }
+        thread::sleep(Duration::from_millis(100));
+        self.pause(300);
+        self.kill(&ids)?;
+        for id in &others {
+            self.restart(*id)?;
+        }
+        self.cluster.wait_leader(RECOVERY)?;
+        self.restart(leader)?;
+        Ok(format!(
+            "the leader [{leader}], its followers stopped, and then all"
+        ))
+    }
+
+    fn kill(&mut self, victims: &[u64]) -> Result<()> {
+        for node in self.cluster.kill(victims)? {
+            self.loaders
+                .get_mut(&node.spec.id)
+                .context("a loader")?
+                .stop();
+            self.audit.take(node.life(), true);
+        }
+        Ok(())
+    }
+
+    fn restart(&mut self, id: u64) -> Result<()> {
+        self.cluster.start(id)?;
+        self.load(id)
     }
 
     /// Who is killed now, in words and by number.
