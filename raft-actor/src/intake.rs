@@ -26,6 +26,8 @@ use crate::{Propose, ProposeError, UnknownCause};
 const BATCH_MAX: usize = 512;
 /// Proposals in one frame to the leader, at most.
 const FORWARD_MAX: usize = 512;
+/// The bits of a request's name that count within one life of a node; those above name the life.
+const REQUEST_BITS: u32 = 40;
 /// Bytes of commands in one frame to the leader: the command that reaches it is the last.
 const FORWARD_BYTES_MAX: usize = 128 << 10;
 
@@ -60,7 +62,13 @@ struct Away {
 struct Flush;
 
 impl Intake {
-    pub(crate) fn new(config: &crate::Config, peers: impl Iterator<Item = NodeId>) -> Self {
+    /// `starts` counts the starts of this node on its folder: an answer that was meant for an earlier life
+    /// of the node must not be taken for the answer to a proposal of this one.
+    pub(crate) fn new(
+        config: &crate::Config,
+        starts: u64,
+        peers: impl Iterator<Item = NodeId>,
+    ) -> Self {
         let budget = || Budget::new(config.proposals_max, config.proposals_bytes_max);
         Self {
             command_bytes_max: config.command_bytes_max,
@@ -71,7 +79,7 @@ impl Intake {
             flush_scheduled: false,
             waiting: VecDeque::new(),
             forwarded: BTreeMap::new(),
-            last_request: 0,
+            last_request: starts << REQUEST_BITS,
             next_deadline: None,
         }
     }

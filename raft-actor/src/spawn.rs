@@ -146,7 +146,7 @@ fn assemble(
         cluster: identity.cluster,
         reading_birth: false,
         clock: Clock::new(TICK, core_config.heartbeat_ticks, Instant::now()),
-        intake: Intake::new(config, peers.keys().copied()),
+        intake: Intake::new(config, identity.starts, peers.keys().copied()),
         core_config,
         life,
         own_address: addresses.get(&config.id).cloned().unwrap_or_default(),
