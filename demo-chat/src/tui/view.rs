@@ -25,8 +25,14 @@ const NAME_COLOURS: [u8; 12] = [38, 208, 71, 169, 178, 69, 141, 203, 37, 107, 17
 
 const OWN_ROWS_MAX: usize = 4;
 const NAME_WIDTH_MAX: usize = 16;
-const HINTS: &str =
-    "enter sends · ↑ earlier lines · PgUp scrolls · F1 help · F2 logs · ctrl-c quits";
+const HINTS: [&str; 6] = [
+    "enter sends",
+    "F1 help",
+    "ctrl-c quits",
+    "PgUp scrolls",
+    "F2 logs",
+    "↑ earlier lines",
+];
 const HELP: &str = "\
 enter          send                 alt-enter      new line
 ↑ ↓            lines sent before    PgUp PgDn      scroll, as the wheel does
@@ -98,7 +104,7 @@ pub(crate) fn draw(frame: &mut Frame<'_>, app: &mut App) {
     draw_input(frame, app, input);
     let hint = match &app.notice {
         Some(notice) => Line::styled(format!(" {notice}"), WARN),
-        None => Line::styled(format!(" {HINTS}"), DIM),
+        None => Line::styled(hints_that_fit(usize::from(hints.width)), DIM),
     };
     let hints = if hints.height == 0 && app.notice.is_some() {
         last_row(history)
@@ -106,6 +112,19 @@ pub(crate) fn draw(frame: &mut Frame<'_>, app: &mut App) {
         hints
     };
     frame.render_widget(Paragraph::new(hint), hints);
+}
+
+/// The first hints, as many as there is room for.
+fn hints_that_fit(columns: usize) -> String {
+    let mut line = String::new();
+    for hint in HINTS {
+        let between = if line.is_empty() { " " } else { " · " };
+        if wrap::width(&line) + wrap::width(between) + wrap::width(hint) > columns {
+            break;
+        }
+        line = line + between + hint;
+    }
+    line
 }
 
 fn last_row(area: Rect) -> Rect {
@@ -352,17 +371,21 @@ fn own_rows(app: &App, columns: usize) -> Vec<Line<'static>> {
         app.own.len()
     };
     for Own { text, state, .. } in &app.own[app.own.len() - shown..] {
-        let (what, style) = match state {
-            OwnState::Sending | OwnState::Committed(_) => (" sending… ".to_owned(), DIM),
-            OwnState::Failed(reason) => (format!(" ✗ not sent: {reason} "), BAD),
-            OwnState::Unknown(reason) => (format!(" ? perhaps sent: {reason} "), WARN),
+        let (mark, what, style) = match state {
+            OwnState::Sending | OwnState::Committed(_) => (" … ", "sending".to_owned(), DIM),
+            OwnState::Failed(reason) => (" ✗ ", format!("not sent: {reason}"), BAD),
+            OwnState::Unknown(reason) => (" ? ", format!("perhaps sent: {reason}"), WARN),
         };
+        // Of a long text enough to know it by, then what became of it.
         let text: String = text.chars().take(columns).collect();
         let text = wrap::printable(&text).replace('\n', "⏎");
-        let room = columns.saturating_sub(wrap::width(&what));
+        let room = columns
+            .saturating_sub(wrap::width(mark) + wrap::width(&what) + 2)
+            .max(columns / 4);
         rows.push(Line::from(vec![
-            Span::styled(what, style),
+            Span::styled(mark, style),
             Span::styled(wrap::cut(&text, room), DIM.add_modifier(Modifier::ITALIC)),
+            Span::styled(format!("  {what}"), style),
         ]));
     }
     rows

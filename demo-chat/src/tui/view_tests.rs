@@ -83,9 +83,9 @@ fn a_chat_reads_like_one() {
             "  13  bob  a longer text that must be broken into two rows,",
             "           at least",
             "────────────────────────────────────────────────────────────",
-            " sending… on its way",
+            " … on its way  sending",
             " ada › typing",
-            " enter sends · ↑ earlier lines · PgUp scrolls · F1 help · F2",
+            " enter sends · F1 help · ctrl-c quits · PgUp scrolls",
         ]
     );
 }
@@ -149,9 +149,9 @@ fn own_messages_say_what_became_of_them() {
     app.settle(2, OwnState::Unknown("timed out".into()));
     let screen = draw(&mut app, 80, 20).join("\n");
     for expected in [
-        "✗ not sent: no leader one",
-        "? perhaps sent: timed out two",
-        "sending… three",
+        "✗ one  not sent: no leader",
+        "? two  perhaps sent: timed out",
+        "… three  sending",
     ] {
         assert!(screen.contains(expected), "{screen}");
     }
