@@ -22,7 +22,7 @@ pub enum StartError {
     Config(#[from] ConfigError),
     /// The data folder cannot be used.
     #[error(transparent)]
-    Open(#[from] OpenError),
+    Open(Box<OpenError>),
     /// The address cannot be listened on.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -43,6 +43,12 @@ pub enum StartError {
         "this program was built without the feature `rocksdb`, and can keep no log in a folder"
     )]
     NoRocksDb,
+}
+
+impl From<OpenError> for StartError {
+    fn from(error: OpenError) -> Self {
+        Self::Open(Box::new(error))
+    }
 }
 
 /// Why a proposal is not, or may not be, in the log.

@@ -1,5 +1,7 @@
 //! Whole nodes in one process: real actors, real sockets, and disks of memory that can lose power.
 
+#![allow(clippy::unwrap_used)]
+
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
