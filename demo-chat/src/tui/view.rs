@@ -21,7 +21,7 @@ const WARN: Style = Style::new().fg(Color::Indexed(179));
 const BAD: Style = Style::new().fg(Color::Indexed(167));
 const PLAIN: Style = Style::new();
 /// Colours that can be read on dark and on light, and told from one another.
-const NAME_COLOURS: [u8; 12] = [38, 208, 71, 169, 178, 69, 141, 203, 37, 107, 173, 132];
+const NAME_COLOURS: [u8; 12] = [38, 107, 71, 169, 178, 69, 141, 203, 37, 208, 173, 132];
 
 const OWN_ROWS_MAX: usize = 4;
 const NAME_WIDTH_MAX: usize = 16;
