@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::decode::NUMBER_MAX;
 use crate::header::{FrameKind, HEADER_LEN, Header};
-use crate::limits::{ITEMS_MAX, Limits};
+use crate::limits::{ITEMS_MAX, Limits, MEMBERS_MAX};
 use crate::wire::{
     AcceptedBody, AnswerOut, AppendEntriesBody, CandidateBody, CommitBody, ForwardedBody,
     RejectedBody, Run, TermBody, VoteBody,
@@ -60,6 +60,26 @@ pub enum EncodeError {
     TooManyItems {
         /// How many.
         items: usize,
+    },
+    /// This node lists more members than an introduction may carry.
+    #[error("the list of peers names {members} members, the limit is {max}", max = MEMBERS_MAX)]
+    TooManyMembers {
+        /// How many.
+        members: usize,
+    },
+    /// This node's introduction, with the members that it lists, exceeds
+    /// [`Limits::handshake_frame_len_max`].
+    #[error(
+        "the introduction, with the {members} members of the list of peers, is {len} bytes long, \
+         the limit of a handshake is {max}"
+    )]
+    IntroductionTooLong {
+        /// How many members it lists.
+        members: usize,
+        /// Its length.
+        len: usize,
+        /// The limit.
+        max: usize,
     },
     /// The entries of an AppendEntries do not follow each other, or their terms fall, or exceed the
     /// message's.

@@ -18,7 +18,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::decode::{FrameDecoder, RawFrame, decode_body};
 use crate::header::FrameKind;
-use crate::wire::{IntroductionBody, RefuseBody};
+use crate::limits::MEMBERS_MAX;
+use crate::wire::{IntroductionBody, List, RefuseBody};
 use crate::{
     DecodeError, EncodeError, EncodedFrame, Ending, FrameEncoder, Limits, PeerHello, Refusal,
 };
@@ -40,6 +41,8 @@ pub(crate) struct Introduction {
     pub(crate) run: u64,
     /// The incarnation that it knows the other side by.
     pub(crate) known: Option<Incarnation>,
+    /// The members that it lists, itself included, in order.
+    pub(crate) members: Vec<NodeId>,
 }
 
 impl Introduction {
@@ -57,6 +60,10 @@ impl Introduction {
         kind: FrameKind,
         limits: &Limits,
     ) -> Result<EncodedFrame, EncodeError> {
+        let members = self.members.len();
+        if members > MEMBERS_MAX {
+            return Err(EncodeError::TooManyMembers { members });
+        }
         let id = |number: u128| ByteArray::new(number.to_be_bytes());
         let body = IntroductionBody {
             version_min: self.version_min,
@@ -68,9 +75,15 @@ impl Introduction {
             starts: self.starts,
             run: self.run,
             known: self.known.map(|known| id(known.0)),
+            members: List(self.members.iter().map(|member| member.0).collect()),
             extra: &[],
         };
-        FrameEncoder::new(limits).body(kind, &body, 1, 0)
+        let frame = FrameEncoder::new(limits).body(kind, &body, 1 + members, 0)?;
+        let (len, max) = (frame.len(), limits.handshake_frame_len_max);
+        if len > max {
+            return Err(EncodeError::IntroductionTooLong { members, len, max });
+        }
+        Ok(frame)
     }
 
     /// Decodes a `Hello` or a `Welcome`.
@@ -87,6 +100,7 @@ impl Introduction {
             starts: body.starts,
             run: body.run,
             known: body.known.map(|known| Incarnation(number(known))),
+            members: body.members.0.into_iter().map(NodeId).collect(),
         })
     }
 }

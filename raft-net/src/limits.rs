@@ -11,6 +11,10 @@ use std::time::Duration;
 /// costs in memory once decoded.
 pub const ITEMS_MAX: usize = 4096;
 
+/// The most members that a node's introduction may list; one with more is neither encoded nor
+/// decoded.
+pub(crate) const MEMBERS_MAX: usize = 256;
+
 /// What a frame costs at most beside its items' payloads and 32 bytes for each further item.
 const FRAME_OVERHEAD_LEN: usize = 128;
 
@@ -21,7 +25,9 @@ pub struct Limits {
     /// ([`EncodeError::TooLong`](crate::EncodeError::TooLong)), and ends the connection that it
     /// comes in on as soon as its header is there. All nodes of a cluster must agree on it.
     pub frame_len_max: usize,
-    /// The longest frame of a handshake. It is what a stranger can make this node hold.
+    /// The longest frame of a handshake. It is what a stranger can make this node hold. It bounds
+    /// the list of members too, which an introduction carries
+    /// ([`EncodeError::IntroductionTooLong`](crate::EncodeError::IntroductionTooLong)).
     pub handshake_frame_len_max: usize,
     /// The most frames that wait for one peer, those that are being written included. When
     /// reached, [`PeerSender::try_send`](crate::PeerSender::try_send) answers

@@ -61,6 +61,8 @@ struct Live {
     side: Side,
     peer: NodeId,
     hello: PeerHello,
+    /// Whom the peer lists.
+    members: Vec<NodeId>,
     cut: Cut,
     ended: CancellationToken,
 }
@@ -80,7 +82,8 @@ impl Local {
     /// `starts` counts the starts on the data folder and must be higher at each: a node that shows a
     /// lower count than a peer has seen, or the same count from another process, is refused as a
     /// copy. `cluster` is none until the node is born. `members` lists every peer and this node
-    /// itself, each with its incarnation once that is known for good.
+    /// itself, each with its incarnation once that is known for good; while one of two nodes is not
+    /// born, they must list the same ones.
     #[must_use]
     pub fn new(
         node: NodeId,
@@ -141,6 +144,7 @@ impl Local {
             starts: self.0.starts,
             run: self.0.run,
             known: state.members.get(&peer).copied().flatten(),
+            members: state.listed(),
         }
     }
 
@@ -176,6 +180,7 @@ impl Local {
             side,
             peer: theirs.from,
             hello: theirs.hello(),
+            members: theirs.members.clone(),
             cut: cut.clone(),
             ended: ended.clone(),
         };
@@ -266,6 +271,11 @@ impl Local {
         if member.is_none() && doubled {
             return Err(Refusal::DuplicateNode { node: from });
         }
+        // Who is not born yet may still form a cluster of those that it lists. Between the born, the
+        // log says who is a member, and one of the two may be behind.
+        if theirs.cluster.is_none() || state.cluster.is_none() {
+            state.lists_like(&theirs.members)?;
+        }
         Ok(())
     }
 
@@ -281,6 +291,21 @@ impl Local {
 }
 
 impl State {
+    /// The members, in order.
+    fn listed(&self) -> Vec<NodeId> {
+        self.members.keys().copied().collect()
+    }
+
+    fn lists_like(&self, theirs: &[NodeId]) -> Result<(), Refusal> {
+        if theirs.iter().eq(self.members.keys()) {
+            return Ok(());
+        }
+        Err(Refusal::OtherPeers {
+            theirs: theirs.to_vec(),
+            ours: self.listed(),
+        })
+    }
+
     fn cut_contradicted(&self) {
         for live in self.live.values() {
             let refusal = match (
@@ -299,6 +324,10 @@ impl State {
                 (_, Some(theirs), Some(ours)) if theirs != ours => {
                     Refusal::WrongCluster { theirs, ours }
                 }
+                (.., None) => match self.lists_like(&live.members) {
+                    Err(refusal) => refusal,
+                    Ok(()) => continue,
+                },
                 _ => continue,
             };
             live.cut.cut(Why::Contradicted(refusal));

@@ -8,7 +8,8 @@
 //!   once.
 //! - A connection that lived is dialled again at once, so that a dead process is told from a broken
 //!   link within one round trip; anything else is dialled after a random, growing delay.
-//! - A panic ends one connection and is reported as its loss. After a stop no task is left.
+//! - A panic ends one connection and is reported as its loss; one while that is logged or told ends
+//!   nothing. After a stop no task is left.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -134,6 +135,11 @@ enum Outcome {
     Lost(Ending),
 }
 
+/// Runs `work`; none if it panics.
+async fn survive<T>(work: impl Future<Output = T>) -> Option<T> {
+    AssertUnwindSafe(work).catch_unwind().await.ok()
+}
+
 struct Driver {
     peer: NodeId,
     address: String,
@@ -157,13 +163,17 @@ impl Driver {
             self.connected_at.set(None);
             self.queue.dialled();
             let cut = Cut::below(&self.stop);
-            let outcome = AssertUnwindSafe(self.attempt(&cut)).catch_unwind().await;
+            let outcome = survive(self.attempt(&cut)).await;
             if self.stop.is_cancelled() {
                 return;
             }
             let outcome = outcome.unwrap_or(Outcome::Lost(Ending::Panicked));
-            self.log(&outcome, &mut repeats);
-            self.tell(outcome).await;
+            // Whatever panics here (a log's subscriber may), the owner is told, and the dialling
+            // goes on.
+            survive(async { self.log(&outcome, &mut repeats) }).await;
+            if survive(self.tell(outcome)).await.is_none() {
+                survive(self.tell(Outcome::Lost(Ending::Panicked))).await;
+            }
             let mut delay = backoff.next();
             if let Some(at) = self.connected_at.get()
                 && at.elapsed() > LIVED
@@ -338,6 +348,8 @@ impl Driver {
     }
 
     async fn tell(&self, outcome: Outcome) {
+        #[cfg(test)]
+        crate::tests::panic_if_asked(crate::tests::Panic::Tell);
         let peer = self.peer;
         let event = match outcome {
             Outcome::Refused(reason) => {
@@ -371,6 +383,8 @@ impl Driver {
     }
 
     fn log(&self, outcome: &Outcome, repeats: &mut Repeats) {
+        #[cfg(test)]
+        crate::tests::panic_if_asked(crate::tests::Panic::Log);
         let address = &self.address;
         let now = Instant::now();
         match outcome {

@@ -4,6 +4,8 @@
 //! does not know the number can still show the text; `ours` is always the node that holds the
 //! value, on either side; what a stranger wrote is bounded and holds no control characters.
 
+use std::fmt;
+
 use raft_core::{ClusterId, Incarnation, NodeId};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteArray;
@@ -11,10 +13,14 @@ use serde_bytes::ByteArray;
 use crate::DecodeError;
 use crate::decode::decode_body;
 use crate::header::FrameKind;
-use crate::wire::RefuseBody;
+use crate::wire::{List, RefuseBody};
 
 /// The longest text of a refusal, in bytes.
 const TEXT_LEN_MAX: usize = 1024;
+/// Once the text of a list of ids is that long, in bytes, no further one is shown.
+const IDS_TEXT_LEN_MAX: usize = 384;
+/// So many ids of each list travel: with the text they fit a frame of a handshake, whatever they are.
+const IDS_MAX: usize = 128;
 
 /// Why one node will not talk to another. The text says what to do about it, and is meant for both
 /// sides.
@@ -111,6 +117,21 @@ pub enum Refusal {
         /// The node.
         node: NodeId,
     },
+    /// One of the two nodes is not born yet, and they list different members: they would form
+    /// clusters whose majorities need not meet.
+    #[error(
+        "the other node's list of peers names the nodes {}, this one's {}: give all nodes the \
+         same list",
+        Ids(theirs),
+        Ids(ours)
+    )]
+    OtherPeers {
+        /// The members that the other node lists, itself included, in order. Of a long list that
+        /// came with a refusal it is the beginning.
+        theirs: Vec<NodeId>,
+        /// Those that this node lists.
+        ours: Vec<NodeId>,
+    },
     /// What came is not a handshake.
     #[error("what came is not a handshake ({what}): check that the address is a node's")]
     Malformed {
@@ -136,6 +157,25 @@ pub enum Refusal {
     },
 }
 
+/// Shows ids, as many as a log line should hold.
+struct Ids<'a>(&'a [NodeId]);
+
+impl fmt::Display for Ids<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = String::new();
+        for (shown, id) in self.0.iter().enumerate() {
+            if text.len() > IDS_TEXT_LEN_MAX {
+                let more = self.0.len() - shown;
+                return write!(f, "{{{text} and {more} more}}");
+            }
+            let comma = if shown == 0 { "" } else { ", " };
+            text.push_str(comma);
+            text.push_str(&id.to_string());
+        }
+        write!(f, "{{{text}}}")
+    }
+}
+
 type Id = ByteArray<16>;
 
 fn id(number: u128) -> Id {
@@ -158,6 +198,12 @@ struct VersionDetails {
 struct ClusterDetails {
     refuser: Id,
     refused: Id,
+}
+
+#[derive(Serialize, Deserialize)]
+struct PeersDetails {
+    refuser: List<u64, IDS_MAX>,
+    refused: List<u64, IDS_MAX>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -190,6 +236,7 @@ impl Refusal {
             Self::Malformed { .. } => 9,
             Self::TooManyConnections => 10,
             Self::Slow { .. } => 11,
+            Self::OtherPeers { .. } => 12,
             Self::Other { number, .. } => *number,
         }
     }
@@ -244,6 +291,13 @@ impl Refusal {
                 shown: *shown,
             }),
             Self::Slow { limit_ms } => rmp_serde::to_vec(limit_ms),
+            Self::OtherPeers { theirs, ours } => {
+                let ids = |ids: &[NodeId]| List(ids.iter().take(IDS_MAX).map(|id| id.0).collect());
+                rmp_serde::to_vec(&PeersDetails {
+                    refuser: ids(ours),
+                    refused: ids(theirs),
+                })
+            }
             Self::Malformed { what } => rmp_serde::to_vec(what),
             Self::TooManyConnections | Self::Other { .. } => Ok(Vec::new()),
         }
@@ -309,6 +363,14 @@ impl Refusal {
             11 => Self::Slow {
                 limit_ms: decode_body(kind, details)?,
             },
+            12 => {
+                let details: PeersDetails = decode_body(kind, details)?;
+                let ids = |ids: List<u64, IDS_MAX>| ids.0.into_iter().map(NodeId).collect();
+                Self::OtherPeers {
+                    theirs: ids(details.refuser),
+                    ours: ids(details.refused),
+                }
+            }
             number => Self::Other {
                 number,
                 text: printable(body.text),

@@ -3,8 +3,8 @@
 //!
 //! Invariants: each is a compact MessagePack array of its fields, in order; a body of a released
 //! version never changes (the frozen fixtures see to it), a new version gets a new body; payloads
-//! are MessagePack binary, and are borrowed out of the frame; a list is bounded by
-//! [`ITEMS_MAX`](crate::ITEMS_MAX) while it is read.
+//! are MessagePack binary, and are borrowed out of the frame; a list is bounded
+//! while it is read, by [`ITEMS_MAX`](crate::ITEMS_MAX) where nothing narrower is said.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -15,7 +15,7 @@ use serde::ser::{SerializeTuple, Serializer};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteArray;
 
-use crate::limits::ITEMS_MAX;
+use crate::limits::{ITEMS_MAX, MEMBERS_MAX};
 use crate::{Answer, ForwardOutcome};
 
 /// `Hello` and `Welcome`. Frozen over all versions: what a later one adds rides in `extra`, which a
@@ -31,6 +31,8 @@ pub(crate) struct IntroductionBody<'a> {
     pub(crate) starts: u64,
     pub(crate) run: u64,
     pub(crate) known: Option<ByteArray<16>>,
+    /// The ids of the members that the sender lists, itself included, in order.
+    pub(crate) members: List<u64, MEMBERS_MAX>,
     #[serde(borrow, with = "serde_bytes")]
     pub(crate) extra: &'a [u8],
 }
@@ -131,29 +133,35 @@ pub(crate) struct ForwardedBody<'a> {
     pub(crate) data: &'a [u8],
 }
 
-/// A list that is read no further than [`ITEMS_MAX`].
-pub(crate) struct List<T>(pub(crate) Vec<T>);
+/// A list that is read no further than `MAX`.
+pub(crate) struct List<T, const MAX: usize = ITEMS_MAX>(pub(crate) Vec<T>);
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for List<T> {
+impl<T: Serialize, const MAX: usize> Serialize for List<T, MAX> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(&self.0)
+    }
+}
+
+impl<'de, T: Deserialize<'de>, const MAX: usize> Deserialize<'de> for List<T, MAX> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Items<T>(PhantomData<T>);
+        struct Items<T, const MAX: usize>(PhantomData<T>);
 
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Items<T> {
-            type Value = List<T>;
+        impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for Items<T, MAX> {
+            type Value = List<T, MAX>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "a list of at most {ITEMS_MAX} items")
+                write!(f, "a list of at most {MAX} items")
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<List<T>, A::Error> {
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
                 let claimed = seq.size_hint().unwrap_or(0);
-                if claimed > ITEMS_MAX {
+                if claimed > MAX {
                     return Err(de::Error::invalid_length(claimed, &self));
                 }
                 let mut items = Vec::with_capacity(claimed);
                 while let Some(item) = seq.next_element()? {
-                    if items.len() == ITEMS_MAX {
-                        return Err(de::Error::invalid_length(ITEMS_MAX + 1, &self));
+                    if items.len() == MAX {
+                        return Err(de::Error::invalid_length(MAX + 1, &self));
                     }
                     items.push(item);
                 }

@@ -382,3 +382,24 @@ async fn a_panic_ends_one_connection_and_is_told() {
     let stats = two.listener.send(GetListenerStats).await.unwrap();
     assert_eq!(stats.panicked, 1);
 }
+
+#[actix_rt::test]
+async fn a_panic_while_a_loss_is_logged_or_told_does_not_end_the_dialling() {
+    let mut one = Node::new(local(ONE));
+    let mut two = Node::new(local(TWO));
+    let to_two = one.dial(TWO, two.address);
+    one.connected(TWO).await;
+    for panic in [Panic::Log, Panic::Tell] {
+        ask_for(panic);
+        two.restart_listener().await;
+        let panicked = one
+            .event(|event| match event {
+                PeerEvent::Lost { reason, .. } => Some(matches!(reason, Ending::Panicked)),
+                _ => None,
+            })
+            .await;
+        assert_eq!(panicked, panic == Panic::Tell);
+        one.connected(TWO).await;
+    }
+    assert_eq!(to_two.stats().connects, 3);
+}

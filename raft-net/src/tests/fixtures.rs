@@ -179,10 +179,12 @@ fn introductions() -> [(&'static str, FrameKind, Introduction); 2] {
         starts: 3,
         run: 0xfeed,
         known: None,
+        members: [1, 2, u64::MAX].map(NodeId).into(),
     };
     let born = Introduction {
         cluster: Some(ClusterId(u128::MAX)),
         known: Some(Incarnation(1)),
+        members: [1, 2].map(NodeId).into(),
         ..unborn.clone()
     };
     [
@@ -256,6 +258,17 @@ pub(super) fn refusals() -> Vec<(&'static str, Refusal, Refusal)> {
         ),
         same("refuse_too_many_connections", Refusal::TooManyConnections),
         same("refuse_slow", Refusal::Slow { limit_ms: 5000 }),
+        (
+            "refuse_other_peers",
+            Refusal::OtherPeers {
+                theirs: [1, 2].map(NodeId).into(),
+                ours: [1, 2, 3, 4, 500].map(NodeId).into(),
+            },
+            Refusal::OtherPeers {
+                theirs: [1, 2, 3, 4, 500].map(NodeId).into(),
+                ours: [1, 2].map(NodeId).into(),
+            },
+        ),
         same(
             "refuse_from_the_future",
             Refusal::Other {

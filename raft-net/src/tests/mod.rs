@@ -65,6 +65,8 @@ pub(super) fn limits() -> Limits {
 pub(crate) enum Panic {
     Read,
     Write,
+    Log,
+    Tell,
 }
 
 thread_local! {

@@ -9,7 +9,8 @@ use tokio::net::TcpStream;
 use super::{CLUSTER, Node, ONE, THREE, TWO, born, folder, limits, local, unborn};
 use crate::decode::FrameDecoder;
 use crate::handshake::{Introduction, read_frame};
-use crate::{FrameKind, GetListenerStats, Limits, Local, PeerEvent, Refusal};
+use crate::header::Header;
+use crate::{EncodeError, FrameKind, GetListenerStats, Limits, Local, PeerEvent, Refusal};
 
 impl Node {
     /// What the next refusal by a peer says.
@@ -77,6 +78,115 @@ async fn a_node_that_is_not_listed() {
     let expected = Refusal::UnknownNode { node: four };
     let both = meet(stranger, TWO, local(TWO)).await;
     assert_eq!(both, (expected.clone(), expected));
+}
+
+fn listing<const N: usize>(node: NodeId, cluster: Option<ClusterId>, ids: [u64; N]) -> Local {
+    let members = ids.map(|id| (NodeId(id), None)).into();
+    Local::new(node, folder(node), 1, cluster, members)
+}
+
+#[actix_rt::test]
+async fn nodes_that_are_not_born_and_list_different_peers() {
+    let refusal = |theirs: &[u64], ours: &[u64]| Refusal::OtherPeers {
+        theirs: theirs.iter().copied().map(NodeId).collect(),
+        ours: ours.iter().copied().map(NodeId).collect(),
+    };
+    // Whoever dials, and whichever of the two is born.
+    for (ones, twos) in [(None, None), (Some(CLUSTER), None), (None, Some(CLUSTER))] {
+        let one = || listing(ONE, ones, [1, 2, 3, 4, 5]);
+        let two = || listing(TWO, twos, [1, 2]);
+        let (one_says, two_says) = (
+            refusal(&[1, 2], &[1, 2, 3, 4, 5]),
+            refusal(&[1, 2, 3, 4, 5], &[1, 2]),
+        );
+        let both = meet(one(), TWO, two()).await;
+        assert_eq!(both, (one_says.clone(), two_says.clone()));
+        assert_eq!(meet(two(), ONE, one()).await, (two_says, one_says));
+    }
+}
+
+#[actix_rt::test]
+async fn born_nodes_may_list_different_peers() {
+    let mut one = Node::new(listing(ONE, Some(CLUSTER), [1, 2, 3]));
+    let two = Node::new(listing(TWO, Some(CLUSTER), [1, 2]));
+    let _sender = one.dial(TWO, two.address);
+    one.connected(TWO).await;
+}
+
+#[actix_rt::test]
+async fn a_connection_of_before_the_list_changed_is_cut() {
+    let mut one = Node::new(listing(ONE, None, [1, 2, 3]));
+    let two = Node::new(listing(TWO, None, [1, 2, 3]));
+    let _sender = one.dial(TWO, two.address);
+    one.connected(TWO).await;
+    let members = [ONE, TWO].map(|node| (node, folder(node)));
+    one.local.set_members(members.into());
+    assert!(matches!(one.refused().await, Refusal::OtherPeers { .. }));
+}
+
+#[test]
+fn a_refusal_of_long_lists_fits_a_handshake() {
+    let ids: Vec<_> = (0..256).map(|id| NodeId(u64::MAX - id)).collect();
+    let refusal = Refusal::OtherPeers {
+        theirs: ids.clone(),
+        ours: ids.clone(),
+    };
+    let frame = refusal.encode(&limits()).unwrap();
+    let mut decoder = FrameDecoder::for_handshake(&limits());
+    decoder.feed(frame.as_bytes());
+    let read = Refusal::decode(&decoder.next_raw().unwrap().unwrap()).unwrap();
+    let Refusal::OtherPeers { theirs, ours } = read else {
+        panic!("{read}");
+    };
+    assert!(theirs == ids[..128] && ours == ids[..128]);
+    let text = refusal.text();
+    assert!(text.ends_with("give all nodes the same list"), "{text}");
+    assert!(text.contains(" and 238 more}"), "{text}");
+}
+
+#[test]
+fn an_introduction_lists_no_more_than_a_handshake_holds() {
+    let listing = |ids: std::ops::Range<u64>| Introduction {
+        members: ids.map(NodeId).collect(),
+        ..local(ONE).introduction(TWO)
+    };
+    let decoded = |frame: &crate::EncodedFrame| {
+        let mut decoder = FrameDecoder::for_handshake(&limits());
+        decoder.feed(frame.as_bytes());
+        Introduction::decode(&decoder.next_raw().unwrap().unwrap())
+    };
+    let full = listing(u64::MAX - 256..u64::MAX);
+    let frame = full.encode(FrameKind::Hello, &limits()).unwrap();
+    assert_eq!(decoded(&frame).unwrap(), full);
+    assert!(matches!(
+        listing(0..257).encode(FrameKind::Hello, &limits()),
+        Err(EncodeError::TooManyMembers { members: 257 })
+    ));
+    let small = Limits {
+        handshake_frame_len_max: frame.len() - 1,
+        ..limits()
+    };
+    assert!(matches!(
+        full.encode(FrameKind::Hello, &small),
+        Err(EncodeError::IntroductionTooLong { members: 256, .. })
+    ));
+    // One more than allowed, from a program that does not keep to it.
+    let mut bytes = listing(0..256)
+        .encode(FrameKind::Hello, &limits())
+        .unwrap()
+        .as_bytes()
+        .to_vec();
+    let at = bytes
+        .windows(4)
+        .position(|at| at == [0xdc, 1, 0, 0])
+        .unwrap();
+    bytes[at + 2] = 1;
+    bytes.insert(at + 3, 0);
+    Header::write(&mut bytes, FrameKind::Hello);
+    let mut decoder = FrameDecoder::for_handshake(&limits());
+    decoder.feed(&bytes);
+    let error = Introduction::decode(&decoder.next_raw().unwrap().unwrap()).unwrap_err();
+    assert!(error.to_string().contains("at most 256"), "{error}");
 }
 
 #[actix_rt::test]
