@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use raft_core::{LogIndex, NodeId, Violation};
+use raft_core::{ClusterId, LogIndex, NodeId, Violation};
 use raft_net::{ListenError, Refusal};
 use raft_storage::{OpenError, StorageError};
 
@@ -26,6 +26,9 @@ pub enum StartError {
     /// The address cannot be listened on.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// The node could not begin to take part.
+    #[error(transparent)]
+    Node(#[from] NodeFailure),
     /// The folder is of a cluster of other nodes.
     #[error(
         "the data folder is of a cluster of nodes {}, but the list of peers names {}",
@@ -97,8 +100,8 @@ impl ProposeError {
 /// Why an outcome is unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnknownCause {
-    /// Its time was up before it was committed.
-    #[error("it was not committed in time")]
+    /// Its time was up first.
+    #[error("no outcome was known in time")]
     TimedOut,
     /// It was on its way to the leader, or at it, when the connection broke.
     #[error("the connection to the leader, node {0}, broke")]
@@ -148,6 +151,18 @@ pub enum NodeFailure {
     /// A setting cannot be.
     #[error("configuration: {0}")]
     Config(raft_core::ConfigError),
+    /// The cluster was born with other nodes, or other folders of them, than this node knows.
+    #[error(
+        "cluster {cluster} was born with other nodes, or other data folders of theirs, than this node was: \
+         give all nodes the same list of peers"
+    )]
+    OtherBirth {
+        /// The cluster.
+        cluster: ClusterId,
+    },
+    /// The log did not close in time; its folder may still be in use by this process.
+    #[error("the log was not closed within {} s", .0.as_secs())]
+    CloseTimedOut(Duration),
     /// The first entry of the log cannot be understood.
     #[error("the first entry of the log, at {0}, does not say which cluster it is of")]
     Birth(LogIndex),

@@ -1,7 +1,7 @@
 //! The way of a proposal up to the log: taken in, gathered, appended here or forwarded to the leader.
 //!
 //! Invariants:
-//! - A proposal is in exactly one place: gathered, waiting for a leader, forwarded, or with
+//! - A proposal is in exactly one place: at the [`Door`](crate::door::Door), waiting for a leader, forwarded, or with
 //!   [`Delivery`](crate::delivery::Delivery).
 //! - What was forwarded is never sent again, unless the leader said that it did not take it. When the
 //!   connection breaks first, the outcome is unknown.
@@ -15,36 +15,41 @@ use actix::prelude::*;
 use raft_core::{Input, NodeId, Rejection, Role};
 use raft_net::{Answer as PeerAnswer, ForwardOutcome, Forwarded, Frame, FrameEncoder, PeerSender};
 
-use crate::actor::{Life, RaftActor};
 use crate::delivery::Await;
-use crate::proposals::{Budget, Outcome, Proposal, ReplyTo, Waiter, from_peer};
-use crate::reply::{Later, later};
+use crate::node::{Life, Node};
+use crate::proposals::{Budget, Proposal, ReplyTo, Waiter, from_peer};
 use crate::turn::Proposed;
-use crate::{Propose, ProposeError, UnknownCause};
+use crate::{ProposeError, UnknownCause};
 
-/// Proposals that make a batch of their own: under a flood the mailbox is never empty.
-const BATCH_MAX: usize = 512;
 /// Proposals in one frame to the leader, at most.
 const FORWARD_MAX: usize = 512;
 /// The bits of a request's name that count within one life of a node; those above name the life.
 const REQUEST_BITS: u32 = 40;
 /// Bytes of commands in one frame to the leader: the command that reaches it is the last.
 const FORWARD_BYTES_MAX: usize = 128 << 10;
+/// Proposals that are with the leader and not answered, at most. More wait here, so that they do not crowd
+/// the protocol's own messages out of the queue to the leader.
+const AWAY_MAX: usize = 16 << 10;
+/// Bytes of such proposals: the one that reaches it is the last.
+const AWAY_BYTES_MAX: usize = 4 << 20;
+/// How long a node that said that it does not lead is left alone, unless a leader is heard of before.
+const SPURNED: Duration = Duration::from_millis(100);
 
 /// Proposals of this node that are not in the log yet.
 pub(crate) struct Intake {
     command_bytes_max: usize,
     timeout: Duration,
-    budget: Arc<Budget>,
     /// What each peer may have waiting here.
     peer_budgets: BTreeMap<NodeId, Arc<Budget>>,
-    /// Came in during this turn or the last ones.
-    gathered: Vec<Proposal>,
-    flush_scheduled: bool,
+    /// What peers have forwarded in this turn.
+    from_peers: Vec<Proposal>,
     /// Wait for a leader.
     waiting: VecDeque<Proposal>,
     /// Are with the leader, by the name that this node gave them.
     forwarded: BTreeMap<u64, Away>,
+    forwarded_bytes: usize,
+    /// Who is left alone until when, because it said that it does not lead.
+    spurned: Option<(NodeId, Instant)>,
     last_request: u64,
     /// No deadline of what waits or is away is before this.
     next_deadline: Option<Instant>,
@@ -55,11 +60,6 @@ struct Away {
     leader: NodeId,
     proposal: Proposal,
 }
-
-/// Hand on what was gathered, once nothing more urgent waits in the mailbox.
-#[derive(Message)]
-#[rtype(result = "()")]
-struct Flush;
 
 impl Intake {
     /// `starts` counts the starts of this node on its folder: an answer that was meant for an earlier life
@@ -73,20 +73,15 @@ impl Intake {
         Self {
             command_bytes_max: config.command_bytes_max,
             timeout: config.propose_timeout,
-            budget: budget(),
             peer_budgets: peers.map(|id| (id, budget())).collect(),
-            gathered: Vec::new(),
-            flush_scheduled: false,
+            from_peers: Vec::new(),
             waiting: VecDeque::new(),
             forwarded: BTreeMap::new(),
+            forwarded_bytes: 0,
+            spurned: None,
             last_request: starts << REQUEST_BITS,
             next_deadline: None,
         }
-    }
-
-    /// Proposals of this process that wait for their outcome.
-    pub(crate) fn waiting_count(&self) -> usize {
-        self.budget.count()
     }
 
     /// Keeps a proposal of this process until there is a leader.
@@ -124,21 +119,49 @@ impl Intake {
         )
     }
 
+    /// Whether a flush has something to do beside what stands at the door.
+    pub(crate) fn has_work(&self) -> bool {
+        !self.from_peers.is_empty() || !self.waiting.is_empty()
+    }
+
+    /// Whether `leader` may be sent more now.
+    fn may_forward(&self, leader: NodeId) -> bool {
+        let spurned = self
+            .spurned
+            .is_some_and(|(node, until)| node == leader && Instant::now() < until);
+        !spurned && self.forwarded.len() < AWAY_MAX && self.forwarded_bytes < AWAY_BYTES_MAX
+    }
+
     /// The first `count` of those that wait were sent to `leader`, in the frame just made.
     fn went_away(&mut self, leader: NodeId, count: usize) {
         for proposal in self.waiting.drain(..count) {
             self.last_request += 1;
+            self.forwarded_bytes += proposal.command.len();
             self.forwarded
                 .insert(self.last_request, Away { leader, proposal });
         }
     }
 
-    /// Takes out what is away and meets `condition`.
+    /// Takes out one that is away.
+    fn come_back(&mut self, request: u64) -> Option<Proposal> {
+        let away = self.forwarded.remove(&request)?;
+        self.forwarded_bytes -= away.proposal.command.len();
+        Some(away.proposal)
+    }
+
+    /// Takes out all that are away and meet `condition`.
     fn take_away(&mut self, condition: impl Fn(&Away) -> bool) -> Vec<Proposal> {
         let met = self.forwarded.iter().filter(|(_, away)| condition(away));
         let requests: Vec<u64> = met.map(|(request, _)| *request).collect();
-        let take = |request| self.forwarded.remove(&request).map(|away| away.proposal);
-        requests.into_iter().filter_map(take).collect()
+        requests
+            .into_iter()
+            .filter_map(|request| self.come_back(request))
+            .collect()
+    }
+
+    /// There may be another leader: whoever is left alone may be it.
+    pub(crate) fn leader_changed(&mut self) {
+        self.spurned = None;
     }
 
     /// Answers those whose time is up.
@@ -166,90 +189,35 @@ impl Intake {
 
     /// The node is being shut down: what was not handed to anybody will not be.
     pub(crate) fn refuse_waiting(&mut self) {
-        for proposal in self.gathered.drain(..).chain(self.waiting.drain(..)) {
+        for proposal in self.waiting.drain(..) {
             proposal.waiter.answer(Err(ProposeError::ShuttingDown));
         }
     }
 
     /// Ends all that is here: what was forwarded has an unknown outcome, the rest is told `error`.
     pub(crate) fn end(&mut self, error: &ProposeError) {
-        let unsent = std::mem::take(&mut self.gathered)
-            .into_iter()
-            .chain(self.waiting.drain(..));
-        for proposal in unsent {
-            // A peer hears nothing: its connection to this node is about to break.
+        // Peers hear nothing: their connections to this node are about to break.
+        self.from_peers.clear();
+        for proposal in self.waiting.drain(..) {
             proposal.waiter.answer(Err(error.clone()));
         }
-        for away in std::mem::take(&mut self.forwarded).into_values() {
-            away.proposal
+        for proposal in self.take_away(|_| true) {
+            proposal
                 .waiter
                 .answer(Err(ProposeError::Unknown(UnknownCause::NodeEnded)));
         }
     }
 }
 
-impl Handler<Propose> for RaftActor {
-    type Result = Later<Outcome>;
-
-    fn handle(&mut self, message: Propose, ctx: &mut Self::Context) -> Self::Result {
-        let Propose { command, timeout } = message;
-        let (len, max) = (command.len(), self.intake.command_bytes_max);
-        if len > max {
-            return Later::now(Err(ProposeError::TooLarge { len, max }));
-        }
-        match &self.life {
-            Life::Forming { .. } | Life::Running(_) => {}
-            Life::Draining { .. } | Life::Closing => {
-                return Later::now(Err(ProposeError::ShuttingDown));
-            }
-            Life::Failed(failure) => return Later::now(Err(ProposeError::Failed(failure.clone()))),
-        }
-        let Some(permit) = self.intake.budget.take(len) else {
-            return Later::now(Err(ProposeError::Busy));
-        };
-        let (reply, answer) = later(|| Err(ProposeError::Unknown(UnknownCause::NodeEnded)));
-        let since = Instant::now();
-        let deadline = since + timeout.unwrap_or(self.intake.timeout);
-        let waiter = Waiter::new(ReplyTo::Local(answer), since, deadline, permit);
-        self.gather(Proposal { command, waiter }, ctx);
-        reply
-    }
-}
-
-impl Handler<Flush> for RaftActor {
-    type Result = ();
-
-    fn handle(&mut self, _: Flush, ctx: &mut Self::Context) {
-        self.intake.flush_scheduled = false;
-        self.flush(ctx);
-        self.end_turn(ctx);
-    }
-}
-
-impl RaftActor {
-    fn gather(&mut self, proposal: Proposal, ctx: &mut Context<Self>) {
-        self.intake.gathered.push(proposal);
-        if self.intake.gathered.len() >= BATCH_MAX {
-            self.flush(ctx);
-            self.end_turn(ctx);
-        } else {
-            self.schedule_flush(ctx);
-        }
-    }
-
-    /// Flushes when the mailbox is empty: batches without a timer.
-    pub(crate) fn schedule_flush(&mut self, ctx: &mut Context<Self>) {
-        if !std::mem::replace(&mut self.intake.flush_scheduled, true) {
-            ctx.notify(Flush);
-        }
-    }
-
+impl Node {
     /// Appends or forwards all that waits, oldest first, if there is a leader.
     pub(crate) fn flush(&mut self, ctx: &mut Context<Self>) {
+        let mut gathered = self.door.take();
+        gathered.append(&mut self.intake.from_peers);
         let leader = match &self.life {
             Life::Running(raft) if raft.role() == Role::Leader => {
                 let mut proposals = Vec::from(std::mem::take(&mut self.intake.waiting));
-                proposals.append(&mut self.intake.gathered);
+                proposals.append(&mut gathered);
                 if !proposals.is_empty() {
                     self.append(proposals, ctx);
                 }
@@ -259,7 +227,7 @@ impl RaftActor {
             _ => None,
         };
         let mut refused = Vec::new();
-        for proposal in std::mem::take(&mut self.intake.gathered) {
+        for proposal in gathered {
             match proposal.waiter.to {
                 ReplyTo::Peer { node, request } => {
                     let outcome = ForwardOutcome::NotLeader { leader };
@@ -281,7 +249,7 @@ impl RaftActor {
         match self.step(Input::Propose(commands), ctx) {
             Some(Proposed::Appended { first, term, count }) => {
                 debug_assert_eq!(count, waiters.len());
-                self.delivery.do_send(Await {
+                self.parts.delivery.do_send(Await {
                     first,
                     term,
                     waiters,
@@ -311,7 +279,7 @@ impl RaftActor {
         let Some(peer) = self.peers.get(&leader).filter(|peer| peer.connected) else {
             return;
         };
-        while !self.intake.waiting.is_empty() {
+        while !self.intake.waiting.is_empty() && self.intake.may_forward(leader) {
             let (count, frame) = self.intake.next_forward();
             match self
                 .encoder
@@ -327,18 +295,13 @@ impl RaftActor {
         }
     }
 
-    /// A peer hands over proposals of its own.
-    pub(crate) fn forwarded_here(
-        &mut self,
-        from: NodeId,
-        proposals: Vec<Forwarded>,
-        ctx: &mut Context<Self>,
-    ) {
+    /// A peer hands over proposals of its own, for the next flush.
+    pub(crate) fn forwarded_here(&mut self, from: NodeId, proposals: Vec<Forwarded>) {
         let since = Instant::now();
+        let max = self.intake.command_bytes_max;
         let mut refused = Vec::new();
         for Forwarded { request, data } in proposals {
-            let max = self.intake.command_bytes_max;
-            let refusal = match (&self.life, self.intake.peer_budgets.get(&from)) {
+            let permit = match (&self.life, self.intake.peer_budgets.get(&from)) {
                 (Life::Running(_), Some(_)) if data.len() > max => {
                     Err(ForwardOutcome::TooLarge { max: max as u64 })
                 }
@@ -347,20 +310,17 @@ impl RaftActor {
                 }
                 _ => Err(ForwardOutcome::NotLeader { leader: None }),
             };
-            match refusal {
+            match permit {
                 Ok(permit) => {
                     let to = ReplyTo::Peer {
                         node: from,
                         request,
                     };
                     let waiter = Waiter::new(to, since, since + self.intake.timeout, permit);
-                    self.gather(
-                        Proposal {
-                            command: data,
-                            waiter,
-                        },
-                        ctx,
-                    );
+                    self.intake.from_peers.push(Proposal {
+                        command: data,
+                        waiter,
+                    });
                 }
                 Err(outcome) => refused.push((from, PeerAnswer { request, outcome })),
             }
@@ -371,21 +331,19 @@ impl RaftActor {
     /// The leader answers what this node forwarded to it.
     pub(crate) fn answered(&mut self, from: NodeId, answers: Vec<PeerAnswer>) {
         for PeerAnswer { request, outcome } in answers {
-            if self
-                .intake
-                .forwarded
-                .get(&request)
-                .is_none_or(|away| away.leader != from)
-            {
+            let away = self.intake.forwarded.get(&request);
+            if away.is_none_or(|away| away.leader != from) {
                 continue; // Its time was up.
             }
-            let Some(Away { proposal, .. }) = self.intake.forwarded.remove(&request) else {
+            let Some(proposal) = self.intake.come_back(request) else {
                 continue;
             };
             match from_peer(from, proposal.command.len(), outcome) {
                 Some(outcome) => drop(proposal.waiter.answer(outcome)),
-                // The next tick tries again: at once would be a race between two nodes' views.
-                None => self.intake.wait(proposal),
+                None => {
+                    self.intake.spurned = Some((from, Instant::now() + SPURNED));
+                    self.intake.wait(proposal);
+                }
             }
         }
     }

@@ -1,15 +1,18 @@
 //! A durable, totally ordered log that a program spawns as an actor.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
-mod actor;
 mod birth;
 mod clock;
 mod config;
 mod delivery;
+mod door;
 mod error;
+mod front;
 mod intake;
 mod life;
 mod message;
+mod node;
+mod parts;
 mod proposals;
 mod recent;
 mod reply;
@@ -18,9 +21,9 @@ mod status;
 mod subscription;
 mod turn;
 
-pub use actor::RaftActor;
 pub use config::{Config, ConfigError};
 pub use error::{NodeFailure, ProposeError, StartError, SubscribeError, UnknownCause};
+pub use front::RaftActor;
 pub use message::{
     Committed, Delivered, DeliveredBatch, Ended, GetStatus, Propose, Shutdown, Subscribe,
     Subscribed, Subscriber,

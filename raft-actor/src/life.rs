@@ -6,17 +6,16 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use raft_core::{ClusterId, Incarnation, NodeId, Raft, Recovered};
 use raft_net::{PeerEvent, Refusal};
-use raft_storage::{Close, Record, StorageError};
+use raft_storage::{Record, StorageError};
 
-use crate::actor::{Life, RaftActor};
 use crate::birth::Birth;
-use crate::delivery::Finish;
+use crate::node::{Life, Node};
 use crate::{MemberStatus, NodeFailure, NodeStatus, Phase, ProposeError};
 
 /// How long a shutdown waits for what is on its way to be committed.
 const DRAIN: Duration = Duration::from_secs(1);
 
-impl RaftActor {
+impl Node {
     /// If every listed peer has answered, makes the list of them durable; then the node takes part.
     pub(crate) fn consider_birth(&mut self, ctx: &mut Context<Self>) {
         let Life::Forming { forming, .. } = &mut self.life else {
@@ -26,6 +25,7 @@ impl RaftActor {
             return;
         };
         forming.recording = true;
+        self.members = Some(members.clone());
         self.local.set_members(members.clone());
         self.record(Some(members.clone()), None, ctx, move |node, ctx| {
             node.born_unanimously(members, ctx);
@@ -44,8 +44,8 @@ impl RaftActor {
         let recovered = std::mem::take(recovered);
         tracing::info!(nodes = members.len(), "every listed node has answered");
         match take_part(&mut self.core_config, members, recovered) {
-            Life::Failed(failure) => self.fail(failure, ctx),
-            life => self.life = life,
+            Ok(raft) => self.life = Life::Running(Box::new(raft)),
+            Err(failure) => self.fail(failure, ctx),
         }
     }
 
@@ -58,6 +58,7 @@ impl RaftActor {
         then: impl FnOnce(&mut Self, &mut Context<Self>) + 'static,
     ) {
         let sent = self
+            .parts
             .storage
             .send(Record { members, cluster })
             .into_actor(self);
@@ -76,8 +77,7 @@ impl RaftActor {
                 let Some(peer) = self.peers.get_mut(&id) else {
                     return;
                 };
-                (peer.connected, peer.trouble, peer.refusal) = (true, None, None);
-                tracing::info!(peer = %id, incarnation = %hello.incarnation, "connected");
+                (peer.connected, peer.trouble, peer.refuses) = (true, None, false);
                 if let Life::Forming { forming, .. } = &mut self.life {
                     forming.heard(id, hello.incarnation);
                     self.consider_birth(ctx);
@@ -104,7 +104,7 @@ impl RaftActor {
 
     fn trouble(&mut self, id: NodeId, trouble: String) {
         if let Some(peer) = self.peers.get_mut(&id) {
-            peer.connected = false;
+            (peer.connected, peer.refuses) = (false, false);
             if peer.trouble.as_ref() != Some(&trouble)
                 && let Life::Forming { forming, .. } = &mut self.life
             {
@@ -115,44 +115,38 @@ impl RaftActor {
         }
     }
 
-    /// A peer refuses this node. If a majority does, for reasons that do not pass, and this run of the node
-    /// has never taken part, then its folder or its configuration is not of this cluster: it ends.
+    /// A peer refuses this node. If a majority does (or the only other one), for reasons that do not pass,
+    /// and this run of the node has never taken part, then its folder or its configuration is not of this
+    /// cluster: it ends.
     fn refused(&mut self, id: NodeId, refusal: Refusal, ctx: &mut Context<Self>) {
+        let against = is_against(&refusal, self.id);
         if let Some(peer) = self.peers.get_mut(&id) {
-            peer.refusal = is_against(&refusal, self.id).then(|| refusal.clone());
+            peer.refuses = against;
         }
-        let refusing = self
-            .peers
-            .values()
-            .filter(|peer| peer.refusal.is_some())
-            .count();
-        let majority = raft_core::quorum::majority(self.peers.len() + 1);
-        if !self.took_part && is_against(&refusal, self.id) && refusing >= majority {
-            self.fail(
-                NodeFailure::Refused {
-                    peer: id,
-                    refusal: Box::new(refusal),
-                },
-                ctx,
-            );
+        let refusing = self.peers.values().filter(|peer| peer.refuses).count();
+        let majority = raft_core::quorum::majority(self.peers.len() + 1).min(self.peers.len());
+        if against && !self.took_part && refusing >= majority {
+            let refusal = Box::new(refusal);
+            self.fail(NodeFailure::Refused { peer: id, refusal }, ctx);
         }
     }
 
     /// Ends the node if one of its parts has stopped by itself: an actor that panics ends alone.
     pub(crate) fn watch_parts(&mut self, ctx: &mut Context<Self>) {
         if let Life::Draining { until, .. } = self.life
-            && (Instant::now() >= until || self.intake.waiting_count() == 0)
+            && (Instant::now() >= until || self.door.waiting_count() == 0)
         {
             self.close(ctx);
         }
-        if matches!(self.life, Life::Closing | Life::Failed(_)) {
+        if matches!(self.life, Life::Closing | Life::Failed { .. }) {
             return;
         }
         let parts = [
-            ("the storage", self.storage.connected()),
+            ("the storage", self.parts.storage.connected()),
             ("the reader of the log", self.reads.connected()),
-            ("delivery", self.delivery.connected()),
-            ("the listener", self.listener.connected()),
+            ("delivery", self.parts.delivery.connected()),
+            ("the listener", self.parts.listener.connected()),
+            ("the front", self.front.connected()),
         ];
         if let Some((part, _)) = parts.into_iter().find(|(_, connected)| !connected) {
             self.fail(NodeFailure::PartStopped(part), ctx);
@@ -161,38 +155,56 @@ impl RaftActor {
 
     /// The node cannot go on. Everybody who waits is answered, and everything is let go of; the actor stays,
     /// to say why.
-    pub(crate) fn fail(&mut self, failure: NodeFailure, ctx: &mut Context<Self>) {
-        if matches!(self.life, Life::Failed(_)) {
+    pub(crate) fn fail(&mut self, why: NodeFailure, ctx: &mut Context<Self>) {
+        if matches!(self.life, Life::Closing | Life::Failed { .. }) {
             return;
         }
-        tracing::error!(node = %self.id, "the node has failed: {failure}");
-        self.life = Life::Failed(failure.clone());
-        self.intake.end(&ProposeError::Failed(failure.clone()));
-        self.let_go(ctx, move |node, _| node.tell_ended(&Err(failure)));
+        tracing::error!(node = %self.id, "the node has failed: {why}");
+        self.door.fail(why.clone());
+        self.life = Life::Failed {
+            why: why.clone(),
+            released: false,
+        };
+        self.end_proposals(&ProposeError::Failed(why.clone()));
+        for answer in self.ended.drain(..) {
+            answer.give(Err(why.clone()));
+        }
+        self.let_go(ctx, move |node, _| {
+            for answer in node.let_go.drain(..) {
+                answer.give(Err(why.clone()));
+            }
+            node.life = Life::Failed {
+                why,
+                released: true,
+            };
+        });
     }
 
-    /// Begins an orderly end.
+    /// Begins an orderly end; what was proposed before it is sent before it.
     pub(crate) fn shut_down(&mut self, ctx: &mut Context<Self>) {
         self.flush(ctx);
-        let until = Instant::now() + DRAIN;
+        self.door.shut();
+        let now = Instant::now();
         match std::mem::replace(&mut self.life, Life::Closing) {
             Life::Running(raft) => {
                 self.life = Life::Draining {
                     raft: Some(raft),
-                    until,
-                }
+                    until: now + DRAIN,
+                };
             }
             Life::Forming { .. } => {
                 self.life = Life::Draining {
                     raft: None,
-                    until: Instant::now(),
+                    until: now,
                 }
             }
-            Life::Failed(failure) => {
-                // Everything has been let go of; only the actor itself is left.
-                self.life = Life::Failed(failure.clone());
-                self.tell_ended(&Err(failure));
-                end_arbiter(ctx);
+            Life::Failed { why, released } => {
+                if released {
+                    for answer in self.let_go.drain(..) {
+                        answer.give(Err(why.clone()));
+                    }
+                }
+                self.life = Life::Failed { why, released };
             }
             other => self.life = other,
         }
@@ -203,14 +215,24 @@ impl RaftActor {
     fn close(&mut self, ctx: &mut Context<Self>) {
         tracing::info!(node = %self.id, "shutting down");
         self.life = Life::Closing;
-        self.intake.end(&ProposeError::ShuttingDown);
+        self.end_proposals(&ProposeError::ShuttingDown);
         self.let_go(ctx, |node, ctx| {
-            node.tell_ended(&Ok(()));
-            end_arbiter(ctx);
+            let ending = node.close_result.take().unwrap_or(Ok(()));
+            for answer in node.ended.drain(..).chain(node.let_go.drain(..)) {
+                answer.give(ending.clone());
+            }
+            ctx.stop();
         });
     }
 
-    /// Stops all parts, the log last. `then` comes when the folder is free.
+    fn end_proposals(&mut self, error: &ProposeError) {
+        for proposal in self.door.take() {
+            proposal.waiter.answer(Err(error.clone()));
+        }
+        self.intake.end(error);
+    }
+
+    /// Ends all parts. `then` comes when address and folder are free.
     fn let_go(
         &mut self,
         ctx: &mut Context<Self>,
@@ -218,25 +240,17 @@ impl RaftActor {
     ) {
         self.persists.clear();
         self.commits.clear();
-        self.delivery.do_send(Finish);
         for peer in self.peers.values_mut() {
             peer.connected = false;
-            peer.sender.stop();
         }
-        self.listener.do_send(raft_net::Stop);
-        let closed = self.storage.send(Close).into_actor(self);
-        ctx.spawn(closed.map(|result, node, ctx| {
-            if let Ok(Err(error)) = result {
-                tracing::error!(node = %node.id, "closing the log: {error}");
+        let released = self.parts.clone().let_go().into_actor(self);
+        ctx.spawn(released.map(|result, node, ctx| {
+            if let Err(error) = &result {
+                tracing::error!(node = %node.id, "letting go: {error}");
             }
+            node.close_result = Some(result);
             then(node, ctx);
         }));
-    }
-
-    fn tell_ended(&mut self, result: &Result<(), NodeFailure>) {
-        for answer in self.enders.drain(..) {
-            answer.give(result.clone());
-        }
     }
 
     pub(crate) fn status(&self) -> NodeStatus {
@@ -251,7 +265,7 @@ impl RaftActor {
             Life::Running(raft) => (Phase::Running, Some(raft)),
             Life::Draining { raft, .. } => (Phase::ShuttingDown, raft.as_ref()),
             Life::Closing => (Phase::ShuttingDown, None),
-            Life::Failed(failure) => (Phase::Failed(failure.clone()), None),
+            Life::Failed { why, .. } => (Phase::Failed(why.clone()), None),
         };
         let core = raft.map(|raft| raft.status());
         let peers = self.peers.iter().map(|(id, peer)| MemberStatus {
@@ -280,7 +294,7 @@ impl RaftActor {
             applied: *self.applied.borrow(),
             last: core.as_ref().map(|core| core.last).unwrap_or_default(),
             members,
-            proposals_waiting: self.intake.waiting_count(),
+            proposals_waiting: self.door.waiting_count(),
         }
     }
 
@@ -290,42 +304,31 @@ impl RaftActor {
     }
 }
 
-/// Life with a complete list of members. Should this node be elected first of all, the cluster gets the id
-/// that is drawn here.
+/// The protocol, with a complete list of members. Should this node be elected first of all, the cluster gets
+/// the id that is drawn here.
 pub(crate) fn take_part(
     config: &mut raft_core::Config,
     members: BTreeMap<NodeId, Incarnation>,
     recovered: Recovered,
-) -> Life {
+) -> Result<Raft, NodeFailure> {
     let mut random = [0; 16];
-    if let Err(error) = getrandom::fill(&mut random) {
-        return Life::Failed(NodeFailure::Random(error.to_string()));
-    }
+    getrandom::fill(&mut random).map_err(|error| NodeFailure::Random(error.to_string()))?;
     let birth = Birth {
         cluster: ClusterId(u128::from_be_bytes(random)),
         members,
     };
     config.birth = Some(birth.encode());
-    match Raft::new(config.clone(), recovered) {
-        Ok(raft) => Life::Running(Box::new(raft)),
-        Err(error) => Life::Failed(NodeFailure::Config(error)),
-    }
+    Raft::new(config.clone(), recovered).map_err(NodeFailure::Config)
 }
 
 /// Whether a refusal is for good and means that it is `node` which has the wrong folder, id or list.
 fn is_against(refusal: &Refusal, node: NodeId) -> bool {
     match refusal {
-        Refusal::WrongCluster { .. } => true,
+        Refusal::WrongCluster { .. } | Refusal::OtherPeers { .. } => true,
         Refusal::UnknownNode { node: of }
         | Refusal::WrongIncarnation { node: of, .. }
         | Refusal::OldCopy { node: of, .. }
         | Refusal::DuplicateNode { node: of } => *of == node,
         _ => false,
     }
-}
-
-/// Ends the node's actor, and the thread that it ran on.
-fn end_arbiter(ctx: &mut Context<RaftActor>) {
-    ctx.stop();
-    Arbiter::current().stop();
 }

@@ -10,8 +10,8 @@ use crate::{NodeFailure, NodeStatus, ProposeError, SubscribeError};
 
 /// Put a command into the log.
 ///
-/// The answer comes when the command is committed and delivered here: [`Committed`]; or it says that the
-/// command is not in the log and never will be, or that this is [unknown](ProposeError::Unknown). Any node
+/// The answer comes when the command is committed: [`Committed`]; or it says that the command is not in the
+/// log and never will be, or that this is [unknown](ProposeError::Unknown). Any node
 /// takes it; one that does not lead forwards it, and while nobody leads it waits, both until its timeout.
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "Result<Committed, ProposeError>")]
@@ -30,7 +30,7 @@ impl Propose {
         }
     }
 
-    /// Waits for the outcome for this long, instead of
+    /// Waits for the outcome for this long, a day at most, instead of
     /// [`Config::propose_timeout`](crate::Config::propose_timeout).
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
@@ -73,7 +73,8 @@ pub struct DeliveredBatch(pub Vec<Delivered>);
 /// Be handed committed commands from a position on.
 ///
 /// A subscriber is sent at most 64 events (one batch) beyond what it has handled: one that is slow falls
-/// behind by itself, is served from the log on disk, and holds up nobody. The subscription ends with the
+/// behind by itself, is served from the log on disk, and holds up nobody. An event is handled when its
+/// handler returns; where handlers return futures, a batch is handled when the last event's is done. The subscription ends with the
 /// subscriber, or with the node.
 #[derive(Message)]
 #[rtype(result = "Result<Subscribed, SubscribeError>")]
@@ -126,7 +127,9 @@ impl Subscribe {
         }
     }
 
-    /// Only what is committed from now on; [`Subscribed::next`] says from where.
+    /// Only what this node has not applied yet; [`Subscribed::next`] says from where. A node that was just
+    /// started has applied nothing before a leader tells it how far the log is committed: to it, the history
+    /// is still to come.
     #[must_use]
     pub fn from_now(to: impl Into<Subscriber>) -> Self {
         Self {

@@ -1,21 +1,25 @@
 //! How a node is put together.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Instant;
 
 use actix::prelude::*;
 use raft_core::{LogIndex, NodeId, Raft, Recovered};
-use raft_net::{FrameEncoder, Limits, Listener, Local};
-use raft_storage::{LogReads, LogStorage, Opened};
+use raft_net::{BoundListener, FrameEncoder, Limits, Listener, Local};
+use raft_storage::{Identity, LogReads, LogStorage, LogStore, Opened};
 use tokio::sync::watch;
 
-use crate::actor::{Life, Peer, RaftActor, dial};
 use crate::birth::Forming;
 use crate::clock::Clock;
 use crate::config::{Store, TICK};
 use crate::delivery::Delivery;
+use crate::door::Door;
+use crate::front::RaftActor;
 use crate::intake::Intake;
 use crate::life::take_part;
+use crate::node::{Life, Node, Peer, dial};
+use crate::parts::Parts;
 use crate::{Config, ConfigError, StartError};
 
 impl RaftActor {
@@ -31,18 +35,56 @@ impl RaftActor {
     pub fn spawn(config: Config) -> Result<Addr<Self>, StartError> {
         System::try_current().ok_or(StartError::NoSystem)?;
         let addresses = config.validate()?;
-        let core_config = core_config(&config, addresses.keys().copied());
+        let mut core_config = core_config(&config, addresses.keys().copied());
         Raft::new(core_config.clone(), Recovered::default()).map_err(ConfigError::Core)?;
         let opened = open(&config)?;
         same_nodes(&opened, &addresses)?;
+        let Opened {
+            store,
+            recovered,
+            identity,
+        } = opened;
+        // Each start draws other election timeouts, so that nodes do not fall into step.
+        core_config.seed = (identity.incarnation.0 as u64) ^ identity.starts.rotate_left(32);
+        let life = match identity.members.clone() {
+            None => {
+                let listed = addresses.keys().copied().collect();
+                let forming = Forming::new(config.id, identity.incarnation, listed);
+                Life::Forming { forming, recovered }
+            }
+            Some(members) => {
+                let raft = take_part(&mut core_config, members, recovered)?;
+                Life::Running(Box::new(raft))
+            }
+        };
         let own_address = addresses.get(&config.id).cloned().unwrap_or_default();
         let listen = config.listen.clone().unwrap_or_else(|| own_address.clone());
         let bound = Listener::bind(listen.as_str())?;
         let arbiter = Arbiter::new();
+        let start = Start {
+            config,
+            core_config,
+            addresses,
+            store,
+            identity,
+            life,
+            bound,
+        };
         Ok(Self::start_in_arbiter(&arbiter.handle(), move |ctx| {
-            assemble(ctx, &config, core_config, &addresses, opened, bound)
+            assemble(ctx, start)
         }))
     }
+}
+
+/// What a node is made of, on its way to its own thread.
+struct Start {
+    config: Config,
+    core_config: raft_core::Config,
+    addresses: BTreeMap<NodeId, String>,
+    store: Box<dyn LogStore>,
+    identity: Identity,
+    life: Life,
+    bound: BoundListener,
 }
 
 fn open(config: &Config) -> Result<Opened, StartError> {
@@ -78,23 +120,19 @@ fn core_config(config: &Config, voters: impl Iterator<Item = NodeId>) -> raft_co
     core
 }
 
-/// Makes the actor, on the thread that it will run on, and starts its parts.
-fn assemble(
-    ctx: &mut Context<RaftActor>,
-    config: &Config,
-    mut core_config: raft_core::Config,
-    addresses: &BTreeMap<NodeId, String>,
-    opened: Opened,
-    bound: raft_net::BoundListener,
-) -> RaftActor {
-    let node = ctx.address();
-    let Opened {
+/// Makes the actors, on the thread that they will run on, and starts the node's parts.
+fn assemble(ctx: &mut Context<RaftActor>, start: Start) -> RaftActor {
+    let Start {
+        config,
+        core_config,
+        addresses,
         store,
-        recovered,
         identity,
-    } = opened;
-    // Each start draws other election timeouts, so that nodes do not fall into step.
-    core_config.seed = (identity.incarnation.0 as u64) ^ identity.starts.rotate_left(32);
+        life,
+        bound,
+    } = start;
+    let front = ctx.address();
+    let door = Rc::new(Door::new(&config));
 
     let mut members: BTreeMap<_, _> = addresses.keys().map(|id| (*id, None)).collect();
     for (id, incarnation) in identity.members.iter().flatten() {
@@ -112,55 +150,73 @@ fn assemble(
         frame_len_max: config.frame_len_max(core_config.append_bytes_max),
         ..Limits::default()
     };
-    let encoder = || FrameEncoder::new(&limits);
-    let events = node.clone().recipient();
-    let listener = bound.start(
-        local.clone(),
-        limits.clone(),
-        node.clone().recipient(),
-        events.clone(),
-    );
-    let peers: BTreeMap<NodeId, Peer> = dial(config.id, addresses, &local, &limits, &events);
 
-    let reads = LogReads::start(store.reader());
-    let storage = LogStorage::start(store, node.clone().recipient()).addr;
-    let (applied, applied_seen) = watch::channel(LogIndex::ZERO);
-    let senders = peers
-        .iter()
-        .map(|(id, peer)| (*id, peer.sender.clone()))
-        .collect();
-    let delivery =
-        Delivery::new(applied, reads.clone(), node.recipient(), senders, encoder()).start();
-
-    let listed = addresses.keys().copied().collect();
-    let life = match identity.members {
-        None => {
-            let forming = Forming::new(config.id, identity.incarnation, listed);
-            Life::Forming { forming, recovered }
-        }
-        Some(members) => take_part(&mut core_config, members, recovered),
+    let mut parts = None;
+    let mut last_status = None;
+    let node = Node::create(|ctx| {
+        let address = ctx.address();
+        let events = address.clone().recipient();
+        let inbound = address.clone().recipient();
+        let listener = bound.start(local.clone(), limits.clone(), inbound, events.clone());
+        let peers: BTreeMap<NodeId, Peer> = dial(config.id, &addresses, &local, &limits, &events);
+        let senders: BTreeMap<_, _> = peers
+            .iter()
+            .map(|(id, peer)| (*id, peer.sender.clone()))
+            .collect();
+        let reads = LogReads::start(store.reader());
+        let storage = LogStorage::start(store, address.clone().recipient()).addr;
+        let (applied, applied_seen) = watch::channel(LogIndex::ZERO);
+        let encoder = FrameEncoder::new(&limits);
+        let failed = address.recipient();
+        let delivery =
+            Delivery::new(applied, reads.clone(), failed, senders.clone(), encoder).start();
+        let senders = senders.into_values().collect();
+        let node = Node {
+            id: config.id,
+            incarnation: identity.incarnation,
+            cluster: identity.cluster,
+            members: identity.members,
+            reading_birth: false,
+            clock: Clock::new(TICK, core_config.heartbeat_ticks, Instant::now()),
+            intake: Intake::new(&config, identity.starts, peers.keys().copied()),
+            core_config,
+            life,
+            own_address: addresses.get(&config.id).cloned().unwrap_or_default(),
+            peers,
+            local,
+            door: Rc::clone(&door),
+            front,
+            parts: Parts {
+                storage,
+                delivery,
+                listener,
+                senders,
+            },
+            reads,
+            applied: applied_seen,
+            encoder: FrameEncoder::new(&limits),
+            took_part: false,
+            persists: Vec::new(),
+            commits: Vec::new(),
+            close_result: None,
+            ended: Vec::new(),
+            let_go: Vec::new(),
+        };
+        last_status = Some(node.status());
+        parts = Some(node.parts.clone());
+        node
+    });
+    // The closure above has run by now, and has set both.
+    let (Some(parts), Some(last_status)) = (parts, last_status) else {
+        unreachable!("an actor is made before it is started")
     };
+    let delivery = parts.delivery.clone();
     RaftActor {
-        id: config.id,
-        incarnation: identity.incarnation,
-        cluster: identity.cluster,
-        reading_birth: false,
-        clock: Clock::new(TICK, core_config.heartbeat_ticks, Instant::now()),
-        intake: Intake::new(config, identity.starts, peers.keys().copied()),
-        core_config,
-        life,
-        own_address: addresses.get(&config.id).cloned().unwrap_or_default(),
-        peers,
-        local,
-        listener,
-        storage,
-        reads,
+        node,
         delivery,
-        applied: applied_seen,
-        encoder: encoder(),
-        took_part: false,
-        persists: Vec::new(),
-        commits: Vec::new(),
-        enders: Vec::new(),
+        door,
+        parts,
+        last_status,
+        in_a_row: 0,
     }
 }

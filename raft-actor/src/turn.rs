@@ -13,9 +13,10 @@ use raft_net::Frame;
 use raft_storage::{ReadEntries, StorageError, Write};
 
 use crate::NodeFailure;
-use crate::actor::{EntriesRead, Life, RaftActor};
 use crate::birth::Birth;
 use crate::delivery::Apply;
+use crate::door::Knock;
+use crate::node::{EntriesRead, Life, Node};
 
 /// What a step said of a proposal.
 pub(crate) enum Proposed {
@@ -27,7 +28,7 @@ pub(crate) enum Proposed {
     Rejected(Rejection),
 }
 
-impl RaftActor {
+impl Node {
     /// Hands one input to the protocol and carries out what it asks for. What it says of a proposal is
     /// given back.
     pub(crate) fn step(&mut self, input: Input, ctx: &mut Context<Self>) -> Option<Proposed> {
@@ -87,7 +88,7 @@ impl RaftActor {
                 };
                 self.step(Input::Received(envelope), ctx);
             }
-            Frame::Forward(proposals) => self.forwarded_here(from, proposals, ctx),
+            Frame::Forward(proposals) => self.forwarded_here(from, proposals),
             Frame::Answers(answers) => self.answered(from, answers),
         }
     }
@@ -112,16 +113,18 @@ impl RaftActor {
         for _ in 0..self.clock.ticks(Instant::now()) {
             self.step(Input::Tick, ctx);
         }
-        if matches!(self.life, Life::Closing | Life::Failed(_)) {
+        if matches!(self.life, Life::Closing | Life::Failed { .. }) {
             self.persists.clear();
             self.commits.clear();
         }
         if !self.persists.is_empty() {
-            self.storage
+            self.parts
+                .storage
                 .do_send(Write(std::mem::take(&mut self.persists)));
         }
         if !self.commits.is_empty() {
-            self.delivery
+            self.parts
+                .delivery
                 .do_send(Apply(std::mem::take(&mut self.commits)));
         }
     }
@@ -144,6 +147,9 @@ impl RaftActor {
         let Some(Birth { cluster, members }) = birth else {
             return self.fail(NodeFailure::Birth(entry.id.index), ctx);
         };
+        if self.members.as_ref() != Some(&members) {
+            return self.fail(NodeFailure::OtherBirth { cluster }, ctx);
+        }
         tracing::info!(%cluster, nodes = members.len(), "the cluster is born");
         self.cluster = Some(cluster);
         self.local.set_cluster(cluster);
@@ -194,8 +200,9 @@ impl RaftActor {
             None => tracing::info!(node = %self.id, %term, %role, "has no leader"),
         }
         self.took_part |= leader.is_some();
+        self.intake.leader_changed();
         if leader.is_some() {
-            self.schedule_flush(ctx);
+            ctx.notify(Knock);
         }
     }
 }

@@ -469,6 +469,132 @@ async fn a_subscriber_from_now_sees_nothing_older() {
     assert_eq!(log.lock().unwrap()[0].1, "new");
 }
 
+/// Proposals whose answers nobody waits for, as fast as one thread can make them.
+#[actix::test]
+async fn a_flood_of_proposals_starves_nobody() {
+    let mut cluster = Cluster::new(3);
+    cluster.nodes = (1..=3)
+        .map(|id| RaftActor::spawn(cluster.config(id).proposals_max(64, 1 << 20)).unwrap())
+        .collect();
+    let leader = cluster.leader().await;
+    let before = status(cluster.node(leader)).await;
+    let flooded = cluster.node(leader).clone();
+    let flood = std::thread::spawn(move || {
+        let end = Instant::now() + Duration::from_secs(3);
+        while Instant::now() < end {
+            for _ in 0..100 {
+                flooded.do_send(Propose::new("flood"));
+            }
+        }
+    });
+    let other = (1..=3).find(|id| *id != leader).unwrap();
+    while !flood.is_finished() {
+        let start = Instant::now();
+        let outcome = cluster
+            .node(other)
+            .send(Propose::new("from elsewhere"))
+            .await
+            .unwrap();
+        assert!(
+            matches!(outcome, Ok(_) | Err(ProposeError::Busy)),
+            "{outcome:?}"
+        );
+        assert!(
+            start.elapsed() < Duration::from_secs(2),
+            "{:?}",
+            start.elapsed()
+        );
+    }
+    let after = status(cluster.node(other)).await;
+    assert_eq!(
+        (after.leader, after.term),
+        (Some(NodeId(leader)), before.term)
+    );
+    assert!(
+        after.commit.0 > before.commit.0 + 100,
+        "{before:?} {after:?}"
+    );
+}
+
+#[actix::test]
+async fn a_timeout_without_an_end_is_a_day() {
+    let cluster = Cluster::start(1).await;
+    let propose = Propose::new("patient").timeout(Duration::MAX);
+    cluster.node(1).send(propose).await.unwrap().unwrap();
+}
+
+#[actix::test]
+async fn a_node_can_be_started_again_at_once() {
+    let cluster = Cluster::new(1);
+    for i in 0..20 {
+        let node = cluster.spawn(1);
+        node.send(Propose::new(format!("{i}")))
+            .await
+            .unwrap()
+            .unwrap();
+        node.send(Shutdown).await.unwrap().unwrap();
+    }
+}
+
+#[actix::test]
+async fn nodes_with_different_lists_are_not_born_together() {
+    let cluster = Cluster::new(3);
+    let short = cluster.config(1).peers(cluster.peers[..2].to_vec());
+    let first = RaftActor::spawn(short).unwrap();
+    let second = cluster.spawn(2);
+    let _third = cluster.spawn(3);
+    for node in [first, second] {
+        until("both to say that the lists differ", async || {
+            let waits = match status(&node).await.phase {
+                Phase::Forming { waiting_for } => format!("{waiting_for:?}"),
+                Phase::Failed(failure) => failure.to_string(),
+                other => panic!("{other:?}"),
+            };
+            waits.contains("same list").then_some(())
+        })
+        .await;
+    }
+}
+
+/// The leader's disk is slow; the forwarder ends and comes back meanwhile. Its new life must not take the
+/// answer to its old one's proposal for its own.
+#[actix::test]
+async fn an_answer_to_an_earlier_life_is_nobodys() {
+    let mut cluster = Cluster::start(3).await;
+    let leader = cluster.leader().await;
+    let forwarder = (1..=3).find(|id| *id != leader).unwrap();
+    let third = 6 - leader - forwarder;
+    cluster.node(third).send(Shutdown).await.unwrap().unwrap();
+    cluster.disks[leader as usize - 1].hold();
+    let old = cluster.node(forwarder).send(Propose::new("old life"));
+    let held = cluster.disks[leader as usize - 1].clone();
+    tokio::task::spawn_blocking(move || held.wait_until_held())
+        .await
+        .unwrap();
+    cluster
+        .node(forwarder)
+        .send(Shutdown)
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(matches!(old.await.unwrap(), Err(ProposeError::Unknown(_))));
+    cluster.nodes[forwarder as usize - 1] = cluster.spawn(forwarder);
+    let new = cluster.node(forwarder).send(Propose::new("new life"));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    cluster.disks[leader as usize - 1].release();
+    let outcome = new.await.unwrap();
+    let log = collect(cluster.node(leader)).await;
+    if let Ok(committed) = outcome {
+        until("the new life's command", async || {
+            let log = log.lock().unwrap();
+            log.iter()
+                .any(|(index, text)| *index == committed.index.0 && text == "new life")
+                .then_some(())
+        })
+        .await;
+    }
+}
+
 #[test]
 fn outside_a_system_the_start_says_so() {
     let cluster = Cluster::new(1);

@@ -172,7 +172,7 @@ impl Connection<'_> {
         let (peer, hello) = (theirs.from, theirs.hello());
         self.peer.set(Some(peer));
         keeper.stats().accepted += 1;
-        tracing::info!(%peer, ?hello, "accepted a connection");
+        tracing::info!(%peer, incarnation = %hello.incarnation, starts = hello.starts, "accepted a connection");
         let frames = async {
             let accepted = PeerEvent::Accepted { peer, hello };
             // Without a receiver of events there is nobody to tell, and the work goes on.

@@ -214,7 +214,7 @@ impl Driver {
         admission.alone().await;
         let opened = self.queue.open();
         self.connected_at.set(Some(Instant::now()));
-        tracing::info!(address = %self.address, ?hello, "connected");
+        tracing::info!(address = %self.address, incarnation = %hello.incarnation, starts = hello.starts, "connected");
         let peer = self.peer;
         let connection = async {
             let connected = PeerEvent::Connected { peer, hello };

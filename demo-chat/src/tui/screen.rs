@@ -8,7 +8,8 @@ use crossterm::event::{
     DisableBracketedPaste, DisableMouseCapture, EnableBracketedPaste, EnableMouseCapture,
 };
 use crossterm::terminal::{
-    EnterAlternateScreen, LeaveAlternateScreen, SetTitle, disable_raw_mode, enable_raw_mode,
+    Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen, SetTitle, disable_raw_mode,
+    enable_raw_mode,
 };
 use crossterm::{cursor, execute};
 use ratatui::Terminal;
@@ -46,10 +47,10 @@ impl Screen {
                 EnableBracketedPaste,
                 SetTitle(title)
             )?;
-            let mut terminal = Terminal::new(CrosstermBackend::new(io::stdout()))?;
-            // One that was killed here before has left its screen behind.
-            terminal.clear()?;
-            Ok(terminal)
+            // One that was killed here before has left its screen behind. (`Terminal::clear` would ask the
+            // terminal where its cursor is, and not every terminal answers.)
+            execute!(io::stdout(), Clear(ClearType::All))?;
+            Terminal::new(CrosstermBackend::new(io::stdout()))
         };
         open()
             .map(|terminal| Self { terminal })

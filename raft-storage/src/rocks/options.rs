@@ -9,6 +9,9 @@ use rocksdb::{
 
 use super::run;
 
+/// Table files that RocksDB keeps open, at most.
+const OPEN_FILES_MAX: i32 = 128;
+
 /// The column family of the entries.
 pub(super) const LOG: &str = "log";
 /// The column family of what a node knows beside its log.
@@ -46,6 +49,11 @@ pub(super) fn database(fresh: bool) -> Options {
     options.set_paranoid_checks(true);
     // What recovery found in the log files is brought into synced table files before anybody reads it
     // (`avoid_flush_during_recovery` stays off): after a kill it may have been in the page cache only.
+
+    // Without a bound each table file stays open, and their number grows with the log until the process
+    // may open no more. A file that is closed meanwhile costs a read far behind an open and a look at its
+    // index.
+    options.set_max_open_files(OPEN_FILES_MAX);
 
     // Its own chatter: two small files.
     options.set_log_level(LogLevel::Warn);

@@ -1,4 +1,4 @@
-//! `RaftActor`: the one shell around the protocol.
+//! `Node`: the one shell around the protocol.
 //!
 //! Each handler is short and synchronous: it hands inputs to [`Raft::step`], carries out the effects in
 //! order, and ends its turn by handing what it gathered to the storage and to [`Delivery`], one message
@@ -7,10 +7,12 @@
 //! Invariants:
 //! - A message that claims something of the disk is sent only in the handler of [`Written`].
 //! - Once the node has failed or is ending, nothing reaches the protocol any more.
-//! - Time comes from a [`Clock`](crate::clock), looked at in every handler: a flooded mailbox starves an
-//!   actor's timers.
+//! - Its mailbox holds only what the node's own parts send, each at most a few messages ahead; callers are
+//!   kept at the [`Door`]. So nobody can put a flood between the node and its timers.
+//! - Time comes from a [`Clock`](crate::clock), looked at at the end of every turn.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Instant;
 
 use actix::prelude::*;
@@ -18,25 +20,28 @@ use raft_core::{
     ClusterId, Commit, Incarnation, Input, LogIndex, NodeId, Persist, Raft, ReadFailure, Recovered,
     RequestId,
 };
-use raft_net::{
-    FrameEncoder, Inbound, Listener, Local, PeerConnection, PeerEvent, PeerSender, Refusal,
-};
-use raft_storage::{LogReads, LogStorage, Written};
+use raft_net::{FrameEncoder, Inbound, Local, PeerConnection, PeerEvent, PeerSender};
+use raft_storage::{LogReads, Written};
 use tokio::sync::watch;
 
 use crate::birth::Forming;
 use crate::clock::Clock;
 use crate::config::TICK;
-use crate::delivery::{Delivery, PartFailed};
+use crate::delivery::PartFailed;
+use crate::door::{Door, Knock};
+use crate::front::RaftActor;
 use crate::intake::Intake;
+use crate::parts::{Parts, died};
 use crate::reply::{Answer, Later, later};
-use crate::{Ended, GetStatus, NodeFailure, Shutdown, Subscribe};
+use crate::{Ended, GetStatus, NodeFailure, Shutdown};
 
-/// A node of a cluster. Spawn one with [`RaftActor::spawn`].
-pub struct RaftActor {
+/// See the [module](self).
+pub(crate) struct Node {
     pub(crate) id: NodeId,
     pub(crate) incarnation: Incarnation,
     pub(crate) cluster: Option<ClusterId>,
+    /// The nodes that this one was born with, once it was.
+    pub(crate) members: Option<BTreeMap<NodeId, Incarnation>>,
     /// The entry that says which cluster this is, is being read from the log.
     pub(crate) reading_birth: bool,
     pub(crate) core_config: raft_core::Config,
@@ -44,10 +49,10 @@ pub struct RaftActor {
     pub(crate) peers: BTreeMap<NodeId, Peer>,
     pub(crate) own_address: String,
     pub(crate) local: Local,
-    pub(crate) listener: Addr<Listener>,
-    pub(crate) storage: Addr<LogStorage>,
+    pub(crate) door: Rc<Door>,
+    pub(crate) front: Addr<RaftActor>,
+    pub(crate) parts: Parts,
     pub(crate) reads: Addr<LogReads>,
-    pub(crate) delivery: Addr<Delivery>,
     pub(crate) applied: watch::Receiver<LogIndex>,
     pub(crate) encoder: FrameEncoder,
     pub(crate) clock: Clock,
@@ -56,7 +61,12 @@ pub struct RaftActor {
     pub(crate) took_part: bool,
     pub(crate) persists: Vec<Persist>,
     pub(crate) commits: Vec<Commit>,
-    pub(crate) enders: Vec<Answer<Result<(), NodeFailure>>>,
+    /// How letting go of everything ended.
+    pub(crate) close_result: Option<Ending>,
+    /// Who waits for the node's end.
+    pub(crate) ended: Vec<Answer<Ending>>,
+    /// Who waits for everything to be let go of.
+    pub(crate) let_go: Vec<Answer<Ending>>,
 }
 
 /// Where a node is in its life.
@@ -76,8 +86,15 @@ pub(crate) enum Life {
     /// It closes its parts.
     Closing,
     /// It takes no part any more.
-    Failed(NodeFailure),
+    Failed {
+        why: NodeFailure,
+        /// Everything has been let go of.
+        released: bool,
+    },
 }
+
+/// How a node ended.
+pub(crate) type Ending = Result<(), NodeFailure>;
 
 /// A peer as this node sees it.
 pub(crate) struct Peer {
@@ -87,7 +104,7 @@ pub(crate) struct Peer {
     /// What was last heard or seen of it while it was not connected.
     pub(crate) trouble: Option<String>,
     /// It refuses this node, for a reason that will not pass.
-    pub(crate) refusal: Option<Refusal>,
+    pub(crate) refuses: bool,
 }
 
 /// The answer to a read that the core asked for.
@@ -98,7 +115,7 @@ pub(crate) struct EntriesRead {
     pub(crate) result: Result<Vec<raft_core::Entry>, ReadFailure>,
 }
 
-impl Actor for RaftActor {
+impl Actor for Node {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
@@ -112,7 +129,7 @@ impl Actor for RaftActor {
     }
 }
 
-impl RaftActor {
+impl Node {
     /// Inputs in, effects out, for every handler that brings something for the protocol.
     fn turn(&mut self, ctx: &mut Context<Self>, inputs: impl IntoIterator<Item = Input>) {
         for input in inputs {
@@ -122,18 +139,21 @@ impl RaftActor {
     }
 }
 
-impl Handler<Inbound> for RaftActor {
+impl Handler<Inbound> for Node {
     type Result = ();
 
     fn handle(&mut self, Inbound { from, frames }: Inbound, ctx: &mut Self::Context) {
         for frame in frames {
             self.receive(from, frame, ctx);
         }
+        if self.intake.has_work() {
+            self.flush(ctx);
+        }
         self.end_turn(ctx);
     }
 }
 
-impl Handler<Written> for RaftActor {
+impl Handler<Written> for Node {
     type Result = ();
 
     fn handle(&mut self, Written(result): Written, ctx: &mut Self::Context) {
@@ -154,7 +174,7 @@ impl Handler<Written> for RaftActor {
     }
 }
 
-impl Handler<EntriesRead> for RaftActor {
+impl Handler<EntriesRead> for Node {
     type Result = ();
 
     fn handle(&mut self, EntriesRead { request, result }: EntriesRead, ctx: &mut Self::Context) {
@@ -162,7 +182,7 @@ impl Handler<EntriesRead> for RaftActor {
     }
 }
 
-impl Handler<PeerEvent> for RaftActor {
+impl Handler<PeerEvent> for Node {
     type Result = ();
 
     fn handle(&mut self, event: PeerEvent, ctx: &mut Self::Context) {
@@ -171,7 +191,7 @@ impl Handler<PeerEvent> for RaftActor {
     }
 }
 
-impl Handler<PartFailed> for RaftActor {
+impl Handler<PartFailed> for Node {
     type Result = ();
 
     fn handle(&mut self, PartFailed(failure): PartFailed, ctx: &mut Self::Context) {
@@ -179,16 +199,7 @@ impl Handler<PartFailed> for RaftActor {
     }
 }
 
-impl Handler<Subscribe> for RaftActor {
-    type Result = ResponseFuture<<Subscribe as Message>::Result>;
-
-    fn handle(&mut self, message: Subscribe, _: &mut Self::Context) -> Self::Result {
-        let sent = self.delivery.send(message);
-        Box::pin(async move { sent.await.unwrap_or(Err(crate::SubscribeError::NodeEnded)) })
-    }
-}
-
-impl Handler<GetStatus> for RaftActor {
+impl Handler<GetStatus> for Node {
     type Result = MessageResult<GetStatus>;
 
     fn handle(&mut self, _: GetStatus, _: &mut Self::Context) -> Self::Result {
@@ -196,33 +207,38 @@ impl Handler<GetStatus> for RaftActor {
     }
 }
 
-impl Handler<Shutdown> for RaftActor {
-    type Result = Later<Result<(), NodeFailure>>;
+impl Handler<Shutdown> for Node {
+    type Result = Later<Ending>;
 
     fn handle(&mut self, _: Shutdown, ctx: &mut Self::Context) -> Self::Result {
         let (later, answer) = later(died);
-        self.enders.push(answer);
+        self.let_go.push(answer);
         self.shut_down(ctx);
         later
     }
 }
 
-impl Handler<Ended> for RaftActor {
-    type Result = Later<Result<(), NodeFailure>>;
+impl Handler<Ended> for Node {
+    type Result = Later<Ending>;
 
     fn handle(&mut self, _: Ended, _: &mut Self::Context) -> Self::Result {
-        if let Life::Failed(failure) = &self.life {
-            return Later::now(Err(failure.clone()));
+        if let Life::Failed { why, .. } = &self.life {
+            return Later::now(Err(why.clone()));
         }
         let (later, answer) = later(died);
-        self.enders.push(answer);
+        self.ended.push(answer);
         later
     }
 }
 
-/// What those who wait for the end are told if the actor dies without a word.
-fn died() -> Result<(), NodeFailure> {
-    Err(NodeFailure::PartStopped("the node's actor"))
+impl Handler<Knock> for Node {
+    type Result = ();
+
+    fn handle(&mut self, _: Knock, ctx: &mut Self::Context) {
+        self.door.answered();
+        self.flush(ctx);
+        self.end_turn(ctx);
+    }
 }
 
 /// Starts the connections to all peers, on the current arbiter.
@@ -245,7 +261,7 @@ pub(crate) fn dial(
                 sender,
                 connected: false,
                 trouble: None,
-                refusal: None,
+                refuses: false,
             },
         )
     };

@@ -1,0 +1,161 @@
+//! `RaftActor`: what users talk to.
+//!
+//! It stands before the [`Node`] so that a flood of messages, which actix puts into a mailbox without a
+//! bound and drains without a pause, meets an actor that only counts and refuses: the protocol, its timers
+//! and its connections go on behind it.
+//!
+//! Invariants:
+//! - After [`MESSAGES_MAX`] messages in a row it lets everybody else on its thread run.
+//! - If the node's actor dies, this one notices, says so to all who wait or ask, and lets go of the parts.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use actix::prelude::*;
+
+use crate::delivery::Delivery;
+use crate::door::{Door, Knock};
+use crate::node::{Ending, Node};
+use crate::parts::{Parts, died};
+use crate::proposals::Outcome;
+use crate::reply::Later;
+use crate::{
+    Ended, GetStatus, NodeFailure, NodeStatus, Phase, Propose, Shutdown, Subscribe, SubscribeError,
+};
+
+/// Messages that are handled before the thread's other tasks get a turn.
+const MESSAGES_MAX: usize = 512;
+/// How often it looks whether the node lives.
+const WATCH: Duration = Duration::from_millis(100);
+
+/// A node of a cluster. Spawn one with [`RaftActor::spawn`].
+pub struct RaftActor {
+    pub(crate) node: Addr<Node>,
+    pub(crate) delivery: Addr<Delivery>,
+    pub(crate) door: Rc<Door>,
+    pub(crate) parts: Parts,
+    /// What is said of a node that cannot speak for itself any more.
+    pub(crate) last_status: NodeStatus,
+    pub(crate) in_a_row: usize,
+}
+
+/// The node is shut down: end the thread.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Leave;
+
+impl Actor for RaftActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.run_interval(WATCH, |front, _| front.watch_node());
+    }
+}
+
+impl RaftActor {
+    /// Lets everybody else run after many messages in a row.
+    fn breathe(&mut self, ctx: &mut Context<Self>) {
+        self.in_a_row += 1;
+        if self.in_a_row >= MESSAGES_MAX {
+            self.in_a_row = 0;
+            self.watch_node();
+            ctx.wait(tokio::task::yield_now().into_actor(self));
+        }
+    }
+
+    /// Takes over for a node whose actor has died.
+    fn watch_node(&mut self) {
+        if self.node.connected() || self.door.failure().is_some() {
+            return;
+        }
+        let failure = NodeFailure::PartStopped("the node's actor");
+        tracing::error!(node = %self.last_status.id, "the node has failed: {failure}");
+        self.door.fail(failure);
+        drop(self.door.take());
+        let parts = self.parts.clone();
+        actix_rt::spawn(async move {
+            if let Err(error) = parts.let_go().await {
+                tracing::error!("letting go of a dead node's parts: {error}");
+            }
+        });
+    }
+}
+
+impl Handler<Propose> for RaftActor {
+    type Result = Later<Outcome>;
+
+    fn handle(&mut self, message: Propose, ctx: &mut Self::Context) -> Self::Result {
+        let (reply, knock) = self.door.enter(message);
+        if knock {
+            self.node.do_send(Knock);
+        }
+        self.breathe(ctx);
+        reply
+    }
+}
+
+impl Handler<Subscribe> for RaftActor {
+    type Result = ResponseFuture<<Subscribe as Message>::Result>;
+
+    fn handle(&mut self, message: Subscribe, ctx: &mut Self::Context) -> Self::Result {
+        self.breathe(ctx);
+        let sent = self.delivery.send(message);
+        Box::pin(async move { sent.await.unwrap_or(Err(SubscribeError::NodeEnded)) })
+    }
+}
+
+impl Handler<GetStatus> for RaftActor {
+    type Result = ResponseFuture<NodeStatus>;
+
+    fn handle(&mut self, message: GetStatus, ctx: &mut Self::Context) -> Self::Result {
+        self.breathe(ctx);
+        let sent = self.node.send(message);
+        let failure = self.door.failure();
+        let mut last = self.last_status.clone();
+        Box::pin(async move {
+            sent.await.unwrap_or_else(|_| {
+                let died = NodeFailure::PartStopped("the node's actor");
+                last.phase = Phase::Failed(failure.unwrap_or(died));
+                last
+            })
+        })
+    }
+}
+
+impl Handler<Ended> for RaftActor {
+    type Result = ResponseFuture<Ending>;
+
+    fn handle(&mut self, message: Ended, ctx: &mut Self::Context) -> Self::Result {
+        self.breathe(ctx);
+        let sent = self.node.send(message);
+        Box::pin(async move { sent.await.unwrap_or_else(|_| died()) })
+    }
+}
+
+impl Handler<Shutdown> for RaftActor {
+    type Result = ResponseFuture<Ending>;
+
+    fn handle(&mut self, message: Shutdown, ctx: &mut Self::Context) -> Self::Result {
+        self.breathe(ctx);
+        self.door.shut();
+        let (sent, parts, front) = (self.node.send(message), self.parts.clone(), ctx.address());
+        Box::pin(async move {
+            let ending = match sent.await {
+                Ok(ending) => ending,
+                // Nobody else lets go of a dead node's parts, or it has been done already.
+                Err(_) => parts.let_go().await.and_then(|()| died()),
+            };
+            front.do_send(Leave);
+            ending
+        })
+    }
+}
+
+impl Handler<Leave> for RaftActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Leave, ctx: &mut Self::Context) {
+        ctx.stop();
+        Arbiter::current().stop();
+    }
+}

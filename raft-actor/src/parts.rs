@@ -1,0 +1,63 @@
+//! The parts of a node that must be let go of when it ends, however it ends.
+
+use std::time::Duration;
+
+use actix::Addr;
+use raft_net::{Listener, PeerSender};
+use raft_storage::{Close, LogStorage, StorageError};
+use tokio::time::timeout;
+
+use crate::NodeFailure;
+use crate::delivery::{Delivery, Finish};
+
+/// How long connections are waited for. They let go at once, unless the thread is busy.
+const CONNECTIONS: Duration = Duration::from_secs(2);
+/// How long the storage is waited for: it may be in the middle of a sync.
+const STORAGE: Duration = Duration::from_secs(10);
+
+/// Addresses of the parts. Clones are the same parts.
+#[derive(Clone)]
+pub(crate) struct Parts {
+    pub(crate) storage: Addr<LogStorage>,
+    pub(crate) delivery: Addr<Delivery>,
+    pub(crate) listener: Addr<Listener>,
+    pub(crate) senders: Vec<PeerSender>,
+}
+
+impl Parts {
+    /// Ends all parts, and waits until address and folder are free. Whoever waits for an outcome is
+    /// answered by [`Delivery`] at once.
+    ///
+    /// # Errors
+    /// The storage could not close in order, or not in time.
+    pub(crate) async fn let_go(self) -> Result<(), NodeFailure> {
+        self.delivery.do_send(Finish);
+        for sender in &self.senders {
+            sender.stop();
+        }
+        let close = self.storage.send(Close);
+        let connections = async {
+            // A listener that has ended already has let go: then this is an error, and as good.
+            let _ = self.listener.send(raft_net::Stop).await;
+            for sender in &self.senders {
+                sender.stopped().await;
+            }
+        };
+        let (connections, closed) =
+            tokio::join!(timeout(CONNECTIONS, connections), timeout(STORAGE, close));
+        if connections.is_err() {
+            tracing::warn!("connections did not end within {CONNECTIONS:?}");
+        }
+        match closed {
+            // A storage that has ended already has let go.
+            Ok(Ok(Ok(()) | Err(StorageError::Closed)) | Err(_)) => Ok(()),
+            Ok(Ok(Err(error))) => Err(error.into()),
+            Err(_) => Err(NodeFailure::CloseTimedOut(STORAGE)),
+        }
+    }
+}
+
+/// What those who wait are told if the node's actor dies without a word.
+pub(crate) fn died() -> Result<(), NodeFailure> {
+    Err(NodeFailure::PartStopped("the node's actor"))
+}
