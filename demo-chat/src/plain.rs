@@ -361,7 +361,7 @@ mod tests {
                 "err 2 the command has 2097163 bytes, and 1048576 is the most\n",
                 "ack 3 9\n",
                 "err 1 too many proposals wait for their outcome\n",
-                "unknown 4 it was not committed in time\n",
+                "unknown 4 no outcome was known in time\n",
                 "unknown 5 the node ended before it answered\n",
                 "unknown 6 the program ended before the outcome was known\n",
             ]

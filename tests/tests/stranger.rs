@@ -24,6 +24,7 @@ pub(crate) fn introduction(versions: (u8, u8), from: u64, to: u64) -> Vec<u8> {
         1_u64,
         99_u64,
         None::<u8>,
+        [from.min(to), from.max(to)],
         Bytes(b""),
     );
     rmp_serde::to_vec(&body).unwrap()
