@@ -1,4 +1,21 @@
 //! A durable, totally ordered log that a program spawns as an actor.
+//!
+//! Several processes run one node each. What any of them [`Propose`]s, all of them are handed in the same
+//! order as [`Delivered`] events, and what was acknowledged survives crashes, power loss and the loss of any
+//! minority of the nodes.
+//!
+//! - [`Config`] says who a node is, who its peers are and where its data folder is.
+//! - [`RaftActor::spawn`] starts it; it elects, replicates, writes and syncs by itself.
+//! - [`Propose`] answers with [`Committed`], or with a [`ProposeError`] that says whether the command can
+//!   still come to be in the log.
+//! - [`Subscribe`] hands over what is committed, from any index on, each command once and without a gap.
+//! - [`GetStatus`], [`Ended`] and [`Shutdown`] are for those who run it.
+//!
+//! Everything that waits has a bound and a deadline; [`Config`] names them. A node that cannot go on says why
+//! ([`NodeFailure`]), answers all who wait, and takes no part any more: it never guesses.
+//!
+//! The protocol is in `raft-core`, the disk in `raft-storage`, the wire in `raft-net`; what of them is for
+//! users is re-exported here.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod birth;
