@@ -269,6 +269,7 @@ impl Handler<Subscribe> for Delivery {
         self.subscriptions.retain(|task| !task.is_finished());
         self.subscriptions.push(actix_rt::spawn(async move {
             if let Err(error) = subscription.run().await {
+                // Once for each subscription; without a Delivery the node ends anyway.
                 delivery.do_send(Unreadable(error));
             }
         }));

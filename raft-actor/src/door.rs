@@ -94,6 +94,11 @@ impl Door {
         self.budget.count()
     }
 
+    /// Whether proposals are taken in: the node neither ends nor has failed.
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(*self.gate.borrow(), Gate::Open)
+    }
+
     /// Takes nothing in any more: the node is being shut down.
     pub(crate) fn shut(&self) {
         let mut gate = self.gate.borrow_mut();

@@ -63,9 +63,10 @@ impl RaftActor {
         }
     }
 
-    /// Takes over for a node whose actor has died.
+    /// Takes over for a node whose actor has died. One that is being shut down ends by itself, and the
+    /// handler of [`Shutdown`] sees to it.
     fn watch_node(&mut self) {
-        if self.node.connected() || self.door.failure().is_some() {
+        if self.node.connected() || !self.door.is_open() {
             return;
         }
         let failure = NodeFailure::PartStopped("the node's actor");
