@@ -3,7 +3,8 @@
 # CARGO_TARGET_DIR   cargo's target folder (default: target)
 # RAFT_ACTOR_CACHE   what is kept between builds: the RocksDB archive, cargo-deny (default: ~/.cache/raft-actor)
 # PORT               the first of three ports (default: 7001)
-# QUICK=1            the short form of order and kill
+# QUICK=1            the short form of order, kill, sim, model and mutants
+# SEEDS, SEED        how many fates sim lives through; or one of them, step by step
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -13,6 +14,7 @@ MAKEFLAGS += --no-print-directory
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 PORT ?= 7001
 ROUNDS ?= $(if $(QUICK),5,50)
+SEEDS ?= 2000
 # Which build order, kill and the demo's script run: release, or dev with debug assertions.
 PROFILE ?= release
 PROGRAMS := $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
@@ -21,7 +23,7 @@ export CARGO_TARGET_DIR := $(TARGET)
 # Programs that measure write their figures here, and print them as `FIGURE area.name value unit floor ok|missed`.
 export FIGURES_DIR := $(TARGET)/figures
 # These are handed on by value where they are wanted.
-unexport ROUNDS PROFILE
+unexport ROUNDS PROFILE SEEDS SEED
 
 # Cargo.lock is committed: what is built is what it says, and a change to it is a change that somebody made.
 LOCKED := $(if $(wildcard Cargo.lock),--locked)
@@ -67,11 +69,14 @@ chat: rocksdb ## ID=1|2|3: one node of such a cluster in this terminal
 	@PORT=$(PORT) ID=$(ID) scripts/chat
 
 .PHONY: test
-test: rocksdb ## every test, then the short forms of order and kill
+test: rocksdb ## every test, then the short forms of order, kill, sim, model and mutants
 	@$(MAKE) programs PROFILE=dev
 	DEMO_CHAT=$(TARGET)/debug/demo-chat cargo test $(LOCKED) --workspace --no-fail-fast
 	@$(MAKE) order PROFILE=dev QUICK=1
 	@$(MAKE) kill PROFILE=dev QUICK=1
+	@$(MAKE) sim QUICK=1
+	@$(MAKE) model QUICK=1
+	@$(MAKE) mutants QUICK=1
 
 .PHONY: order
 order: programs ## 10,000 messages from three nodes at once, through kills: one order, none lost, none twice
@@ -80,6 +85,38 @@ order: programs ## 10,000 messages from three nodes at once, through kills: one 
 .PHONY: kill
 kill: programs ## ROUNDS=50: a random node killed with -9 under load; no acknowledgement may be lost
 	$(PROGRAMS)/harness kill --rounds $(ROUNDS)
+
+# What needs nothing but the protocol is built by itself: no RocksDB, no actix.
+.PHONY: sim
+sim: setup ## SEEDS=2000: the protocol under lying disks and networks; SEED=n: one fate, step by step
+	@mkdir -p $(FIGURES_DIR)
+	cargo build $(LOCKED) --release --package sim
+	$(TARGET)/release/sim $(if $(SEED),--seed $(SEED),$(if $(QUICK),--quick,--seeds $(SEEDS) --state $(TARGET)/sim))
+
+.PHONY: model
+model: setup ## every order of messages, writes and crashes, within bounds
+	@mkdir -p $(FIGURES_DIR)
+	cargo build $(LOCKED) --release --package model
+	$(TARGET)/release/model check $(if $(QUICK),--quick)
+
+.PHONY: explore
+explore: setup ## MODEL=election PORT=7001: walk through a model's states in a browser
+	cargo build $(LOCKED) --release --package model
+	$(TARGET)/release/model explore $(or $(MODEL),election) --port $(PORT)
+
+.PHONY: mutants
+mutants: setup ## bugs put into a copy of the protocol, and which instrument kills each
+	@mkdir -p $(FIGURES_DIR)
+	scripts/mutants $(if $(QUICK),--quick)
+
+.PHONY: script
+script: setup ## FILE=path: run a golden script and show what it makes happen
+	@SCRIPT=$(abspath $(FILE)) cargo test $(LOCKED) --quiet --package raft-core --test scripts -- --nocapture
+
+.PHONY: bench-core
+bench-core: setup ## nanoseconds and allocations that an entry costs the protocol itself
+	@mkdir -p $(FIGURES_DIR)
+	cargo bench $(LOCKED) --package raft-core --bench core
 
 .PHONY: bench
 bench: rocksdb ## commits/s, latency and CPU for each commit, three processes with fsync on
@@ -96,6 +133,7 @@ lint: setup-lint rocksdb ## format, clippy, licences and sources, raft-core's pu
 	cargo fmt --all --check
 	@for file in scripts/* .ci/run; do bash -n "$$file"; done
 	scripts/purity
+	scripts/mutants --check
 	cargo clippy $(LOCKED) --workspace --all-targets -- -D warnings
 	scripts/cargo-deny licenses bans sources
 

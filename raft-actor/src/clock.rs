@@ -7,10 +7,20 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub(crate) struct Clock {
     tick: Duration,
-    /// The most ticks that one look at the clock may bring. What a longer pause has over is forgotten: the
-    /// messages that wait are heard before an election timeout can run out.
+    /// The most ticks that one look at the clock may bring. What a longer pause has over is slept through:
+    /// the messages that wait are heard before an election timeout can run out.
     ticks_max: u32,
     counted: Instant,
+}
+
+/// What one look at the clock brings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Passed {
+    /// Ticks of the protocol's timers.
+    pub(crate) ticks: u32,
+    /// Ticks before those, which this node slept through: no timer counts them, only the clock by which leases
+    /// are judged.
+    pub(crate) paused_ticks: u32,
 }
 
 impl Clock {
@@ -22,16 +32,16 @@ impl Clock {
         }
     }
 
-    /// The ticks since the last look.
-    pub(crate) fn ticks(&mut self, now: Instant) -> u32 {
+    /// The ticks since the last look, each of which is in one of the two numbers.
+    pub(crate) fn passed(&mut self, now: Instant) -> Passed {
         let passed = now.saturating_duration_since(self.counted);
-        let ticks = u32::try_from(passed.as_nanos() / self.tick.as_nanos()).unwrap_or(u32::MAX);
-        if ticks > self.ticks_max {
-            self.counted = now;
-            return self.ticks_max;
+        let all = u32::try_from(passed.as_nanos() / self.tick.as_nanos()).unwrap_or(u32::MAX);
+        self.counted += self.tick * all;
+        let ticks = all.min(self.ticks_max);
+        Passed {
+            ticks,
+            paused_ticks: all - ticks,
         }
-        self.counted += self.tick * ticks;
-        ticks
     }
 }
 
@@ -43,8 +53,13 @@ mod tests {
     fn ticks_follow_the_time_and_a_pause_brings_few() {
         let start = Instant::now();
         let mut clock = Clock::new(Duration::from_millis(10), 10, start);
-        let mut at = |ms| clock.ticks(start + Duration::from_millis(ms));
-        assert_eq!([at(9), at(10), at(25), at(30), at(30)], [0, 1, 1, 1, 0]);
-        assert_eq!([at(5030), at(5039), at(5040)], [10, 0, 1]);
+        let mut at = |ms| {
+            let passed = clock.passed(start + Duration::from_millis(ms));
+            (passed.ticks, passed.paused_ticks)
+        };
+        let few = [at(9), at(10), at(25), at(30), at(30)];
+        assert_eq!(few, [(0, 0), (1, 0), (1, 0), (1, 0), (0, 0)]);
+        let pause = [at(5036), at(5039), at(5040), at(5140), at(5250)];
+        assert_eq!(pause, [(10, 490), (0, 0), (1, 0), (10, 0), (10, 1)]);
     }
 }

@@ -142,6 +142,9 @@ pub enum NodeFailure {
         /// What it said.
         refusal: Box<Refusal>,
     },
+    /// The protocol asks for something, or answers something, that this program never asks of it.
+    #[error("a bug of this program: the protocol comes with {0}, which nobody has asked for")]
+    NotAsked(&'static str),
     /// A part of the node stopped without having been asked to.
     #[error("{0} stopped unexpectedly, probably by a panic")]
     PartStopped(&'static str),

@@ -48,7 +48,8 @@ pub(crate) struct Intake {
     /// Are with the leader, by the name that this node gave them.
     forwarded: BTreeMap<u64, Away>,
     forwarded_bytes: usize,
-    /// Who is left alone until when, because it said that it does not lead.
+    /// Who is left alone until when, because it said that it does not lead. This node itself, while it hands
+    /// the leadership over.
     spurned: Option<(NodeId, Instant)>,
     last_request: u64,
     /// No deadline of what waits or is away is before this.
@@ -124,12 +125,21 @@ impl Intake {
         !self.from_peers.is_empty() || !self.waiting.is_empty()
     }
 
+    /// Leaves a node alone that takes no proposals now.
+    fn spurn(&mut self, node: NodeId) {
+        self.spurned = Some((node, Instant::now() + SPURNED));
+    }
+
+    fn is_spurned(&self, node: NodeId) -> bool {
+        self.spurned
+            .is_some_and(|(spurned, until)| spurned == node && Instant::now() < until)
+    }
+
     /// Whether `leader` may be sent more now.
     fn may_forward(&self, leader: NodeId) -> bool {
-        let spurned = self
-            .spurned
-            .is_some_and(|(node, until)| node == leader && Instant::now() < until);
-        !spurned && self.forwarded.len() < AWAY_MAX && self.forwarded_bytes < AWAY_BYTES_MAX
+        !self.is_spurned(leader)
+            && self.forwarded.len() < AWAY_MAX
+            && self.forwarded_bytes < AWAY_BYTES_MAX
     }
 
     /// The first `count` of those that wait were sent to `leader`, in the frame just made.
@@ -215,7 +225,9 @@ impl Node {
         let mut gathered = self.door.take();
         gathered.append(&mut self.intake.from_peers);
         let leader = match &self.life {
-            Life::Running(raft) if raft.role() == Role::Leader => {
+            Life::Running(raft)
+                if raft.role() == Role::Leader && !self.intake.is_spurned(self.id) =>
+            {
                 let mut proposals = Vec::from(std::mem::take(&mut self.intake.waiting));
                 proposals.append(&mut gathered);
                 if !proposals.is_empty() {
@@ -226,8 +238,16 @@ impl Node {
             Life::Running(raft) => raft.leader(),
             _ => None,
         };
+        self.keep(gathered, leader);
+        if let Some(leader) = leader {
+            self.forward(leader);
+        }
+    }
+
+    /// Nobody takes `proposals` now: those of this process wait, and peers keep theirs themselves.
+    fn keep(&mut self, proposals: Vec<Proposal>, leader: Option<NodeId>) {
         let mut refused = Vec::new();
-        for proposal in gathered {
+        for proposal in proposals {
             match proposal.waiter.to {
                 ReplyTo::Peer { node, request } => {
                     let outcome = ForwardOutcome::NotLeader { leader };
@@ -237,39 +257,52 @@ impl Node {
             }
         }
         self.answer_peers(refused);
-        if let Some(leader) = leader {
-            self.forward(leader);
-        }
     }
 
     /// Puts `proposals` into the log of this node, which leads.
     fn append(&mut self, proposals: Vec<Proposal>, ctx: &mut Context<Self>) {
-        let (commands, waiters): (Vec<_>, Vec<_>) =
-            proposals.into_iter().map(|p| (p.command, p.waiter)).unzip();
-        match self.step(Input::Propose(commands), ctx) {
+        let commands = proposals.iter().map(|proposal| proposal.command.clone());
+        let propose = Input::Propose(commands.collect());
+        match self.step(propose, ctx) {
             Some(Proposed::Appended { first, term, count }) => {
-                debug_assert_eq!(count, waiters.len());
+                debug_assert_eq!(count, proposals.len());
+                let waiters = proposals.into_iter().map(|proposal| proposal.waiter);
                 self.parts.delivery.do_send(Await {
                     first,
                     term,
-                    waiters,
+                    waiters: waiters.collect(),
                 });
             }
             Some(Proposed::Rejected(Rejection::Busy)) => {
-                self.answer_all(waiters, &ProposeError::Busy)
+                self.answer_all(proposals, &ProposeError::Busy)
             }
-            // The node leads and takes inputs, or `flush` would not have come here; and if it failed in
-            // this very step, nothing of what it appended has left it.
-            Some(Proposed::Rejected(Rejection::NotLeader { .. })) | None => {
-                self.answer_all(waiters, &ProposeError::Unknown(UnknownCause::NodeEnded));
+            // Certainly not in the log, and soon there is another leader, or this one again.
+            Some(Proposed::Rejected(Rejection::Transferring { .. })) => {
+                self.intake.spurn(self.id);
+                self.keep(proposals, None);
+            }
+            // The node leads and takes inputs, or `flush` would not have come here; the rest is no answer
+            // to a proposal; and if the node failed in this very step, nothing of what it appended has
+            // left it.
+            Some(Proposed::Rejected(
+                Rejection::NotLeader { .. }
+                | Rejection::ReadTimedOut
+                | Rejection::ReadsRefused
+                | Rejection::NotReady
+                | Rejection::ChangeUnderWay
+                | Rejection::Change(_)
+                | Rejection::NoCandidate(_),
+            ))
+            | None => {
+                self.answer_all(proposals, &ProposeError::Unknown(UnknownCause::NodeEnded));
             }
         }
     }
 
-    fn answer_all(&mut self, waiters: Vec<Waiter>, error: &ProposeError) {
-        let answers = waiters
+    fn answer_all(&mut self, proposals: Vec<Proposal>, error: &ProposeError) {
+        let answers = proposals
             .into_iter()
-            .filter_map(|waiter| waiter.answer(Err(error.clone())));
+            .filter_map(|proposal| proposal.waiter.answer(Err(error.clone())));
         let answers = answers.collect();
         self.answer_peers(answers);
     }
@@ -341,7 +374,7 @@ impl Node {
             match from_peer(from, proposal.command.len(), outcome) {
                 Some(outcome) => drop(proposal.waiter.answer(outcome)),
                 None => {
-                    self.intake.spurned = Some((from, Instant::now() + SPURNED));
+                    self.intake.spurn(from);
                     self.intake.wait(proposal);
                 }
             }

@@ -46,6 +46,7 @@ impl RaftActor {
         } = opened;
         // Each start draws other election timeouts, so that nodes do not fall into step.
         core_config.seed = (identity.incarnation.0 as u64) ^ identity.starts.rotate_left(32);
+        core_config.start = identity.starts;
         let life = match identity.members.clone() {
             None => {
                 let listed = addresses.keys().copied().collect();

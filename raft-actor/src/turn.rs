@@ -7,13 +7,14 @@ use std::time::Instant;
 use actix::prelude::*;
 use raft_core::{
     Commit, Effect, EntryKind, Envelope, Input, LogIndex, Message, NodeId, ReadFailure, Rejection,
-    RequestId, Role, Term,
+    RequestId, Role, StepDown, Term,
 };
 use raft_net::Frame;
 use raft_storage::{ReadEntries, StorageError, Write};
 
 use crate::NodeFailure;
 use crate::birth::Birth;
+use crate::clock::Passed;
 use crate::delivery::Apply;
 use crate::door::Knock;
 use crate::node::{EntriesRead, Life, Node};
@@ -39,6 +40,7 @@ impl Node {
         else {
             return None;
         };
+        let proposes = matches!(input, Input::Propose(_));
         let mut proposed = None;
         for effect in raft.step(input) {
             match effect {
@@ -61,10 +63,16 @@ impl Node {
                         ctx,
                     );
                 }
-                Effect::Appended { first, term, count } => {
+                Effect::Appended { first, term, count } if proposes => {
                     proposed = Some(Proposed::Appended { first, term, count });
                 }
-                Effect::Rejected(rejection) => proposed = Some(Proposed::Rejected(rejection)),
+                Effect::Rejected(rejection) if proposes => {
+                    proposed = Some(Proposed::Rejected(rejection));
+                }
+                Effect::ConfigurationChanged(configuration) => {
+                    tracing::info!(node = %self.id, "the cluster is now: {configuration}");
+                }
+                Effect::SteppedDown(why) => self.stepped_down(why),
                 Effect::RoleChanged { role, term, leader } => {
                     self.role_changed(role, term, leader, ctx)
                 }
@@ -72,6 +80,17 @@ impl Node {
                     tracing::warn!(peer = %from, "ignored a message: {reason}");
                 }
                 Effect::Halt(violation) => self.fail(violation.into(), ctx),
+                // This node takes no snapshots, and asks for neither reads nor changes of the membership.
+                Effect::Appended { .. } | Effect::Rejected(_) => {
+                    self.fail(NodeFailure::NotAsked("the outcome of a request"), ctx);
+                }
+                Effect::ReadReady(_) | Effect::ReadFailed { .. } => {
+                    self.fail(NodeFailure::NotAsked("the outcome of a read"), ctx);
+                }
+                Effect::TransferEnded { to } => tracing::info!(%to, "the handover has ended"),
+                Effect::SendSnapshot { .. } | Effect::Restore(_) => {
+                    self.fail(NodeFailure::NotAsked("a snapshot"), ctx);
+                }
             }
         }
         proposed
@@ -110,7 +129,15 @@ impl Node {
 
     /// Ends a turn: hands the clock's ticks to the protocol, and all that was gathered to the others.
     pub(crate) fn end_turn(&mut self, ctx: &mut Context<Self>) {
-        for _ in 0..self.clock.ticks(Instant::now()) {
+        let Passed {
+            ticks,
+            paused_ticks,
+        } = self.clock.passed(Instant::now());
+        if paused_ticks > 0 {
+            let ticks = u64::from(paused_ticks);
+            self.step(Input::Paused { ticks }, ctx);
+        }
+        for _ in 0..ticks {
             self.step(Input::Tick, ctx);
         }
         if matches!(self.life, Life::Closing | Life::Failed { .. }) {
@@ -181,10 +208,22 @@ impl Node {
         actix_rt::spawn(async move {
             let result = match sent.await {
                 Ok(Err(StorageError::Closed)) | Err(_) => return, // The node ends.
-                Ok(result) => result.map_err(|error| ReadFailure(error.to_string())),
+                Ok(result) => result.map_err(|error| ReadFailure::Failed(error.to_string())),
             };
             node.do_send(EntriesRead { request, result });
         });
+    }
+
+    /// This node led, and leads no more. That somebody else was elected is an ordinary thing; everything
+    /// else is for the operator, who learns here that a disk is stuck.
+    fn stepped_down(&self, why: StepDown) {
+        let node = self.id;
+        match why {
+            StepDown::HigherTerm => tracing::info!(%node, "leads no more: {why}"),
+            StepDown::NoQuorum | StepDown::StuckDisk | StepDown::Removed => {
+                tracing::warn!(%node, "leads no more: {why}");
+            }
+        }
     }
 
     fn role_changed(

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use raft_actor::{
-    Config, Delivered, DeliveredBatch, Ended, GetStatus, LogIndex, MemoryDisk, NodeId, NodeStatus,
-    Phase, Propose, ProposeError, RaftActor, Role, Shutdown, StartError, Subscribe, UnknownCause,
+    Config, Delivered, DeliveredBatch, Ended, GetStatus, LogIndex, MemberStatus, MemoryDisk,
+    NodeId, NodeStatus, Phase, Propose, ProposeError, RaftActor, Role, Shutdown, StartError,
+    Subscribe, UnknownCause,
 };
 
 type Log = Arc<Mutex<Vec<(u64, String)>>>;
@@ -323,12 +324,65 @@ async fn a_failing_disk_ends_the_leader_by_name_and_the_others_go_on() {
     );
     cluster.node(leader).send(Ended).await.unwrap().unwrap_err();
     let other = (1..=3).find(|id| *id != leader).unwrap();
+    // Before it hears that the leader is gone, it would forward to it, and never know what came of that.
+    until("the news", async || {
+        let behind = status(cluster.node(other)).await.members;
+        let gone = |member: &MemberStatus| member.id == NodeId(leader) && !member.connected;
+        behind.iter().any(gone).then_some(())
+    })
+    .await;
     cluster
         .node(other)
         .send(Propose::new("goes on"))
         .await
         .unwrap()
         .unwrap();
+}
+
+/// The disk confirms nothing and fails nothing. Without the step-down the leader's heartbeats would go on, and
+/// everybody would wait for it.
+#[actix::test]
+async fn a_leader_whose_disk_hangs_makes_room_and_all_who_wait_are_answered() {
+    let cluster = Cluster::start(3).await;
+    let stuck = cluster.leader().await;
+    let others = (1..=3).filter(|id| *id != stuck).collect::<Vec<_>>();
+    cluster.disks[stuck as usize - 1].hold();
+    let since = Instant::now();
+    let patient = Propose::new("at the stuck leader").timeout(Duration::from_secs(60));
+    let held = cluster.node(stuck).send(patient);
+    let new = until("another leader", async || {
+        for id in &others {
+            if status(cluster.node(*id)).await.role == Role::Leader {
+                return Some(*id);
+            }
+        }
+        None
+    })
+    .await;
+    // An election timeout, which is at most a second, is waited for the disk, and another for the leader.
+    assert!(
+        since.elapsed() < Duration::from_secs(6),
+        "{:?}",
+        since.elapsed()
+    );
+    // Whoever proposes: the node with the stuck disk forwards, as all do.
+    for node in &cluster.nodes {
+        node.send(Propose::new("goes on")).await.unwrap().unwrap();
+    }
+    let behind = status(cluster.node(stuck)).await;
+    assert_eq!(
+        (behind.role, behind.leader),
+        (Role::Follower, Some(NodeId(new)))
+    );
+
+    cluster.disks[stuck as usize - 1].release();
+    let committed = held.await.unwrap().unwrap();
+    for node in &cluster.nodes {
+        let log = collect(node).await;
+        has(&log, 4).await;
+        let first = (committed.index.0, "at the stuck leader".to_owned());
+        assert_eq!(log.lock().unwrap()[0], first);
+    }
 }
 
 #[actix::test]

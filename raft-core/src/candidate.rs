@@ -2,18 +2,87 @@
 
 use std::collections::BTreeMap;
 
+use crate::membership::Configuration;
 use crate::quorum::{VoteResult, vote_result};
 use crate::raft::{Raft, RoleState};
 use crate::{
-    DurableMessage, HardState, NodeId, OpenMessage, PreVote, PreVoteResponse, RequestVote,
-    VoteResponse, WriteId,
+    DurableMessage, HardState, NodeId, OpenMessage, PreVote, PreVoteResponse, Rejection,
+    RequestVote, Violation, VoteResponse, WriteId,
 };
 
+/// The ticks between two early pre-votes are drawn from here up to, but not including,
+/// [`EARLY_TICKS_END`]: 10 to 20 ms with the usual tick.
+const EARLY_TICKS_MIN: u32 = 1;
+const EARLY_TICKS_END: u32 = 3;
+
 impl Raft {
-    /// Asks everybody whether it would get a vote. Neither term nor vote change.
-    pub(crate) fn become_pre_candidate(&mut self) {
+    /// A tick of a node that does not lead.
+    pub(crate) fn tick_election(&mut self) {
+        self.election_elapsed = self.election_elapsed.saturating_add(1);
+        if self.election_elapsed >= self.election_timeout {
+            self.early = None;
+            self.reset_election_timer();
+            self.become_pre_candidate();
+            return;
+        }
+        match self.early {
+            Some(0 | 1) => self.ask_early(),
+            Some(ticks) => self.early = Some(ticks - 1),
+            None => {}
+        }
+    }
+
+    /// Somebody wants this node to stand for election.
+    pub(crate) fn campaign(&mut self) {
+        let lease = self.config.lease_drift_ticks.is_some();
+        if matches!(self.role, RoleState::Leader(_))
+            || !self.may_stand()
+            || lease && self.heard_lately()
+        {
+            let id = self.config.id;
+            return self.reject(Rejection::NoCandidate(id));
+        }
         self.reset_election_timer();
+        self.become_pre_candidate();
+    }
+
+    /// The process of `peer` is gone. If that was the leader, there is nobody to wait for, unless it was
+    /// promised that everybody waits.
+    pub(crate) fn peer_gone(&mut self, peer: NodeId) {
+        self.peer_unreachable(peer);
+        if self.leader == Some(peer) && self.config.lease_drift_ticks.is_none() {
+            self.leader = None;
+            self.ask_early();
+        }
+    }
+
+    /// Asks ahead of the timer, and again soon, until the timer takes over.
+    fn ask_early(&mut self) {
+        self.early = None;
+        if self.leader.is_some() || matches!(self.role, RoleState::Candidate { .. }) {
+            return;
+        }
+        self.early = Some(self.rng.between(EARLY_TICKS_MIN, EARLY_TICKS_END));
+        self.become_pre_candidate();
+    }
+
+    /// Whether this node may lead, and can write down that it votes for itself.
+    ///
+    /// Who is no voter any more in the latest configuration stands as long as that is not known to be
+    /// committed: perhaps nobody else has it, and all who vote lack what this node has (thesis §4.2.2). It
+    /// asks those who vote now, and does not count itself.
+    fn may_stand(&self) -> bool {
+        let votes = |configuration: &Configuration| configuration.votes(self.config.id);
+        self.roster.possible(self.commit).any(votes) && !self.disk_is_stuck()
+    }
+
+    /// Asks everybody whether it would get a vote. Neither term nor vote change.
+    fn become_pre_candidate(&mut self) {
         self.leader = None;
+        if !self.may_stand() {
+            self.role = RoleState::Follower;
+            return;
+        }
         self.role = RoleState::PreCandidate {
             votes: BTreeMap::from([(self.config.id, true)]),
         };
@@ -21,15 +90,27 @@ impl Raft {
             term: self.term().next(),
             last: self.log.last(),
         };
-        for peer in self.peers() {
+        for peer in self.other_voters() {
             self.send(peer, OpenMessage::PreVote(message.clone()));
         }
         self.count_votes();
     }
 
+    /// The leader hands over: it has seen that this node has the whole log, and nobody need be asked whether
+    /// the time has come (thesis §3.10).
+    pub(crate) fn timeout_now(&mut self, from: NodeId) -> Result<(), Violation> {
+        self.follow(from)?;
+        if self.may_stand() {
+            self.become_candidate(true);
+        }
+        Ok(())
+    }
+
     /// Enters a new term and votes for itself; asks the others once that is durable.
-    fn become_candidate(&mut self) {
+    fn become_candidate(&mut self, transfer: bool) {
         self.reset_election_timer();
+        self.early = None;
+        self.leader = None;
         self.hard_state = HardState {
             term: self.term().next(),
             voted_for: Some(self.config.id),
@@ -42,8 +123,9 @@ impl Raft {
         let message = RequestVote {
             term: self.term(),
             last: self.log.last(),
+            transfer,
         };
-        for peer in self.peers() {
+        for peer in self.other_voters() {
             self.send_durable(peer, DurableMessage::RequestVote(message.clone()));
         }
     }
@@ -76,13 +158,14 @@ impl Raft {
     }
 
     fn count_votes(&mut self) {
+        let roster = self.roster.latest();
         match &self.role {
-            RoleState::PreCandidate { votes } => match vote_result(&self.config.voters, votes) {
-                VoteResult::Won => self.become_candidate(),
+            RoleState::PreCandidate { votes } => match vote_result(roster, votes) {
+                VoteResult::Won => self.become_candidate(false),
                 VoteResult::Lost => self.role = RoleState::Follower,
                 VoteResult::Pending => {}
             },
-            RoleState::Candidate { votes, .. } => match vote_result(&self.config.voters, votes) {
+            RoleState::Candidate { votes, .. } => match vote_result(roster, votes) {
                 VoteResult::Won => self.become_leader(),
                 VoteResult::Lost => self.role = RoleState::Follower,
                 VoteResult::Pending => {}

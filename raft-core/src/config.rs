@@ -1,18 +1,18 @@
 //! What the core must be told at construction.
 
-use std::collections::BTreeSet;
-
 use bytes::Bytes;
 
 use crate::NodeId;
+use crate::membership::{ChangeError, Configuration};
 
 /// The settings of a [`Raft`](crate::Raft).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Config {
     /// This node.
     pub id: NodeId,
-    /// All nodes that vote, this one among them.
-    pub voters: BTreeSet<NodeId>,
+    /// Who belongs to the cluster as long as neither log nor snapshot says it. Empty for a node that is to
+    /// join one: it waits until a leader tells it.
+    pub initial: Configuration,
     /// Ticks between two heartbeats of a leader. At least 1.
     pub heartbeat_ticks: u32,
     /// The shortest election timeout, in ticks. More than `heartbeat_ticks`.
@@ -28,8 +28,20 @@ pub struct Config {
     pub inflight_max: usize,
     /// Bytes of entries on their way to one follower: the message that reaches it is the last.
     pub inflight_bytes_max: usize,
-    /// Bytes of entries that are not committed: beyond it a leader answers [`Rejection::Busy`](crate::Rejection::Busy).
+    /// Bytes of entries that are not committed: beyond it a leader answers
+    /// [`Rejection::Busy`](crate::Rejection::Busy). What a leader found in its log when it was elected counts
+    /// as far as it is in memory.
     pub uncommitted_bytes_max: usize,
+    /// Reads that wait for their [`ReadReady`](crate::ReadReady): beyond it the answer is
+    /// [`Rejection::Busy`](crate::Rejection::Busy). Questions of followers count as one each. At least 1.
+    pub reads_max: usize,
+    /// Entries before a snapshot that the log keeps, so that a follower which is a little behind needs no
+    /// snapshot.
+    pub compaction_margin_entries: u64,
+    /// With it, leases are on: the most that the clocks of two nodes drift apart in one election timeout,
+    /// in ticks. With it and one tick more, the grain of a clock, a lease is shorter than the shortest
+    /// election timeout, which with leases must be the same on all nodes.
+    pub lease_drift_ticks: Option<u32>,
     /// Bytes of entries kept in memory for followers, beside those that are not durable or not
     /// committed yet.
     pub tail_bytes_max: usize,
@@ -37,6 +49,9 @@ pub struct Config {
     pub birth: Option<Bytes>,
     /// From this the node draws its election timeouts. Each node has another one.
     pub seed: u64,
+    /// How often this node was started, this time included: no two of its runs share a number. Names its
+    /// reads.
+    pub start: u64,
 }
 
 impl Config {
@@ -46,7 +61,7 @@ impl Config {
     pub fn new(id: NodeId, voters: impl IntoIterator<Item = NodeId>) -> Self {
         Self {
             id,
-            voters: voters.into_iter().collect(),
+            initial: Configuration::of(voters),
             heartbeat_ticks: 10,
             election_timeout_ticks_min: 50,
             election_timeout_ticks_max: 100,
@@ -55,9 +70,13 @@ impl Config {
             inflight_max: 64,
             inflight_bytes_max: 4 << 20,
             uncommitted_bytes_max: 64 << 20,
+            reads_max: 10_000,
+            compaction_margin_entries: 10_000,
+            lease_drift_ticks: None,
             tail_bytes_max: 16 << 20,
             birth: None,
             seed: id.0,
+            start: 1,
         }
     }
 
@@ -69,11 +88,19 @@ impl Config {
                 Ok(())
             }
         };
-        if self.id.0 == 0 || self.voters.contains(&NodeId(0)) {
+        if self.id.0 == 0 {
             return Err(ConfigError::NodeIdZero);
         }
-        if !self.voters.contains(&self.id) {
-            return Err(ConfigError::NotAVoter(self.id));
+        if let Some(error) = self.initial.validate() {
+            return Err(ConfigError::Members(error));
+        }
+        if let Some(drift) = self.lease_drift_ticks
+            && drift.saturating_add(1) >= self.election_timeout_ticks_min
+        {
+            return Err(ConfigError::NoLease {
+                drift,
+                election_timeout: self.election_timeout_ticks_min,
+            });
         }
         range("heartbeat_ticks", self.heartbeat_ticks.into(), 1)?;
         range(
@@ -86,6 +113,7 @@ impl Config {
             self.election_timeout_ticks_max.into(),
             u64::from(self.election_timeout_ticks_min) + 1,
         )?;
+        range("reads_max", self.reads_max as u64, 1)?;
         range("append_entries_max", self.append_entries_max as u64, 1)?;
         range("append_bytes_max", self.append_bytes_max as u64, 1)?;
         range("inflight_max", self.inflight_max as u64, 1)?;
@@ -104,9 +132,19 @@ pub enum ConfigError {
     /// Node ids begin with 1.
     #[error("0 is no node id: ids begin with 1")]
     NodeIdZero,
-    /// This node is not among the voters.
-    #[error("node {0} is not in its own list of voters")]
-    NotAVoter(NodeId),
+    /// The initial members are none.
+    #[error("the initial members cannot be a configuration: {0}")]
+    Members(ChangeError),
+    /// The drift leaves nothing of a lease.
+    #[error(
+        "a drift of {drift} ticks leaves no lease of an election timeout of {election_timeout}"
+    )]
+    NoLease {
+        /// The drift, in ticks.
+        drift: u32,
+        /// The shortest election timeout, in ticks.
+        election_timeout: u32,
+    },
     /// A setting is below its range.
     #[error("{what} is {value}, and must be at least {min}")]
     TooSmall {

@@ -15,6 +15,9 @@ pub enum EntryKind {
     /// The very first entry of a log, in place of the no-op: who the cluster is. The core never looks
     /// into it; [`Config::birth`](crate::Config::birth) supplies it.
     Birth = 2,
+    /// Who belongs to the cluster from here on: a [`Configuration`](crate::membership::Configuration),
+    /// encoded. It is in effect as soon as it is appended (paper §6).
+    Configuration = 3,
 }
 
 impl EntryKind {
@@ -25,13 +28,14 @@ impl EntryKind {
             0 => Some(Self::Noop),
             1 => Some(Self::Command),
             2 => Some(Self::Birth),
+            3 => Some(Self::Configuration),
             _ => None,
         }
     }
 }
 
 /// One entry of the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Entry {
     /// Its term and position.
     pub id: LogId,

@@ -1,15 +1,18 @@
 //! What a node does for its leader (paper §5.3), and how it votes (§5.2, §5.4.1; thesis §9.6).
 
+use std::sync::Arc;
+
+use crate::membership::Configuration;
 use crate::raft::{Raft, RoleState};
 use crate::{
-    AppendEntries, AppendOutcome, AppendResponse, CommitAdvanced, DurableMessage, Heartbeat,
-    HeartbeatResponse, LogIndex, NodeId, OpenMessage, PreVote, PreVoteResponse, RequestVote, Term,
-    Violation, VoteResponse,
+    AppendEntries, AppendOutcome, AppendResponse, CommitAdvanced, DurableMessage, Entry, EntryKind,
+    Heartbeat, HeartbeatResponse, LogIndex, NodeId, OpenMessage, PreVote, PreVoteResponse,
+    RequestVote, Term, Violation, VoteResponse,
 };
 
 impl Raft {
     /// Follows the sender of a leader's message of the current term.
-    fn follow(&mut self, from: NodeId) -> Result<(), Violation> {
+    pub(crate) fn follow(&mut self, from: NodeId) -> Result<(), Violation> {
         if let Some(leader) = self.leader
             && leader != from
         {
@@ -19,6 +22,7 @@ impl Raft {
                 term: self.term(),
             });
         }
+        self.heard = self.ticks;
         self.become_follower(self.term(), Some(from));
         Ok(())
     }
@@ -29,8 +33,17 @@ impl Raft {
         m: AppendEntries,
     ) -> Result<(), Violation> {
         self.follow(from)?;
+        if self.writes.is_full() {
+            return Ok(());
+        }
         if !is_run(&m) {
             self.ignore(from, "its entries are no run behind prev");
+            return Ok(());
+        }
+        if m.prev.index < self.log.start().index {
+            // A snapshot stands for that part of the log here. It is committed, so the leader has it too.
+            let matched = self.commit;
+            self.answer_append(from, AppendOutcome::Accepted { matched });
             return Ok(());
         }
         if !self.log.contains(m.prev) {
@@ -49,23 +62,36 @@ impl Raft {
             .position(|entry| !self.log.contains(entry.id));
         if let Some(new) = new {
             let first = m.entries[new].id.index;
+            if first <= self.commit && first <= self.log.last().index {
+                let (leader, term) = (from, self.term());
+                return Err(Violation::CommittedConflict {
+                    leader,
+                    term,
+                    index: first,
+                });
+            }
+            let Some(configurations) = configurations_of(&m.entries[new..]) else {
+                self.ignore(from, "one of its entries is no configuration");
+                return Ok(());
+            };
+            let mut changed = !configurations.is_empty();
             if first <= self.log.last().index {
-                if first <= self.commit {
-                    let (leader, term) = (from, self.term());
-                    return Err(Violation::CommittedConflict {
-                        leader,
-                        term,
-                        index: first,
-                    });
-                }
                 self.log.truncate(first);
                 self.writes.truncate(first);
+                changed |= self.roster.truncate(first);
                 self.gathered.truncate_from = Some(first);
             }
-            for entry in &m.entries[new..] {
-                self.log.push(entry.clone());
-                self.gathered.append.push(entry.clone());
+            self.log.push(Arc::clone(&m.entries), new);
+            for (index, configuration) in configurations {
+                self.roster.push(index, configuration);
             }
+            if changed {
+                self.configuration_changed();
+            }
+            self.gathered.append.push(match new {
+                0 => Arc::clone(&m.entries),
+                new => Arc::from(&m.entries[new..]),
+            });
         }
         self.commit = self.commit.max(m.commit.min(m.last_index()));
         self.answer_append(
@@ -77,7 +103,7 @@ impl Raft {
         Ok(())
     }
 
-    fn answer_append(&mut self, to: NodeId, outcome: AppendOutcome) {
+    pub(crate) fn answer_append(&mut self, to: NodeId, outcome: AppendOutcome) {
         let response = AppendResponse {
             term: self.term(),
             outcome,
@@ -88,7 +114,8 @@ impl Raft {
     pub(crate) fn heartbeat(&mut self, from: NodeId, m: &Heartbeat) -> Result<(), Violation> {
         self.follow(from)?;
         self.commit_through(from, m.commit);
-        let response = HeartbeatResponse { term: self.term() };
+        let (term, round) = (self.term(), m.round);
+        let response = HeartbeatResponse { term, round };
         self.send(from, OpenMessage::HeartbeatResponse(response));
         Ok(())
     }
@@ -113,9 +140,7 @@ impl Raft {
     }
 
     pub(crate) fn pre_vote(&mut self, from: NodeId, m: &PreVote) {
-        // Its own leader may ask: then it does not lead any more.
-        let free = !self.has_leader() || self.leader == Some(from);
-        let granted = m.term > self.term() && m.last >= self.log.last() && free;
+        let granted = m.term > self.term() && m.last >= self.log.last() && !self.is_bound(from);
         let term = if granted { m.term } else { self.term() };
         self.send(
             from,
@@ -124,8 +149,11 @@ impl Raft {
     }
 
     pub(crate) fn request_vote(&mut self, from: NodeId, m: &RequestVote) {
+        if self.writes.is_full() {
+            return;
+        }
         let free = self.hard_state.voted_for.is_none_or(|to| to == from);
-        let granted = free && m.last >= self.log.last();
+        let granted = free && m.last >= self.log.last() && (m.transfer || !self.is_bound(from));
         if granted {
             debug_assert!(!matches!(
                 self.role,
@@ -134,6 +162,7 @@ impl Raft {
             self.gathered.hard_state_changed |= self.hard_state.voted_for.is_none();
             self.hard_state.voted_for = Some(from);
             self.role = RoleState::Follower;
+            self.early = None;
             self.reset_election_timer();
         }
         let response = VoteResponse {
@@ -142,6 +171,16 @@ impl Raft {
         };
         self.send_durable(from, DurableMessage::VoteResponse(response));
     }
+}
+
+/// The configurations among `entries`, with their positions; none if one of them cannot be read.
+fn configurations_of(entries: &[Entry]) -> Option<Vec<(LogIndex, Configuration)>> {
+    let of_that_kind = |entry: &&Entry| entry.kind == EntryKind::Configuration;
+    let decode = |entry: &Entry| {
+        let configuration = Configuration::decode(&entry.data).ok()?;
+        Some((entry.id.index, configuration))
+    };
+    entries.iter().filter(of_that_kind).map(decode).collect()
 }
 
 /// Whether the entries follow `prev` without a gap, in terms that never fall and that the leader has seen.

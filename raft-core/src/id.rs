@@ -38,6 +38,24 @@ number! {
     /// Names one [`Effect::Read`](crate::Effect::Read) of one run of one node.
     RequestId
 }
+number! {
+    /// Names one [`Input::ReadIndex`](crate::Input::ReadIndex). The caller chooses it, and uses it once.
+    ReadId
+}
+number! {
+    /// Names one round of heartbeats of one leader in one term. Grows by one with each; 0 names none.
+    Round
+}
+
+/// Names the reads that one run of one node asks its leader about together. No two batches have the same
+/// name, not even across a restart, so that no late answer is taken for another's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReadBatch {
+    /// [`Config::start`](crate::Config::start) of the run.
+    pub start: u64,
+    /// Grows by one with each batch of the run.
+    pub number: u64,
+}
 
 impl Term {
     /// The highest term that a node believes in. Elections never get there: a message that names a
@@ -54,6 +72,9 @@ impl Term {
 impl LogIndex {
     /// The position before the first entry.
     pub const ZERO: Self = Self(0);
+
+    /// A position behind every entry that there can be.
+    pub const MAX: Self = Self(u64::MAX);
 
     /// The position after this one; the one after the last number that there is, is that number.
     #[must_use]

@@ -72,7 +72,8 @@
 //! the limits of [`Config`]. Nothing is resent by a timer of its own. A [`Heartbeat`] goes out regularly;
 //! if a follower has answered two of them and acknowledged nothing in between, it is asked with an empty
 //! `AppendEntries` what it has. Entries that memory does not hold any more are asked for with
-//! [`Effect::Read`].
+//! [`Effect::Read`]. A follower whose next entry is in nobody's log any more is in
+//! [`PeerState::Snapshot`].
 //!
 //! **Commitment.** An entry that a majority has durable, the leader's own disk counted like any other, is
 //! committed if it is of the leader's own term, and with it all before it (§5.4.2). So that this can
@@ -80,13 +81,45 @@
 //! are told by whatever they are sent next, and by [`CommitAdvanced`] if nothing else is due. Each node
 //! hands out with [`Effect::Commit`] what is committed *and* durable on itself.
 //!
+//! **Snapshots.** When the caller has a snapshot of the applied state it says so
+//! ([`Input::SnapshotTaken`]), and the log's beginning goes, but for a margin (§7). A follower that needs
+//! what is gone is sent the snapshot with an [`InstallSnapshot`]; the file travels as the caller pleases,
+//! and when it is durable at its receiver it takes the place of that node's log, in one write, unless the
+//! log has all of it already. [`Effect::Restore`] then replaces the state.
+//!
+//! **Membership.** Who votes and who is fed is a [`Configuration`](membership::Configuration), an entry of
+//! the log like others; the last one in a node's log is in effect there, committed or not, and goes back
+//! when the log is cut (§6). A change of one voter takes one entry; any other goes through a joint
+//! configuration, in which both the outgoing and the incoming voters must agree ([`quorum`]), and which
+//! the leader leaves as soon as it is committed. There is one change at a time, and none before an entry
+//! of the leader's term is committed. Learners are fed and never counted. One that joins
+//! ([`Step::Join`](membership::Step::Join)) becomes a voter when it has caught up: in rounds, the last of
+//! them shorter than an election timeout (thesis §4.2.1). A node votes for whoever asks rightly, member or
+//! not in its own eyes: its log may be behind. Who leaves is fed until it knows. A leader that leaves
+//! leads until that is committed, without counting itself.
+//!
+//! **Reads.** [`Input::ReadIndex`] asks, on any node, up to where the state must be applied before a read
+//! may be answered. The leader notes its commit index, once an entry of its own term is committed, and
+//! shows by a round of heartbeats that it still led when the read came (thesis §6.4); the reads that come
+//! in meanwhile share the next round, and so do a follower's, which asks its leader with [`ReadIndex`].
+//! With [`Config::lease_drift_ticks`] the leader answers by its lease: whoever answered a heartbeat helps
+//! nobody else for an election timeout (§6.4.1).
+//!
+//! **Handing over.** [`Input::TransferLeadership`] lets a voter catch up and then tells it with
+//! [`TimeoutNow`] to stand at once (thesis §3.10). Meanwhile the leader takes neither commands nor reads;
+//! it ends after an election timeout at the latest. A voter of higher
+//! [priority](membership::Configuration::priorities) is handed the leadership by itself, and those of
+//! lower priority wait longer before they stand.
+//!
 //! **Losing office.** A leader that sees a higher term follows. One that has not heard from a majority
 //! for an election timeout steps down by itself (check-quorum, thesis §6.2), for it could commit nothing
-//! and its clients should look elsewhere.
+//! and its clients should look elsewhere. So does one whose own disk has not answered for that long: its
+//! heartbeats would keep everybody from electing a node that can write. When a leader's process is known
+//! to be gone ([`Input::PeerGone`]) its followers stand for election without waiting for their timers.
 //!
-//! **Restart.** Term, vote and log are on disk ([`Recovered`]); everything else is learnt again. A node
-//! comes back as a follower that knows of no commit, and hands out its log from the first entry on as it
-//! hears how far it is committed.
+//! **Restart.** Term, vote, log and snapshot are on disk ([`Recovered`]); everything else is learnt again.
+//! A node comes back as a follower that knows of no commit beyond its snapshot, and hands out its log from
+//! there on as it hears how far it is committed.
 //!
 //! # Durable before said
 //!
@@ -109,6 +142,16 @@
 //!   a candidate's vote for itself counts when it is durable, too.
 //! - *Committed is not enough to be handed out:* the entry must be durable on this node as well, so that
 //!   no node has acted on what its own disk may forget.
+//! - *An installed snapshot never keeps a part of the log.* If the log has the snapshot's last entry, nothing is
+//!   installed: what the snapshot stands for is committed, and the log goes on. Else all of the log goes.
+//! - *Configurations are taken for granted when appended* (as in the paper), and are sent as a whole, not as a
+//!   difference, so that a node needs no history to know what holds.
+//! - *A learner's request for a vote is answered like a voter's*, and who is no voter in its own log gives its
+//!   vote nevertheless: the candidate counts it only if it is one in the candidate's configuration.
+//! - *A leader that was removed hands over* with `TimeoutNow` to a voter that has all of its log, instead of
+//!   leaving the others to their timers.
+//! - *A lease binds across terms.* Stickiness ends when a node enters a new term by whatever message; the
+//!   promise on which a lease rests does not.
 //! - *A refused term is taught with [`HeartbeatResponse`]*, whatever the question was: it says "this is
 //!   my term" and nothing else. A request for a vote from a higher term that finds a leader is not
 //!   answered at all; its sender learns of the leader, and the leader of its term, by the next heartbeat.
@@ -119,34 +162,35 @@
 //!
 //! # What is not here
 //!
-//! | absent | would come from |
+//! | absent | where it is, or would come from |
 //! |---|---|
-//! | snapshots, compaction: the log and the list of its terms only grow | paper §7, thesis §5 |
-//! | changes of membership: the voters are those of [`Config::voters`] | paper §6, thesis §4 |
-//! | learners (members without a vote) | thesis §4.2.1 |
-//! | ReadIndex: reads that are linearizable without a log entry | paper §8, thesis §6.4 |
-//! | leases: reads by the clock alone | thesis §6.4.1 |
-//! | transfer of leadership, and TimeoutNow | thesis §3.10 |
-//! | priorities; campaigning at once when a leader's process is known to be gone | |
-//! | a leader that steps down because its own disk is stuck | |
 //! | sessions: a command that is retried runs once | paper §8, thesis §6.3; above the core |
+//! | the bytes of a snapshot, and the state | the caller's; the core knows what they stand for |
+//! | addresses, certificates, who may connect | the transport; the core knows ids |
+//! | forwarding of commands to the leader | the caller's; reads are asked for on any node |
+//! | clocks other than ticks | the caller turns time into [`Input::Tick`] and [`Input::Paused`] |
+//! | witnesses, hierarchical quorums, several groups on one log | not planned |
 //!
 //! A member that lies on purpose (Byzantine) is out of scope: it can stop the cluster. What it sends
 //! makes no node panic.
 //!
 //! # Where to read on
 //!
-//! The modules, in this order: [`id`](NodeId), [`entry`](Entry) and [`message`](Message) are the words;
-//! [`effect`](Effect) is the boundary; [`config`](Config), [`recovered`](Recovered) and
-//! [`status`](Status) are what a caller hands in and sees. `raft` holds what all roles share, then
-//! `follower`, `candidate` and `leader` one file for each role, with `log`, `writes`, `progress` and
-//! [`quorum`] as their leaves. `tests/scripts` tells the protocol as stories, with each message.
+//! The modules, in this order: [`id`](NodeId), [`entry`](Entry), [`membership`] and [`message`](Message) are
+//! the words; [`effect`](Effect) is the boundary; [`config`](Config), [`recovered`](Recovered) and
+//! [`status`](Status) are what a caller hands in and sees. `raft` holds what all roles share; `follower`,
+//! `candidate` and `leader` are the roles; `feed`, `snapshot`, `change`, `transfer` and `reads` are what a
+//! leader does beyond counting; `log`, `tail`, `roster`, `writes`, `progress` and [`quorum`] are their leaves.
+//! `tests/scripts` tells the protocol as stories, with each message. The crates `sim` and `model` of the
+//! same repository run these lines against lying disks and networks, and through every order of events.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 // The words.
 mod id;
 
 mod entry;
+
+pub mod membership;
 
 mod message;
 
@@ -168,8 +212,22 @@ mod candidate;
 
 mod leader;
 
+mod feed;
+
+mod snapshot;
+
+mod change;
+
+mod transfer;
+
+mod reads;
+
 // Its leaves.
 mod log;
+
+mod tail;
+
+mod roster;
 
 mod writes;
 
@@ -180,13 +238,19 @@ pub mod quorum;
 mod rng;
 
 pub use config::{Config, ConfigError};
-pub use effect::{Commit, Effect, HardState, Input, Persist, ReadFailure, Rejection, Withheld};
+pub use effect::{
+    Commit, Effect, HardState, Input, Persist, ReadFailure, ReadReady, Rejection, SnapshotWrite,
+    StepDown, Withheld,
+};
 pub use entry::{ENTRY_OVERHEAD_BYTES, Entry, EntryKind};
-pub use id::{ClusterId, Incarnation, LogId, LogIndex, NodeId, RequestId, Term, WriteId};
+pub use id::{
+    ClusterId, Incarnation, LogId, LogIndex, NodeId, ReadBatch, ReadId, RequestId, Round, Term,
+    WriteId,
+};
 pub use message::{
     AppendEntries, AppendOutcome, AppendResponse, CommitAdvanced, DurableMessage, Envelope,
-    Heartbeat, HeartbeatResponse, Message, OpenMessage, PreVote, PreVoteResponse, RequestVote,
-    VoteResponse,
+    Heartbeat, HeartbeatResponse, InstallSnapshot, Message, OpenMessage, PreVote, PreVoteResponse,
+    ReadIndex, ReadIndexResponse, RequestVote, SnapshotMeta, TimeoutNow, VoteResponse,
 };
 pub use raft::Raft;
 pub use recovered::Recovered;

@@ -1,32 +1,40 @@
 //! The log as the core sees it: its last entries in memory, the terms of all the others as runs.
 //!
 //! Invariants:
+//! - The log holds what lies behind `start`, the last entry that a snapshot stands for and that is gone.
 //! - `tail` is a run without gaps that ends at `last`; what lies before it is on disk only.
 //! - `terms` holds the first entry of each run of entries of one term, in order, from the log's first
 //!   entry on: both indexes and terms grow strictly.
 //! - Only entries that are durable and handed out leave the tail at its front.
 
-use std::collections::VecDeque;
+use std::sync::Arc;
 
+use crate::tail::Tail;
 use crate::{Entry, LogId, LogIndex, Term};
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Log {
+    start: LogId,
     terms: Vec<LogId>,
-    tail: VecDeque<Entry>,
-    tail_bytes: usize,
+    tail: Tail,
     last: LogId,
 }
 
 impl Log {
-    pub(crate) fn new(last: LogId, terms: Vec<LogId>, tail: Vec<Entry>) -> Self {
-        let tail_bytes = tail.iter().map(Entry::size_bytes).sum();
+    pub(crate) fn new(start: LogId, last: LogId, terms: Vec<LogId>, entries: Vec<Entry>) -> Self {
+        let mut tail = Tail::default();
+        tail.push(entries.into(), 0);
         Self {
+            start,
             terms,
-            tail: tail.into(),
-            tail_bytes,
+            tail,
             last,
         }
+    }
+
+    /// The entry right before the first one that the log holds.
+    pub(crate) fn start(&self) -> LogId {
+        self.start
     }
 
     /// The last entry's name.
@@ -39,13 +47,18 @@ impl Log {
         LogIndex(self.last.index.0 + 1 - self.tail.len() as u64)
     }
 
-    /// The term of the entry at `index`; term 0 before the first one, none behind the last one.
+    /// The term of the entry at `index`; none before `start` and behind the last one.
     pub(crate) fn term_at(&self, index: LogIndex) -> Option<Term> {
-        if index == LogIndex::ZERO {
-            return Some(Term(0));
+        if index == self.start.index {
+            return Some(self.start.term);
         }
-        if index > self.last.index {
+        if index < self.start.index || index > self.last.index {
             return None;
+        }
+        if let Some(run) = self.terms.last()
+            && run.index <= index
+        {
+            return Some(run.term);
         }
         let run = self.terms.partition_point(|first| first.index <= index);
         run.checked_sub(1).map(|run| self.terms[run].term)
@@ -57,14 +70,15 @@ impl Log {
     }
 
     /// The last entry at or before `index` whose term is at most `term`. Where two logs differ at
-    /// `index`, in which the other one has `term`, they cannot match between it and `index`.
+    /// `index`, in which the other one has `term`, they cannot match between it and `index`. `start` if the
+    /// log holds none.
     pub(crate) fn last_at_most(&self, index: LogIndex, term: Term) -> LogId {
         let index = index.min(self.last.index);
         let runs = self
             .terms
             .partition_point(|first| first.index <= index && first.term <= term);
         let Some(run) = runs.checked_sub(1) else {
-            return LogId::ZERO;
+            return self.start;
         };
         let end = self
             .terms
@@ -73,30 +87,55 @@ impl Log {
         LogId::new(self.terms[run].term, end.min(index))
     }
 
-    /// Adds an entry behind the last one.
-    pub(crate) fn push(&mut self, entry: Entry) {
-        debug_assert_eq!(entry.id.index, self.last.index.next());
-        debug_assert!(entry.id.term >= self.last.term);
-        if entry.id.term > self.last.term {
-            self.terms.push(entry.id);
+    /// Adds `run[from..]`, which follows the last entry.
+    pub(crate) fn push(&mut self, run: Arc<[Entry]>, from: usize) {
+        for entry in &run[from..] {
+            debug_assert_eq!(entry.id.index, self.last.index.next());
+            debug_assert!(entry.id.term >= self.last.term);
+            if entry.id.term > self.last.term || self.terms.is_empty() {
+                self.terms.push(entry.id);
+            }
+            self.last = entry.id;
         }
-        self.last = entry.id;
-        self.tail_bytes += entry.size_bytes();
-        self.tail.push_back(entry);
+        self.tail.push(run, from);
     }
 
     /// Cuts the entry at `from`, and all behind it.
     pub(crate) fn truncate(&mut self, from: LogIndex) {
-        while self.tail.back().is_some_and(|entry| entry.id.index >= from) {
-            if let Some(entry) = self.tail.pop_back() {
-                self.tail_bytes -= entry.size_bytes();
-            }
-        }
+        self.tail.truncate(from);
         let index = from.prev().min(self.last.index);
         let term = self.term_at(index).unwrap_or_default();
         self.terms
             .truncate(self.terms.partition_point(|first| first.index < from));
         self.last = LogId::new(term, index);
+    }
+
+    /// Forgets all entries up to `through`, which the log holds; a snapshot stands for them.
+    pub(crate) fn compact(&mut self, through: LogIndex) {
+        let Some(term) = self.term_at(through) else {
+            return;
+        };
+        self.tail.forget(through);
+        let behind = self.terms.partition_point(|first| first.index <= through);
+        self.terms.drain(..behind.saturating_sub(1));
+        let next = self
+            .terms
+            .get(1)
+            .map_or(self.last.index, |run| run.index.prev());
+        if let Some(run) = self.terms.first_mut()
+            && run.index <= through
+        {
+            run.index = through.next();
+            if next <= through {
+                self.terms.remove(0);
+            }
+        }
+        self.start = LogId::new(term, through);
+    }
+
+    /// A snapshot that ends with `last` takes the place of the whole log.
+    pub(crate) fn reset(&mut self, last: LogId) {
+        *self = Self::new(last, last, Vec::new(), Vec::new());
     }
 
     /// The entries from `from` through `through`, which must be in memory, up to `entries_max` of them
@@ -107,46 +146,20 @@ impl Log {
         through: LogIndex,
         entries_max: usize,
         bytes_max: usize,
-    ) -> Vec<Entry> {
-        let first = self.tail_first();
-        debug_assert!(from >= first && through <= self.last.index);
-        let start = (from.0 - first.0) as usize;
-        let end = ((through.0 + 1).saturating_sub(first.0) as usize).max(start);
-        let mut bytes = 0;
-        let mut entries = Vec::with_capacity((end - start).min(entries_max));
-        for entry in self.tail.range(start..end).take(entries_max) {
-            bytes += entry.size_bytes();
-            entries.push(entry.clone());
-            if bytes >= bytes_max {
-                break;
-            }
-        }
-        entries
+    ) -> Arc<[Entry]> {
+        debug_assert!(from >= self.tail_first() && through <= self.last.index);
+        self.tail.slice(from, through, entries_max, bytes_max)
     }
 
     /// Forgets entries at the front of the tail, as long as it has more than `bytes_max` and they are
     /// at or before `through`.
     pub(crate) fn shrink(&mut self, bytes_max: usize, through: LogIndex) {
-        while self.tail_bytes > bytes_max {
-            match self.tail.front() {
-                Some(entry) if entry.id.index <= through => {
-                    self.tail_bytes -= entry.size_bytes();
-                    self.tail.pop_front();
-                }
-                _ => return,
-            }
-        }
+        self.tail.shrink(bytes_max, through);
     }
 
     /// The bytes of those entries behind `after`, through `through`, that are in memory.
     pub(crate) fn tail_bytes_between(&self, after: LogIndex, through: LogIndex) -> usize {
-        let first = self.tail_first();
-        let start = after.next().max(first).0 - first.0;
-        let end = (through.0 + 1).saturating_sub(first.0).max(start);
-        self.tail
-            .range(start as usize..end as usize)
-            .map(Entry::size_bytes)
-            .sum()
+        self.tail.bytes_between(after.next(), through)
     }
 
     /// Describes what does not hold of the module's invariants.
@@ -156,31 +169,31 @@ impl Log {
             .windows(2)
             .all(|w| w[0].index < w[1].index && w[0].term < w[1].term);
         if !runs
-            || self
-                .terms
-                .first()
-                .is_some_and(|first| first.index != LogIndex(1))
+            || self.terms.first().is_some_and(|first| {
+                first.index != self.start.index.next() || first.term < self.start.term
+            })
         {
             return Err(format!(
                 "the runs of terms are out of order: {:?}",
                 self.terms
             ));
         }
-        let last_run = self.terms.last().copied().unwrap_or_default();
-        if last_run.term != self.last.term || last_run.index > self.last.index {
+        let last_run = self.terms.last().copied().unwrap_or(self.start);
+        let empty = self.terms.is_empty();
+        if last_run.term != self.last.term
+            || last_run.index > self.last.index
+            || empty != (self.start.index == self.last.index)
+        {
             return Err(format!(
                 "the last entry {} is not of the last run",
                 self.last
             ));
         }
-        let ends = [self.tail.front(), self.tail.back()];
-        for (entry, index) in ends
-            .into_iter()
-            .flatten()
-            .zip([self.tail_first(), self.last.index])
-        {
-            if entry.id.index != index || self.term_at(index) != Some(entry.id.term) {
-                return Err(format!("entry {} stands where {index} should", entry.id));
+        if let Some((first, last)) = self.tail.ends() {
+            for (entry, index) in [(first, self.tail_first()), (last, self.last.index)] {
+                if entry.id.index != index || self.term_at(index) != Some(entry.id.term) {
+                    return Err(format!("entry {} stands where {index} should", entry.id));
+                }
             }
         }
         Ok(())
@@ -194,20 +207,57 @@ mod tests {
     use super::*;
     use crate::EntryKind;
 
+    fn push(log: &mut Log, term: u64, index: u64) {
+        let data = Bytes::from_static(b"x");
+        let entry = Entry::new(Term(term), LogIndex(index), EntryKind::Command, data);
+        log.push([entry].into(), 0);
+        log.check().unwrap();
+    }
+
     /// A log with an entry of each of `terms`, from index 1 on.
     fn log(terms: &[u64]) -> Log {
-        let mut log = Log::new(LogId::ZERO, Vec::new(), Vec::new());
-        for (i, term) in terms.iter().enumerate() {
-            let index = LogIndex(i as u64 + 1);
-            log.push(Entry::new(
-                Term(*term),
-                index,
-                EntryKind::Command,
-                Bytes::from_static(b"x"),
-            ));
-            log.check().unwrap();
+        let mut log = Log::new(LogId::ZERO, LogId::ZERO, Vec::new(), Vec::new());
+        for (term, index) in terms.iter().zip(1..) {
+            push(&mut log, *term, index);
         }
         log
+    }
+
+    /// The same log in runs of other lengths: everything must be the same.
+    fn in_runs(log: &Log, lengths: &[usize]) -> Log {
+        let all = log.slice(log.tail_first(), log.last().index, usize::MAX, usize::MAX);
+        let mut other = Log::new(LogId::ZERO, LogId::ZERO, Vec::new(), Vec::new());
+        let mut from = 0;
+        for length in lengths {
+            let to = (from + length).min(all.len());
+            // What lies before `from` in the allocation is no part of the run.
+            other.push(Arc::from(&all[..to]), from);
+            from = to;
+        }
+        other
+    }
+
+    #[test]
+    fn it_makes_no_difference_in_which_runs_entries_came() {
+        let whole = log(&[1, 1, 3, 3, 4, 4, 4]);
+        for lengths in [&[7][..], &[3, 4], &[1, 5, 1], &[2, 2, 2, 1]] {
+            for at in 1..=7 {
+                let (mut a, mut b) = (whole.clone(), in_runs(&whole, lengths));
+                assert_eq!(a, b);
+                let bytes = |log: &Log| log.tail_bytes_between(LogIndex(at - 1), LogIndex(6));
+                assert_eq!(bytes(&a), bytes(&b));
+                let slice = |log: &Log| log.slice(LogIndex(at), LogIndex(7), 3, 70);
+                assert_eq!(slice(&a), slice(&b));
+                a.truncate(LogIndex(at + 1));
+                b.truncate(LogIndex(at + 1));
+                b.check().unwrap();
+                assert_eq!(a, b);
+                a.compact(LogIndex(at / 2));
+                b.compact(LogIndex(at / 2));
+                b.check().unwrap();
+                assert_eq!(a, b);
+            }
+        }
     }
 
     fn id(term: u64, index: u64) -> LogId {
@@ -251,6 +301,36 @@ mod tests {
         log.truncate(LogIndex(2));
         log.check().unwrap();
         assert_eq!((log.last(), log.tail_first()), (id(1, 1), LogIndex(2)));
+    }
+
+    #[test]
+    fn compaction_moves_the_start_and_keeps_the_rest() {
+        for through in 0..=5 {
+            let mut log = log(&[1, 1, 3, 3, 4]);
+            let terms: Vec<_> = (0..=6).map(|i| log.term_at(LogIndex(i))).collect();
+            log.compact(LogIndex(through));
+            log.check().unwrap();
+            assert_eq!(log.start().index, LogIndex(through));
+            assert_eq!(log.tail_first(), LogIndex(through + 1));
+            for i in 0..=6 {
+                let known = (i >= through).then_some(terms[i as usize]).flatten();
+                assert_eq!(log.term_at(LogIndex(i)), known, "{i} behind {through}");
+            }
+            push(&mut log, 4, 6);
+            log.check().unwrap();
+            log.truncate(LogIndex(through + 1));
+            log.check().unwrap();
+            assert_eq!(log.last(), log.start());
+        }
+        let mut log = log(&[1, 1]);
+        log.reset(id(7, 30));
+        log.check().unwrap();
+        push(&mut log, 7, 31);
+        log.check().unwrap();
+        assert_eq!(
+            (log.last_at_most(LogIndex(40), Term(6)), log.last()),
+            (id(7, 30), id(7, 31))
+        );
     }
 
     #[test]

@@ -6,10 +6,11 @@
 
 use std::sync::Arc;
 
-use crate::{Entry, LogId, LogIndex, NodeId, Term};
+use crate::membership::Configuration;
+use crate::{Entry, LogId, LogIndex, NodeId, ReadBatch, Round, Term};
 
 /// A message with its sender and its receiver.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Envelope {
     /// The node that sent it. The transport has checked that it is who the connection belongs to.
     pub from: NodeId,
@@ -20,7 +21,7 @@ pub struct Envelope {
 }
 
 /// Any message, as a receiver sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Message {
     /// Claims nothing of its sender's disk.
     Open(OpenMessage),
@@ -70,7 +71,7 @@ impl From<DurableMessage> for Message {
 }
 
 /// A message that claims nothing of its sender's disk.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum OpenMessage {
     /// A leader's entries.
     AppendEntries(AppendEntries),
@@ -84,6 +85,12 @@ pub enum OpenMessage {
     PreVote(PreVote),
     /// The answer to that.
     PreVoteResponse(PreVoteResponse),
+    /// A leader asks its receiver to take over.
+    TimeoutNow(TimeoutNow),
+    /// A follower asks how far it must apply the log before it may answer reads.
+    ReadIndex(ReadIndex),
+    /// The answer to that.
+    ReadIndexResponse(ReadIndexResponse),
 }
 
 impl OpenMessage {
@@ -97,12 +104,15 @@ impl OpenMessage {
             Self::CommitAdvanced(message) => message.term,
             Self::PreVote(message) => message.term,
             Self::PreVoteResponse(message) => message.term,
+            Self::TimeoutNow(message) => message.term,
+            Self::ReadIndex(message) => message.term,
+            Self::ReadIndexResponse(message) => message.term,
         }
     }
 }
 
 /// A message that claims something of its sender's disk.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum DurableMessage {
     /// A candidate asks for a vote; it has voted for itself.
     RequestVote(RequestVote),
@@ -142,7 +152,7 @@ impl DurableMessage {
 /// AppendEntries (paper §5.3): the leader of `term` has `entries` right behind `prev`.
 ///
 /// It may leave before the leader's own disk has the entries (thesis §10.2.1).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct AppendEntries {
     /// The leader's term. The receiver may conclude that the sender is its only leader.
     pub term: Term,
@@ -167,26 +177,31 @@ impl AppendEntries {
 
 /// A leader is alive. It asks nothing of the receiver's disk, so that a slow disk is not taken for a
 /// dead node.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Heartbeat {
     /// The leader's term. The receiver may conclude that the sender is its only leader.
     pub term: Term,
     /// How far the log is committed, and at most what the receiver has acknowledged: it may conclude
     /// that its own log is committed up to here without any check.
     pub commit: LogIndex,
+    /// Which round of heartbeats of this leader it belongs to. The receiver gives it back.
+    pub round: Round,
 }
 
 /// The answer to [`Heartbeat`], and to any message from an older term.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HeartbeatResponse {
     /// The responder's term, which need not be on its disk. A leader of an older term steps down; the
     /// leader of this one may conclude that the responder is alive and follows it.
     pub term: Term,
+    /// The round of the heartbeat that it answers: the leader of this term may conclude that it still was
+    /// the responder's leader after it began that round. 0 if it answers something else.
+    pub round: Round,
 }
 
 /// A leader tells that the commit index moved, without waiting for the next entries or heartbeat.
 /// Nobody answers it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CommitAdvanced {
     /// The leader's term.
     pub term: Term,
@@ -195,7 +210,7 @@ pub struct CommitAdvanced {
 }
 
 /// PreVote (thesis §9.6): would you vote for me? Changes nothing at the receiver.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PreVote {
     /// The term that the sender would campaign in: its own plus one. Nobody enters it by this.
     pub term: Term,
@@ -204,7 +219,7 @@ pub struct PreVote {
 }
 
 /// The answer to [`PreVote`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PreVoteResponse {
     /// If granted, the term of the question; if not, the responder's own term, which the asker
     /// enters if it is higher than its own.
@@ -214,16 +229,19 @@ pub struct PreVoteResponse {
 }
 
 /// RequestVote (paper §5.2). It leaves when the candidate's vote for itself is on its disk.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RequestVote {
     /// The candidate's term. The receiver may conclude that the candidate votes for no other in it.
     pub term: Term,
     /// The candidate's last entry.
     pub last: LogId,
+    /// Whether the leader itself wanted this election ([`TimeoutNow`]): then the receiver may vote although
+    /// it hears that leader (thesis §4.2.3).
+    pub transfer: bool,
 }
 
 /// The answer to [`RequestVote`]. It leaves when term and vote are on the responder's disk.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct VoteResponse {
     /// The responder's term. A grant counts only in the term that it was asked for.
     pub term: Term,
@@ -232,7 +250,7 @@ pub struct VoteResponse {
 }
 
 /// The answer to [`AppendEntries`]. It leaves when what it claims is on the responder's disk.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct AppendResponse {
     /// The responder's term. A leader of an older one steps down.
     pub term: Term,
@@ -241,7 +259,7 @@ pub struct AppendResponse {
 }
 
 /// Whether a follower's log matched what its leader sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum AppendOutcome {
     /// They match, and are durable on the responder, up to `matched`.
     Accepted {
@@ -256,4 +274,56 @@ pub enum AppendOutcome {
         /// logs cannot match between it and `prev`. One round trip for each conflicting term.
         hint: LogId,
     },
+}
+
+/// TimeoutNow (thesis §3.10): the leader of `term` hands over to the receiver, which has its whole log.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TimeoutNow {
+    /// The leader's term. The receiver may conclude that this leader takes no proposals until an election
+    /// timeout has passed, that it answers no read by a lease in this term any more, and that it may
+    /// stand for election at once.
+    pub term: Term,
+}
+
+/// ReadIndex (thesis §6.4): how far must the sender apply the log to answer the reads that it has?
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ReadIndex {
+    /// The sender's term; the receiver leads it as far as the sender knows.
+    pub term: Term,
+    /// Names the reads. The same name comes again if the first question may be lost.
+    pub batch: ReadBatch,
+}
+
+/// The answer to [`ReadIndex`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ReadIndexResponse {
+    /// The leader's term.
+    pub term: Term,
+    /// The name of the question.
+    pub batch: ReadBatch,
+    /// The receiver may answer its reads once it has applied the log up to here. None if the leader takes
+    /// no reads now, and the receiver should ask again later.
+    pub index: Option<LogIndex>,
+}
+
+/// InstallSnapshot (paper §7): the state that stands for the beginning of the log.
+///
+/// It travels with the snapshot's file, in whatever way the caller moves files, and reaches the receiver's
+/// core by [`Input::SnapshotReceived`](crate::Input::SnapshotReceived) when the file is whole and durable
+/// there. It is answered by an [`AppendResponse`] that accepts.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct InstallSnapshot {
+    /// The leader's term. The receiver may conclude that the sender was its only leader.
+    pub term: Term,
+    /// What the file stands for. The receiver may conclude that all of it is committed.
+    pub snapshot: SnapshotMeta,
+}
+
+/// What a snapshot stands for: the log up to its last entry, and the configuration there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct SnapshotMeta {
+    /// The last entry that it covers.
+    pub last: LogId,
+    /// The configuration as of that entry.
+    pub configuration: Arc<Configuration>,
 }

@@ -3,9 +3,14 @@
 //! ```text
 //!            accepted                        entries keep flowing,
 //!   Probe ------------> Replicate            `next` runs ahead of `matched`
-//!     ^                     |
-//!     +---------------------+
-//!      refused, unreachable
+//!    ^ ^                    |
+//!    | +--------------------+
+//!    |  refused, unreachable
+//!    |                                       accepted beyond the log's start:
+//!    +---------------- Snapshot ---------->  Replicate
+//!     its transfer ended  ^
+//!                         |
+//!                         +-- from either, when `next` is compacted away
 //! ```
 //!
 //! Invariant: `matched < next`, and `matched` never moves down within a term: acknowledgements that come
@@ -14,9 +19,9 @@
 
 use std::collections::VecDeque;
 
-use crate::{LogIndex, PeerState, RequestId};
+use crate::{LogIndex, PeerState, RequestId, Round};
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Progress {
     pub(crate) state: PeerState,
     pub(crate) matched: LogIndex,
@@ -25,14 +30,38 @@ pub(crate) struct Progress {
     pub(crate) paused: bool,
     /// The read of the disk that has to come back before more can be sent, and where it begins.
     pub(crate) reading: Option<(RequestId, LogIndex)>,
+    /// The snapshot that is on its way, by its last entry: one at a time, whatever becomes of it.
+    pub(crate) sending: Option<LogIndex>,
     /// The highest commit index that the follower has been told and could take.
     pub(crate) commit_told: LogIndex,
+    /// The last round of heartbeats that it answered.
+    pub(crate) round: Round,
     /// Whether it has said anything since the last check of the quorum.
     pub(crate) active: bool,
     /// `matched` when the last heartbeat was answered: if it has not moved since, messages may be lost.
     pub(crate) matched_at_heartbeat: LogIndex,
+    pub(crate) catch_up: CatchUp,
+    /// Whether the last check of the quorum found that it had said anything.
+    pub(crate) heard: bool,
+    /// Whether the configuration says that it joins.
+    pub(crate) joins: bool,
+    /// It is no member any more since the configuration at this index, and is fed until it knows.
+    pub(crate) departing: Option<LogIndex>,
+    /// Ticks that it has been so since that was committed.
+    pub(crate) departing_ticks: u32,
     inflight: VecDeque<(LogIndex, usize)>,
     inflight_bytes: usize,
+}
+
+/// Rounds of catching up (thesis §4.2.1): each ends when the follower has all that the log held when the
+/// round began.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct CatchUp {
+    target: LogIndex,
+    pub(crate) ticks: u32,
+    pub(crate) rounds: u32,
+    /// Whether its last round was shorter than an election timeout.
+    pub(crate) done: bool,
 }
 
 impl Progress {
@@ -44,9 +73,21 @@ impl Progress {
             next,
             paused: false,
             reading: None,
+            sending: None,
             commit_told: LogIndex::ZERO,
+            round: Round(0),
             active: false,
             matched_at_heartbeat: LogIndex::ZERO,
+            catch_up: CatchUp {
+                target: next.prev(),
+                ticks: 0,
+                rounds: 0,
+                done: false,
+            },
+            heard: false,
+            joins: false,
+            departing: None,
+            departing_ticks: 0,
             inflight: VecDeque::new(),
             inflight_bytes: 0,
         }
@@ -64,6 +105,7 @@ impl Progress {
             PeerState::Replicate => {
                 self.inflight.len() < inflight_max && self.inflight_bytes < inflight_bytes_max
             }
+            PeerState::Snapshot => false,
         }
     }
 
@@ -76,11 +118,13 @@ impl Progress {
                 self.inflight.push_back((last, bytes));
                 self.inflight_bytes += bytes;
             }
+            PeerState::Snapshot => {}
         }
     }
 
-    /// The follower has acknowledged everything through `matched`. Says whether that was news.
-    pub(crate) fn accepted(&mut self, matched: LogIndex) -> bool {
+    /// The follower has acknowledged everything through `matched`; the leader's log begins behind `start`.
+    /// Says whether that was news.
+    pub(crate) fn accepted(&mut self, matched: LogIndex, start: LogIndex) -> bool {
         while let Some((last, bytes)) = self.inflight.front().copied()
             && last <= matched
         {
@@ -90,8 +134,14 @@ impl Progress {
         let news = matched > self.matched;
         self.matched = self.matched.max(matched);
         self.next = self.next.max(self.matched.next());
-        if self.state == PeerState::Probe && self.next == self.matched.next() {
+        let found = match self.state {
+            PeerState::Probe => self.next == self.matched.next(),
+            PeerState::Replicate => false,
+            PeerState::Snapshot => self.matched >= start,
+        };
+        if found {
             self.state = PeerState::Replicate;
+            self.next = self.matched.next();
             self.paused = false;
         }
         news
@@ -103,7 +153,48 @@ impl Progress {
         self.next = next.max(self.matched.next());
         self.paused = false;
         self.reading = None;
+        self.catch_up.done = false;
         self.inflight.clear();
         self.inflight_bytes = 0;
+    }
+
+    /// Can be helped by nothing but a snapshot.
+    pub(crate) fn wait_for_snapshot(&mut self) {
+        self.probe(self.next);
+        self.state = PeerState::Snapshot;
+    }
+
+    /// The transfer of its snapshot is over; an acknowledgement may still come. It is probed behind what was
+    /// sent if that arrived, and where it was if not, when it has answered the next heartbeat.
+    pub(crate) fn snapshot_sent(&mut self, arrived: bool) {
+        let Some(last) = self.sending.take() else {
+            return;
+        };
+        if self.state == PeerState::Snapshot {
+            self.probe(if arrived { last.next() } else { self.next });
+            self.paused = true;
+        }
+    }
+
+    /// Begins to catch up with a log that ends at `last`.
+    pub(crate) fn begin_to_catch_up(&mut self, last: LogIndex) {
+        self.catch_up = CatchUp {
+            target: last,
+            ticks: 0,
+            rounds: 0,
+            done: false,
+        };
+    }
+
+    /// Counts a round if one is over; the next one ends at `last`. `ticks_max` is how long the last round
+    /// may take.
+    pub(crate) fn catch_up(&mut self, last: LogIndex, ticks_max: u32) {
+        if self.matched < self.catch_up.target || self.state != PeerState::Replicate {
+            return;
+        }
+        self.catch_up.done = self.catch_up.ticks < ticks_max;
+        self.catch_up.rounds = self.catch_up.rounds.saturating_add(1);
+        self.catch_up.target = last;
+        self.catch_up.ticks = 0;
     }
 }

@@ -8,38 +8,57 @@ use std::sync::Arc;
 
 use crate::leader::Leading;
 use crate::log::Log;
+use crate::membership::Configuration;
+use crate::reads::Asking;
 use crate::rng::Rng;
+use crate::roster::Roster;
 use crate::writes::Writes;
 use crate::{
     Commit, Config, ConfigError, DurableMessage, Effect, Entry, Envelope, HardState,
-    HeartbeatResponse, Input, LogIndex, Message, NodeId, OpenMessage, Persist, PreVoteResponse,
-    Recovered, RequestId, Role, Status, Term, Violation, Withheld, WriteId,
+    HeartbeatResponse, Input, LogId, LogIndex, Message, NodeId, OpenMessage, Persist,
+    PreVoteResponse, Recovered, Rejection, RequestId, Role, Round, SnapshotMeta, SnapshotWrite,
+    Status, StepDown, Term, Violation, Withheld, WriteId,
 };
 
 /// One replica's protocol state. See the [crate's documentation](crate).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Raft {
     pub(crate) config: Config,
     pub(crate) hard_state: HardState,
     pub(crate) role: RoleState,
     pub(crate) leader: Option<NodeId>,
     pub(crate) log: Log,
+    pub(crate) roster: Roster,
+    pub(crate) snapshot: Option<SnapshotMeta>,
+    /// A snapshot that replaced the log, and the write with which it becomes this node's state.
+    pub(crate) restoring: Option<(WriteId, SnapshotMeta)>,
     pub(crate) writes: Writes,
     pub(crate) commit: LogIndex,
     pub(crate) handed_out: LogIndex,
+    /// Ticks that this node lived through.
+    pub(crate) ticks: u64,
+    /// Ticks since the start, those that it slept through among them.
+    pub(crate) clock: u64,
+    /// The tick at which it last heard from a leader, of whatever term; at first that of its start, for
+    /// who knows what it has heard before.
+    pub(crate) heard: u64,
     /// Ticks since the election timer was reset.
     pub(crate) election_elapsed: u32,
     /// The ticks at which it runs out.
     pub(crate) election_timeout: u32,
+    /// Ticks until the next pre-vote that does not wait for that timer, because the leader is gone.
+    pub(crate) early: Option<u32>,
     pub(crate) rng: Rng,
-    /// The name of the last read: never used again, so that no answer is taken for another's.
+    /// The name of the last read of the log: never used again, so that no answer is taken for another's.
     pub(crate) reads: RequestId,
+    /// What this node asks its leader on behalf of its own reads.
+    pub(crate) asking: Asking,
     pub(crate) gathered: Gathered,
     halted: bool,
 }
 
 /// What a node is, with what only that role knows.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum RoleState {
     Follower,
     PreCandidate {
@@ -53,12 +72,14 @@ pub(crate) enum RoleState {
 }
 
 /// What one step has gathered for its end.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Gathered {
     pub(crate) effects: Vec<Effect>,
     pub(crate) hard_state_changed: bool,
+    pub(crate) snapshot: Option<Box<SnapshotWrite>>,
     pub(crate) truncate_from: Option<LogIndex>,
-    pub(crate) append: Vec<Entry>,
+    /// Runs of entries that follow each other.
+    pub(crate) append: Vec<Arc<[Entry]>>,
     pub(crate) then: Vec<(NodeId, DurableMessage)>,
 }
 
@@ -70,19 +91,37 @@ impl Raft {
     pub fn new(config: Config, recovered: Recovered) -> Result<Self, ConfigError> {
         config.validate()?;
         recovered.validate().map_err(ConfigError::Recovered)?;
-        let log = Log::new(recovered.last, recovered.terms, recovered.tail);
+        let (at, base) = match &recovered.snapshot {
+            Some(snapshot) => (snapshot.last.index, Arc::clone(&snapshot.configuration)),
+            None => (LogIndex::ZERO, Arc::new(config.initial.clone())),
+        };
+        let applied = recovered.applied.max(at);
+        let log = Log::new(
+            recovered.log_start,
+            recovered.last,
+            recovered.terms,
+            recovered.tail,
+        );
         let mut raft = Self {
             rng: Rng::new(config.seed),
+            asking: Asking::new(config.start),
             config,
             hard_state: recovered.hard_state,
             role: RoleState::Follower,
             leader: None,
+            roster: Roster::new(at, base, recovered.configurations),
+            snapshot: recovered.snapshot,
+            restoring: None,
             writes: Writes::new(log.last().index),
             log,
-            commit: LogIndex::ZERO,
-            handed_out: LogIndex::ZERO,
+            commit: applied,
+            handed_out: applied,
+            ticks: 0,
+            clock: 0,
+            heard: 0,
             election_elapsed: 0,
             election_timeout: 0,
+            early: None,
             reads: RequestId(0),
             gathered: Gathered::default(),
             halted: false,
@@ -101,14 +140,19 @@ impl Raft {
         let before = (self.role(), self.term(), self.leader);
         let mut outcome = self.take(input);
         if outcome.is_ok() {
+            self.continue_change();
             self.tell_commit();
+            self.resign_if_removed();
+            let now = (self.role(), self.term(), self.leader);
+            if before != now {
+                self.forget_questions();
+            }
             self.gather_write();
             self.gather_commit();
-            if before != (self.role(), self.term(), self.leader) {
-                let (role, term, leader) = (self.role(), self.term(), self.leader);
-                self.gathered
-                    .effects
-                    .push(Effect::RoleChanged { role, term, leader });
+            if before != now {
+                let (role, term, leader) = now;
+                let effect = Effect::RoleChanged { role, term, leader };
+                self.gathered.effects.push(effect);
             }
             if cfg!(debug_assertions) {
                 outcome = self.invariants();
@@ -124,16 +168,22 @@ impl Raft {
     fn take(&mut self, input: Input) -> Result<(), Violation> {
         match input {
             Input::Tick => self.tick(),
+            Input::Paused { ticks } => self.clock = self.clock.saturating_add(ticks),
             Input::Received(envelope) => return self.receive(envelope),
+            Input::SnapshotReceived { from, message } => {
+                return self.snapshot_received(from, message);
+            }
             Input::Propose(commands) => self.propose(commands),
+            Input::ReadIndex(read) => self.read_index(read),
+            Input::ChangeMembership(change) => self.change_membership(&change),
+            Input::TransferLeadership { to } => self.transfer_leadership(to),
             Input::Persisted { through } => self.persisted(through),
             Input::EntriesRead { request, result } => return self.entries_read(request, result),
+            Input::SnapshotTaken(snapshot) => self.snapshot_taken(snapshot),
+            Input::SnapshotSent { to, arrived } => self.snapshot_sent(to, arrived),
             Input::PeerUnreachable(peer) => self.peer_unreachable(peer),
-            Input::Campaign => {
-                if !matches!(self.role, RoleState::Leader(_)) {
-                    self.become_pre_candidate();
-                }
-            }
+            Input::PeerGone(peer) => self.peer_gone(peer),
+            Input::Campaign => self.campaign(),
         }
         Ok(())
     }
@@ -167,6 +217,73 @@ impl Raft {
         self.leader
     }
 
+    /// How far the log is known to be committed.
+    #[must_use]
+    pub fn commit(&self) -> LogIndex {
+        self.commit
+    }
+
+    /// How far the log has been handed out, by [`Effect::Commit`] and [`Effect::Restore`].
+    #[must_use]
+    pub fn handed_out(&self) -> LogIndex {
+        self.handed_out
+    }
+
+    /// How far this node's own log is durable.
+    #[must_use]
+    pub fn durable(&self) -> LogIndex {
+        self.writes.durable()
+    }
+
+    /// This node's last entry.
+    #[must_use]
+    pub fn last(&self) -> LogId {
+        self.log.last()
+    }
+
+    /// The last entry that the log does not hold any more; [`LogId::ZERO`] if it holds all.
+    #[must_use]
+    pub fn log_start(&self) -> LogId {
+        self.log.start()
+    }
+
+    /// The configuration in effect: the last one in the log, committed or not (paper §6).
+    #[must_use]
+    pub fn configuration(&self) -> &Configuration {
+        self.roster.latest()
+    }
+
+    /// The entry in which that stands; 0 if it is the initial one.
+    #[must_use]
+    pub fn configuration_index(&self) -> LogIndex {
+        self.roster.latest_index()
+    }
+
+    /// This node's snapshot, or the one that is on its way to its disk.
+    #[must_use]
+    pub fn snapshot(&self) -> Option<&SnapshotMeta> {
+        self.snapshot.as_ref()
+    }
+
+    /// What a snapshot of the state as of `index` stands for. None if that has not been handed out, or is
+    /// covered by this node's snapshot, or if this node, which joined later, does not know who belonged to
+    /// the cluster then.
+    #[must_use]
+    pub fn snapshot_at(&self, index: LogIndex) -> Option<SnapshotMeta> {
+        let newest = self.snapshot.as_ref().map_or(LogId::ZERO, |s| s.last);
+        if index > self.handed_out || index <= newest.index {
+            return None;
+        }
+        let configuration = self.roster.at(index)?;
+        if configuration.voters.is_empty() {
+            return None;
+        }
+        Some(SnapshotMeta {
+            last: LogId::new(self.log.term_at(index)?, index),
+            configuration: Arc::clone(configuration),
+        })
+    }
+
     /// The whole picture, for people, metrics and tests.
     #[must_use]
     pub fn status(&self) -> Status {
@@ -180,14 +297,20 @@ impl Raft {
             handed_out: self.handed_out,
             durable: self.writes.durable(),
             last: self.log.last(),
-            voters: self.config.voters.iter().copied().collect(),
+            log_start: self.log.start(),
+            snapshot: self.snapshot.as_ref().map_or(LogId::ZERO, |s| s.last),
+            configuration: Configuration::clone(self.roster.latest()),
+            configuration_index: self.roster.latest_index(),
+            transfer: self.transfer_target(),
+            lease_until_ticks: self.lease_until(),
             peers: self.peer_statuses(),
         }
     }
 
-    /// The term rule (paper §5.1), once for all messages, then each to the file of its role.
     fn receive(&mut self, Envelope { from, to, message }: Envelope) -> Result<(), Violation> {
-        if to != self.config.id || from == to || !self.config.voters.contains(&from) {
+        // Who is no member, as far as this node knows, may be one already: a new leader, or a candidate
+        // whose configuration this node has not seen (paper §6).
+        if to != self.config.id || from == to || from == NodeId(0) {
             self.ignore(from, "its sender or receiver is not of this cluster");
             return Ok(());
         }
@@ -195,37 +318,52 @@ impl Raft {
             self.ignore(from, reason);
             return Ok(());
         }
-        let term = message.term();
-        if term > self.term() {
-            match &message {
-                // Nobody has entered the term that a pre-vote is about (thesis §9.6).
-                Message::Open(OpenMessage::PreVote(_))
-                | Message::Open(OpenMessage::PreVoteResponse(PreVoteResponse {
-                    granted: true,
-                    ..
-                })) => {}
-                // Whoever has a leader lets nobody depose it (thesis §4.2.3).
-                Message::Durable(DurableMessage::RequestVote(_)) if self.has_leader() => {
-                    return Ok(());
-                }
-                _ => self.become_follower(term, None),
-            }
-        } else if term < self.term() {
-            self.teach_term(from, &message);
+        if !self.apply_term_rule(from, &message) {
             return Ok(());
         }
         match message {
             Message::Open(OpenMessage::AppendEntries(m)) => return self.append_entries(from, m),
             Message::Open(OpenMessage::Heartbeat(m)) => return self.heartbeat(from, &m),
             Message::Open(OpenMessage::CommitAdvanced(m)) => return self.commit_advanced(from, &m),
+            Message::Open(OpenMessage::TimeoutNow(_)) => return self.timeout_now(from),
             Message::Open(OpenMessage::PreVote(m)) => self.pre_vote(from, &m),
             Message::Durable(DurableMessage::RequestVote(m)) => self.request_vote(from, &m),
             Message::Open(OpenMessage::PreVoteResponse(m)) => self.pre_vote_response(from, &m),
             Message::Durable(DurableMessage::VoteResponse(m)) => self.vote_response(from, &m),
-            Message::Open(OpenMessage::HeartbeatResponse(_)) => self.heartbeat_response(from),
+            Message::Open(OpenMessage::HeartbeatResponse(m)) => self.heartbeat_response(from, &m),
             Message::Durable(DurableMessage::AppendResponse(m)) => self.append_response(from, &m),
+            Message::Open(OpenMessage::ReadIndex(m)) => self.follower_reads(from, &m),
+            Message::Open(OpenMessage::ReadIndexResponse(m)) => self.question_answered(from, &m),
         }
         Ok(())
+    }
+
+    /// The term rule (paper §5.1), once for all messages. Says whether the message counts.
+    fn apply_term_rule(&mut self, from: NodeId, message: &Message) -> bool {
+        let term = message.term();
+        if let Message::Durable(DurableMessage::RequestVote(m)) = message
+            && !m.transfer
+            && term > self.term()
+            && self.is_bound(from)
+        {
+            // Whoever has a leader lets nobody depose it (thesis §4.2.3).
+            return false;
+        }
+        if term > self.term() {
+            match message {
+                // Nobody has entered the term that a pre-vote is about (thesis §9.6).
+                Message::Open(OpenMessage::PreVote(_))
+                | Message::Open(OpenMessage::PreVoteResponse(PreVoteResponse {
+                    granted: true,
+                    ..
+                })) => {}
+                _ => self.become_follower(term, None),
+            }
+        } else if term < self.term() {
+            self.teach_term(from, message);
+            return false;
+        }
+        true
     }
 
     /// Answers a question from an older term with the current one; an answer needs none.
@@ -244,27 +382,32 @@ impl Raft {
             Message::Open(
                 OpenMessage::AppendEntries(_)
                 | OpenMessage::Heartbeat(_)
-                | OpenMessage::CommitAdvanced(_),
+                | OpenMessage::CommitAdvanced(_)
+                | OpenMessage::ReadIndex(_),
             )
-            | Message::Durable(DurableMessage::RequestVote(_)) => {
-                self.send(
-                    from,
-                    OpenMessage::HeartbeatResponse(HeartbeatResponse { term }),
-                );
-            }
+            | Message::Durable(DurableMessage::RequestVote(_)) => self.tell_term(from),
             _ => {}
         }
     }
 
+    /// Tells a node of an older term which one it is.
+    pub(crate) fn tell_term(&mut self, to: NodeId) {
+        let (term, round) = (self.term(), Round(0));
+        self.send(
+            to,
+            OpenMessage::HeartbeatResponse(HeartbeatResponse { term, round }),
+        );
+    }
+
     fn tick(&mut self) {
+        self.ticks += 1;
+        self.clock += 1;
         if matches!(self.role, RoleState::Leader(_)) {
             self.tick_leader();
             return;
         }
-        self.election_elapsed += 1;
-        if self.election_elapsed >= self.election_timeout {
-            self.become_pre_candidate();
-        }
+        self.tick_questions();
+        self.tick_election();
     }
 
     fn persisted(&mut self, through: WriteId) {
@@ -274,11 +417,33 @@ impl Raft {
         }
     }
 
-    /// Whether this node leads, or has heard from a leader within the shortest election timeout.
+    /// Whether this node leads, or has heard from its leader within the shortest election timeout.
     pub(crate) fn has_leader(&self) -> bool {
-        matches!(self.role, RoleState::Leader(_))
-            || self.leader.is_some()
-                && self.election_elapsed < self.config.election_timeout_ticks_min
+        matches!(self.role, RoleState::Leader(_)) || self.leader.is_some() && self.heard_lately()
+    }
+
+    /// Whether this node must not help anybody but `candidate`'s rivals: it has a leader, or has promised
+    /// one, of whatever term, to wait (thesis §6.4.1).
+    pub(crate) fn is_bound(&self, candidate: NodeId) -> bool {
+        // Its own leader may ask: then it does not lead any more.
+        if self.leader == Some(candidate) {
+            return false;
+        }
+        self.has_leader() || self.config.lease_drift_ticks.is_some() && self.heard_lately()
+    }
+
+    /// Whether a leader, of whatever term, was heard within the shortest election timeout. With leases on
+    /// the time before the start counts as heard.
+    pub(crate) fn heard_lately(&self) -> bool {
+        self.ticks - self.heard < u64::from(self.config.election_timeout_ticks_min)
+    }
+
+    /// Whether the oldest write has waited for an election timeout. Who cannot write can neither vote nor
+    /// lead.
+    pub(crate) fn disk_is_stuck(&self) -> bool {
+        let patience = u64::from(self.config.election_timeout_ticks_min);
+        let since = self.writes.oldest_since();
+        since.is_some_and(|since| self.ticks - since >= patience)
     }
 
     /// Enters `term` if it is a new one, and follows `leader` in it.
@@ -290,30 +455,50 @@ impl Raft {
             };
             self.gathered.hard_state_changed = true;
         }
-        if leader.is_some() || matches!(self.role, RoleState::Leader(_)) {
+        let led = matches!(self.role, RoleState::Leader(_));
+        if led {
+            self.leave_office(StepDown::HigherTerm);
+        }
+        if leader.is_some() || led {
             self.reset_election_timer();
+        }
+        if leader.is_some() {
+            self.early = None;
         }
         self.role = RoleState::Follower;
         self.leader = leader;
     }
 
-    /// Draws a new timeout and counts from 0 (paper §5.2).
+    /// Leads no more, for a reason of its own.
+    pub(crate) fn step_down(&mut self, why: StepDown) {
+        self.leave_office(why);
+        self.reset_election_timer();
+        self.role = RoleState::Follower;
+        self.leader = None;
+    }
+
+    /// Draws a new timeout and counts from 0 (paper §5.2). Who is to leave the lead to a voter of higher
+    /// priority lets it go first.
     pub(crate) fn reset_election_timer(&mut self) {
-        self.election_elapsed = 0;
-        self.election_timeout = self.rng.between(
+        let (min, max) = (
             self.config.election_timeout_ticks_min,
             self.config.election_timeout_ticks_max,
         );
+        let roster = self.roster.latest();
+        let own = roster.priority(self.config.id);
+        let behind = roster
+            .priorities
+            .iter()
+            .any(|(id, priority)| *priority > own && roster.votes(*id));
+        self.election_elapsed = 0;
+        self.election_timeout = self.rng.between(min, max) + if behind { max - min } else { 0 };
     }
 
     /// All other voters, in order.
-    pub(crate) fn peers(&self) -> Vec<NodeId> {
-        self.config
-            .voters
-            .iter()
-            .copied()
-            .filter(|id| *id != self.config.id)
-            .collect()
+    pub(crate) fn other_voters(&self) -> Vec<NodeId> {
+        let roster = self.roster.latest();
+        let all = roster.voters.union(&roster.voters_outgoing);
+        all.copied().filter(|id| *id != self.config.id).collect()
     }
 
     pub(crate) fn send(&mut self, to: NodeId, message: OpenMessage) {
@@ -325,25 +510,43 @@ impl Raft {
         self.gathered.then.push((to, message));
     }
 
+    pub(crate) fn reject(&mut self, rejection: Rejection) {
+        self.gathered.effects.push(Effect::Rejected(rejection));
+    }
+
     pub(crate) fn ignore(&mut self, from: NodeId, reason: &'static str) {
         self.gathered.effects.push(Effect::Ignored { from, reason });
+    }
+
+    /// Another configuration is in effect.
+    pub(crate) fn configuration_changed(&mut self) {
+        let configuration = Arc::clone(self.roster.latest());
+        let effect = Effect::ConfigurationChanged(configuration);
+        self.gathered.effects.push(effect);
     }
 
     /// Makes one write of all that the step wants durable, ahead of its other effects.
     fn gather_write(&mut self) {
         let gathered = &mut self.gathered;
         let nothing = !gathered.hard_state_changed
+            && gathered.snapshot.is_none()
             && gathered.truncate_from.is_none()
             && gathered.append.is_empty()
             && gathered.then.is_empty();
         if nothing {
             return;
         }
+        let append = match &mut gathered.append[..] {
+            [one] => Arc::clone(one),
+            runs => runs.iter().flat_map(|run| run.iter().cloned()).collect(),
+        };
+        gathered.append.clear();
         let persist = Persist {
-            write: self.writes.begin(self.log.last().index),
+            write: self.writes.begin(self.log.last().index, self.ticks),
             hard_state: std::mem::take(&mut gathered.hard_state_changed).then_some(self.hard_state),
+            snapshot: gathered.snapshot.take(),
             truncate_from: gathered.truncate_from.take(),
-            append: Arc::from(std::mem::take(&mut gathered.append)),
+            append,
             then: Withheld::new(std::mem::take(&mut gathered.then)),
         };
         gathered.effects.insert(0, Effect::Persist(persist));
@@ -351,13 +554,22 @@ impl Raft {
 
     /// Hands out what is committed and durable here.
     fn gather_commit(&mut self) {
+        if let Some((write, _)) = &self.restoring {
+            if !self.writes.is_finished(*write) {
+                return;
+            }
+            if let Some((_, snapshot)) = self.restoring.take() {
+                self.handed_out = snapshot.last.index;
+                self.gathered.effects.push(Effect::Restore(snapshot));
+            }
+        }
         let through = self.commit.min(self.writes.durable());
         if through <= self.handed_out {
             return;
         }
         let from = self.handed_out.next().max(self.log.tail_first());
         let entries = if from <= through {
-            Arc::from(self.log.slice(from, through, usize::MAX, usize::MAX))
+            self.log.slice(from, through, usize::MAX, usize::MAX)
         } else {
             Arc::from([])
         };
@@ -382,6 +594,23 @@ impl Raft {
         };
         let (last, durable) = (self.log.last().index, self.writes.durable());
         self.log.check().map_err(Violation::Invariant)?;
+        let snapshot = self.snapshot.as_ref().map_or(LogId::ZERO, |s| s.last);
+        check(
+            self.log.start().index <= snapshot.index && snapshot.index <= self.commit,
+            "the log's start, the snapshot and the commit index are out of order",
+        )?;
+        check(
+            self.log.contains(snapshot),
+            "the log does not hold the snapshot's end",
+        )?;
+        check(
+            self.handed_out >= snapshot.index || self.restoring.is_some(),
+            "a snapshot was never handed out",
+        )?;
+        check(
+            self.roster.latest_index() <= last && self.roster.latest().validate().is_none(),
+            "the configuration in effect is none of the log",
+        )?;
         check(
             self.handed_out <= self.commit,
             "handed out what is not committed",

@@ -1,5 +1,6 @@
 //! What a node tells of itself, and why it ended.
 
+use crate::membership::Configuration;
 use crate::{LogId, LogIndex, NodeId, Term};
 
 /// What a node is in its current term (paper §5.1).
@@ -47,8 +48,19 @@ pub struct Status {
     pub durable: LogIndex,
     /// This node's last entry.
     pub last: LogId,
-    /// All voters, in order.
-    pub voters: Vec<NodeId>,
+    /// The last entry that the log does not hold any more; [`LogId::ZERO`] if it holds all.
+    pub log_start: LogId,
+    /// The last entry that this node's snapshot covers; [`LogId::ZERO`] if it has none.
+    pub snapshot: LogId,
+    /// The configuration in effect: the last one in the log.
+    pub configuration: Configuration,
+    /// The entry that it stands in, or the last one of the snapshot that it came with; 0 if it is the initial
+    /// one.
+    pub configuration_index: LogIndex,
+    /// To whom this leader hands over.
+    pub transfer: Option<NodeId>,
+    /// Up to when this leader may answer reads by its lease, in ticks since its start.
+    pub lease_until_ticks: Option<u64>,
     /// Where each peer stands, in the order of their ids; empty unless this node leads.
     pub peers: Vec<PeerStatus>,
 }
@@ -60,6 +72,8 @@ pub enum PeerState {
     Probe,
     /// It sends what there is, many messages at a time.
     Replicate,
+    /// It sends a snapshot, and no entries until that has ended.
+    Snapshot,
 }
 
 /// A leader's view of one follower.
@@ -77,10 +91,13 @@ pub struct PeerStatus {
     pub inflight: usize,
     /// Whether it has said anything since the last check of the quorum.
     pub active: bool,
+    /// Rounds of catching up that it took so far (thesis §4.2.1): one that joins becomes a voter when a
+    /// round takes less than an election timeout.
+    pub rounds: u32,
 }
 
 /// Something that cannot happen, unless a disk, a peer or this program is broken. The node ends.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Violation {
     /// Two leaders in one term: election safety is broken (paper §5.2).
     #[error("node {other} also leads term {term}, which node {leader} leads")]

@@ -11,11 +11,24 @@ use std::collections::VecDeque;
 
 use crate::{LogIndex, WriteId};
 
-#[derive(Clone, Debug)]
+/// With so many unfinished writes a node takes no messages that want another one: its disk is stuck, and its
+/// peers will ask again.
+pub(crate) const WRITES_MAX: usize = 1_000;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Writes {
     last: WriteId,
-    unfinished: VecDeque<(WriteId, LogIndex)>,
+    unfinished: VecDeque<Unfinished>,
     durable: LogIndex,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Unfinished {
+    write: WriteId,
+    /// How far the log is durable when it is done.
+    through: LogIndex,
+    /// The tick at which it began.
+    since: u64,
 }
 
 impl Writes {
@@ -37,29 +50,51 @@ impl Writes {
         WriteId(self.last.0 + 1)
     }
 
-    /// Begins a write after which the log ends at `last_index`, and names it.
-    pub(crate) fn begin(&mut self, last_index: LogIndex) -> WriteId {
-        self.last = self.next();
-        self.unfinished.push_back((self.last, last_index));
-        self.last
+    /// Begins a write after which the log ends at `through`, at tick `since`, and names it.
+    pub(crate) fn begin(&mut self, through: LogIndex, since: u64) -> WriteId {
+        let write = self.next();
+        self.last = write;
+        self.unfinished.push_back(Unfinished {
+            write,
+            through,
+            since,
+        });
+        write
+    }
+
+    /// Whether [`WRITES_MAX`] are unfinished.
+    pub(crate) fn is_full(&self) -> bool {
+        self.unfinished.len() >= WRITES_MAX
+    }
+
+    /// The tick at which the oldest unfinished write began.
+    pub(crate) fn oldest_since(&self) -> Option<u64> {
+        self.unfinished.front().map(|oldest| oldest.since)
+    }
+
+    /// Whether `write`, which was begun, is durable.
+    pub(crate) fn is_finished(&self, write: WriteId) -> bool {
+        self.unfinished
+            .front()
+            .is_none_or(|oldest| oldest.write > write)
     }
 
     /// The log was cut at `from`: nothing that was begun before may confirm it or what is behind it.
     pub(crate) fn truncate(&mut self, from: LogIndex) {
         self.durable = self.durable.min(from.prev());
-        for (_, through) in &mut self.unfinished {
-            *through = (*through).min(from.prev());
+        for unfinished in &mut self.unfinished {
+            unfinished.through = unfinished.through.min(from.prev());
         }
     }
 
     /// All writes up to `write` are durable. Says whether it was the answer to any.
     pub(crate) fn finish(&mut self, write: WriteId) -> bool {
         let mut any = false;
-        while let Some((id, through)) = self.unfinished.front().copied()
-            && id <= write
+        while let Some(oldest) = self.unfinished.front()
+            && oldest.write <= write
         {
+            self.durable = self.durable.max(oldest.through);
             self.unfinished.pop_front();
-            self.durable = self.durable.max(through);
             any = true;
         }
         any
@@ -73,8 +108,8 @@ mod tests {
     #[test]
     fn a_finished_write_finishes_all_before_it() {
         let mut writes = Writes::new(LogIndex(3));
-        writes.begin(LogIndex(5));
-        let second = writes.begin(LogIndex(9));
+        writes.begin(LogIndex(5), 0);
+        let second = writes.begin(LogIndex(9), 0);
         assert_eq!(writes.durable(), LogIndex(3));
         assert!(writes.finish(second));
         assert_eq!(writes.durable(), LogIndex(9));
@@ -85,9 +120,9 @@ mod tests {
     #[test]
     fn the_answer_to_an_overwritten_entry_does_not_count_for_its_successor() {
         let mut writes = Writes::new(LogIndex(3));
-        let first = writes.begin(LogIndex(5));
+        let first = writes.begin(LogIndex(5), 0);
         writes.truncate(LogIndex(4));
-        let second = writes.begin(LogIndex(5));
+        let second = writes.begin(LogIndex(5), 0);
         writes.finish(first);
         assert_eq!(writes.durable(), LogIndex(3));
         writes.finish(second);

@@ -9,8 +9,8 @@ mod support;
 use bytes::Bytes;
 use raft_core::{
     AppendOutcome, AppendResponse, CommitAdvanced, DurableMessage, Effect, HeartbeatResponse,
-    Input, LogId, LogIndex, Message, NodeId, OpenMessage, PreVote, PreVoteResponse, Role, Term,
-    VoteResponse,
+    Input, LogId, LogIndex, Message, NodeId, OpenMessage, PreVote, PreVoteResponse, Role, Round,
+    Term, VoteResponse,
 };
 use support::disk::Disk;
 use support::node::{Node, config, disk, entry, heartbeat, id, outcome, request_vote, sent, vote};
@@ -19,7 +19,10 @@ use support::node::{Node, config, disk, entry, heartbeat, id, outcome, request_v
 #[test]
 fn a_leader_of_an_old_term_is_told_the_current_one() {
     let mut node = Node::new(5, None, &[1]);
-    let taught = OpenMessage::HeartbeatResponse(HeartbeatResponse { term: Term(5) });
+    let taught = OpenMessage::HeartbeatResponse(HeartbeatResponse {
+        term: Term(5),
+        round: Round(0),
+    });
     let effects = node.append(2, 4, id(1, 1), &[entry(4, 2)], 1);
     assert_eq!(sent(&effects), std::slice::from_ref(&taught));
     assert_eq!(node.raft.status().last, id(1, 1));
@@ -155,7 +158,10 @@ fn one_vote_in_a_term_though_the_question_be_repeated() {
 fn a_candidate_of_an_old_term_gets_nothing_but_the_term() {
     let mut node = Node::new(5, None, &[]);
     let effects = node.durable(2, request_vote(4, id(4, 9)));
-    let taught = OpenMessage::HeartbeatResponse(HeartbeatResponse { term: Term(5) });
+    let taught = OpenMessage::HeartbeatResponse(HeartbeatResponse {
+        term: Term(5),
+        round: Round(0),
+    });
     assert_eq!((vote(&effects), sent(&effects)), (None, vec![taught]));
     assert_eq!(node.raft.status().voted_for, None);
 }
@@ -171,7 +177,11 @@ fn a_higher_term_in_any_message_ends_a_reign() {
     };
     let messages: Vec<Message> = vec![
         heartbeat(9, 0).into(),
-        OpenMessage::HeartbeatResponse(HeartbeatResponse { term }).into(),
+        OpenMessage::HeartbeatResponse(HeartbeatResponse {
+            term,
+            round: Round(1),
+        })
+        .into(),
         OpenMessage::CommitAdvanced(CommitAdvanced {
             term,
             commit: LogIndex(0),

@@ -2,7 +2,8 @@
 //! below each command.
 //!
 //! `UPDATE_SCRIPTS=1` writes the output that there is now into the files; read the difference before
-//! you commit it. `SCRIPT=path` runs one from any path. `tests/scripts/README.md` has the commands.
+//! you commit it. `make script FILE=path` (here `SCRIPT=path`) runs one from any path and shows what it
+//! makes happen. `tests/scripts/README.md` has the commands.
 #![allow(clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};
@@ -37,10 +38,14 @@ fn scripts_tell_what_they_told() {
         let expected =
             std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
         let actual = std::panic::catch_unwind(|| script::run(&expected));
+        if let (Ok(Ok(actual)), true) = (&actual, std::env::var_os("SCRIPT").is_some()) {
+            print!("{actual}");
+        }
         match actual {
-            Ok(actual) if actual == expected => {}
-            Ok(actual) if update => std::fs::write(path, actual).unwrap(),
-            Ok(actual) => failed.push(format!("{name}\n{}", diff::diff(&expected, &actual))),
+            Ok(Ok(actual)) if actual == expected => {}
+            Ok(Ok(actual)) if update => std::fs::write(path, actual).unwrap(),
+            Ok(Ok(actual)) => failed.push(format!("{name}\n{}", diff::diff(&expected, &actual))),
+            Ok(Err(error)) => failed.push(format!("{name}: {error}")),
             Err(_) => failed.push(format!("{name}: panicked, see above")),
         }
     }

@@ -2,26 +2,29 @@
 //!
 //! Invariants: bytes in pieces decode to what they decode to in one; nothing is reserved for what a
 //! length claims, only for what came; payloads are slices of what was read, never copies; what
-//! passes here cannot overflow the core (every term and index is below 2^63, entries are a run whose
-//! terms do not fall and do not exceed the message's). After an error the stream cannot be read on.
+//! passes here cannot overflow the core (every term, index and round is below 2^63, entries are a run
+//! whose terms do not fall and do not exceed the message's). After an error the stream cannot be read
+//! on.
 
 use bytes::{Bytes, BytesMut};
 use raft_core::{
     AppendEntries, AppendOutcome, AppendResponse, CommitAdvanced, DurableMessage, Entry, EntryKind,
     Heartbeat, HeartbeatResponse, LogId, LogIndex, Message, NodeId, OpenMessage, PreVote,
-    PreVoteResponse, RequestVote, Term, VoteResponse,
+    PreVoteResponse, ReadBatch, ReadIndex, ReadIndexResponse, RequestVote, Round, Term, TimeoutNow,
+    VoteResponse,
 };
 use serde::Deserialize;
 
 use crate::header::{FrameKind, HEADER_LEN, Header, VERSION_MAX};
 use crate::limits::Limits;
 use crate::wire::{
-    AcceptedBody, AnswerBody, AppendEntriesBody, CandidateBody, CommitBody, EntryBody,
-    ForwardedBody, List, OutcomeBody, RejectedBody, TermBody, VoteBody,
+    AcceptedBody, AnswerBody, AppendEntriesBody, CommitBody, EntryBody, ForwardedBody,
+    HeartbeatBody, HeartbeatResponseBody, List, OutcomeBody, PreVoteBody, ReadIndexBody,
+    ReadIndexResponseBody, RejectedBody, RequestVoteBody, TimeoutNowBody, VoteBody,
 };
 use crate::{Answer, ForwardOutcome, Forwarded, Frame};
 
-/// The highest term or index that a frame may carry.
+/// The highest term, index or round that a frame may carry.
 pub(crate) const NUMBER_MAX: u64 = (1 << 63) - 1;
 /// No body nests deeper.
 const DEPTH_MAX: usize = 8;
@@ -94,7 +97,7 @@ pub enum DecodeError {
         /// The kind.
         kind: FrameKind,
     },
-    /// A term or an index is 2^63 or more.
+    /// A term, an index or a round is 2^63 or more.
     #[error("{what} {number} is out of range")]
     Number {
         /// Which number.
@@ -233,31 +236,76 @@ pub(crate) fn decode_frame(kind: FrameKind, body: &Bytes) -> Result<Frame, Decod
         K::Answers => return answers(body),
         K::AppendEntries => append_entries(body)?,
         K::Heartbeat => {
-            let (term, commit) = commit(kind, body)?;
-            O::Heartbeat(Heartbeat { term, commit }).into()
+            let body: HeartbeatBody = decode_body(kind, body)?;
+            O::Heartbeat(Heartbeat {
+                term: in_term(body.term)?,
+                commit: in_index(body.commit)?,
+                round: in_round(body.round)?,
+            })
+            .into()
         }
         K::CommitAdvanced => {
-            let (term, commit) = commit(kind, body)?;
-            O::CommitAdvanced(CommitAdvanced { term, commit }).into()
+            let body: CommitBody = decode_body(kind, body)?;
+            O::CommitAdvanced(CommitAdvanced {
+                term: in_term(body.term)?,
+                commit: in_index(body.commit)?,
+            })
+            .into()
         }
         K::HeartbeatResponse => {
-            let TermBody { term } = decode_body(kind, body)?;
+            let body: HeartbeatResponseBody = decode_body(kind, body)?;
             O::HeartbeatResponse(HeartbeatResponse {
-                term: in_term(term)?,
+                term: in_term(body.term)?,
+                round: in_round(body.round)?,
             })
             .into()
         }
         K::PreVote => {
-            let (term, last) = candidate(kind, body)?;
-            O::PreVote(PreVote { term, last }).into()
+            let body: PreVoteBody = decode_body(kind, body)?;
+            O::PreVote(PreVote {
+                term: in_term(body.term)?,
+                last: in_id(body.last_term, body.last_index)?,
+            })
+            .into()
         }
         K::PreVoteResponse => {
             let (term, granted) = vote(kind, body)?;
             O::PreVoteResponse(PreVoteResponse { term, granted }).into()
         }
+        K::TimeoutNow => {
+            let body: TimeoutNowBody = decode_body(kind, body)?;
+            O::TimeoutNow(TimeoutNow {
+                term: in_term(body.term)?,
+            })
+            .into()
+        }
+        K::ReadIndex => {
+            let body: ReadIndexBody = decode_body(kind, body)?;
+            let (start, number) = (body.start, body.number);
+            O::ReadIndex(ReadIndex {
+                term: in_term(body.term)?,
+                batch: ReadBatch { start, number },
+            })
+            .into()
+        }
+        K::ReadIndexResponse => {
+            let body: ReadIndexResponseBody = decode_body(kind, body)?;
+            let (start, number) = (body.start, body.number);
+            O::ReadIndexResponse(ReadIndexResponse {
+                term: in_term(body.term)?,
+                batch: ReadBatch { start, number },
+                index: body.index.map(in_index).transpose()?,
+            })
+            .into()
+        }
         K::RequestVote => {
-            let (term, last) = candidate(kind, body)?;
-            D::RequestVote(RequestVote { term, last }).into()
+            let body: RequestVoteBody = decode_body(kind, body)?;
+            D::RequestVote(RequestVote {
+                term: in_term(body.term)?,
+                last: in_id(body.last_term, body.last_index)?,
+                transfer: body.transfer,
+            })
+            .into()
         }
         K::VoteResponse => {
             let (term, granted) = vote(kind, body)?;
@@ -364,16 +412,6 @@ fn answers(body: &Bytes) -> Result<Frame, DecodeError> {
     items.collect::<Result<_, _>>().map(Frame::Answers)
 }
 
-fn commit(kind: FrameKind, body: &[u8]) -> Result<(Term, LogIndex), DecodeError> {
-    let CommitBody { term, commit } = decode_body(kind, body)?;
-    Ok((in_term(term)?, in_index(commit)?))
-}
-
-fn candidate(kind: FrameKind, body: &[u8]) -> Result<(Term, LogId), DecodeError> {
-    let body: CandidateBody = decode_body(kind, body)?;
-    Ok((in_term(body.term)?, in_id(body.last_term, body.last_index)?))
-}
-
 fn vote(kind: FrameKind, body: &[u8]) -> Result<(Term, bool), DecodeError> {
     let VoteBody { term, granted } = decode_body(kind, body)?;
     Ok((in_term(term)?, granted))
@@ -385,6 +423,10 @@ fn in_term(number: u64) -> Result<Term, DecodeError> {
 
 fn in_index(number: u64) -> Result<LogIndex, DecodeError> {
     in_range("index", number).map(LogIndex)
+}
+
+fn in_round(number: u64) -> Result<Round, DecodeError> {
+    in_range("round", number).map(Round)
 }
 
 fn in_id(term: u64, index: u64) -> Result<LogId, DecodeError> {

@@ -15,8 +15,9 @@ use crate::decode::NUMBER_MAX;
 use crate::header::{FrameKind, HEADER_LEN, Header};
 use crate::limits::{ITEMS_MAX, Limits, MEMBERS_MAX};
 use crate::wire::{
-    AcceptedBody, AnswerOut, AppendEntriesBody, CandidateBody, CommitBody, ForwardedBody,
-    RejectedBody, Run, TermBody, VoteBody,
+    AcceptedBody, AnswerOut, AppendEntriesBody, CommitBody, ForwardedBody, HeartbeatBody,
+    HeartbeatResponseBody, PreVoteBody, ReadIndexBody, ReadIndexResponseBody, RejectedBody,
+    RequestVoteBody, Run, TimeoutNowBody, VoteBody,
 };
 use crate::{ForwardOutcome, Frame};
 
@@ -88,7 +89,7 @@ pub enum EncodeError {
         /// The first such entry's position.
         index: LogIndex,
     },
-    /// A term or an index is 2^63 or more.
+    /// A term, an index or a round is 2^63 or more.
     #[error("number {number} is out of range")]
     Number {
         /// The number.
@@ -192,20 +193,14 @@ impl FrameEncoder {
         use FrameKind as K;
         use OpenMessage as O;
         in_range([message.term().0])?;
-        let candidate = |term: u64, last: raft_core::LogId| {
-            in_range([last.term.0, last.index.0]).map(|()| CandidateBody {
-                term,
-                last_term: last.term.0,
-                last_index: last.index.0,
-            })
-        };
         match message {
             Message::Open(O::AppendEntries(message)) => self.append_entries(message),
             Message::Open(O::Heartbeat(m)) => {
-                in_range([m.commit.0])?;
-                let body = CommitBody {
+                in_range([m.commit.0, m.round.0])?;
+                let body = HeartbeatBody {
                     term: m.term.0,
                     commit: m.commit.0,
+                    round: m.round.0,
                 };
                 self.fixed(K::Heartbeat, &body)
             }
@@ -218,9 +213,22 @@ impl FrameEncoder {
                 self.fixed(K::CommitAdvanced, &body)
             }
             Message::Open(O::HeartbeatResponse(m)) => {
-                self.fixed(K::HeartbeatResponse, &TermBody { term: m.term.0 })
+                in_range([m.round.0])?;
+                let body = HeartbeatResponseBody {
+                    term: m.term.0,
+                    round: m.round.0,
+                };
+                self.fixed(K::HeartbeatResponse, &body)
             }
-            Message::Open(O::PreVote(m)) => self.fixed(K::PreVote, &candidate(m.term.0, m.last)?),
+            Message::Open(O::PreVote(m)) => {
+                in_range([m.last.term.0, m.last.index.0])?;
+                let body = PreVoteBody {
+                    term: m.term.0,
+                    last_term: m.last.term.0,
+                    last_index: m.last.index.0,
+                };
+                self.fixed(K::PreVote, &body)
+            }
             Message::Open(O::PreVoteResponse(m)) => {
                 let body = VoteBody {
                     term: m.term.0,
@@ -228,8 +236,36 @@ impl FrameEncoder {
                 };
                 self.fixed(K::PreVoteResponse, &body)
             }
+            Message::Open(O::TimeoutNow(m)) => {
+                self.fixed(K::TimeoutNow, &TimeoutNowBody { term: m.term.0 })
+            }
+            Message::Open(O::ReadIndex(m)) => {
+                let body = ReadIndexBody {
+                    term: m.term.0,
+                    start: m.batch.start,
+                    number: m.batch.number,
+                };
+                self.fixed(K::ReadIndex, &body)
+            }
+            Message::Open(O::ReadIndexResponse(m)) => {
+                in_range(m.index.map(|index| index.0))?;
+                let body = ReadIndexResponseBody {
+                    term: m.term.0,
+                    start: m.batch.start,
+                    number: m.batch.number,
+                    index: m.index.map(|index| index.0),
+                };
+                self.fixed(K::ReadIndexResponse, &body)
+            }
             Message::Durable(D::RequestVote(m)) => {
-                self.fixed(K::RequestVote, &candidate(m.term.0, m.last)?)
+                in_range([m.last.term.0, m.last.index.0])?;
+                let body = RequestVoteBody {
+                    term: m.term.0,
+                    last_term: m.last.term.0,
+                    last_index: m.last.index.0,
+                    transfer: m.transfer,
+                };
+                self.fixed(K::RequestVote, &body)
             }
             Message::Durable(D::VoteResponse(m)) => {
                 let body = VoteBody {
@@ -323,7 +359,7 @@ fn write_frame(
     Ok(())
 }
 
-fn in_range<const N: usize>(numbers: [u64; N]) -> Result<(), EncodeError> {
+fn in_range(numbers: impl IntoIterator<Item = u64>) -> Result<(), EncodeError> {
     match numbers.into_iter().find(|number| *number > NUMBER_MAX) {
         Some(number) => Err(EncodeError::Number { number }),
         None => Ok(()),

@@ -71,6 +71,12 @@ kinds! {
     PreVote = 20,
     /// [`raft_core::PreVoteResponse`].
     PreVoteResponse = 21,
+    /// [`raft_core::TimeoutNow`].
+    TimeoutNow = 22,
+    /// [`raft_core::ReadIndex`].
+    ReadIndex = 23,
+    /// [`raft_core::ReadIndexResponse`].
+    ReadIndexResponse = 24,
     /// [`raft_core::RequestVote`].
     RequestVote = 32,
     /// [`raft_core::VoteResponse`].

@@ -81,25 +81,43 @@ impl Serialize for Run<'_> {
     }
 }
 
-/// `Heartbeat` and `CommitAdvanced`.
+/// `Heartbeat`.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct HeartbeatBody {
+    pub(crate) term: u64,
+    pub(crate) commit: u64,
+    pub(crate) round: u64,
+}
+
+/// `HeartbeatResponse`.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct HeartbeatResponseBody {
+    pub(crate) term: u64,
+    pub(crate) round: u64,
+}
+
+/// `CommitAdvanced`.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct CommitBody {
     pub(crate) term: u64,
     pub(crate) commit: u64,
 }
 
-/// `HeartbeatResponse`.
+/// `PreVote`.
 #[derive(Serialize, Deserialize)]
-pub(crate) struct TermBody {
-    pub(crate) term: u64,
-}
-
-/// `PreVote` and `RequestVote`.
-#[derive(Serialize, Deserialize)]
-pub(crate) struct CandidateBody {
+pub(crate) struct PreVoteBody {
     pub(crate) term: u64,
     pub(crate) last_term: u64,
     pub(crate) last_index: u64,
+}
+
+/// `RequestVote`.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct RequestVoteBody {
+    pub(crate) term: u64,
+    pub(crate) last_term: u64,
+    pub(crate) last_index: u64,
+    pub(crate) transfer: bool,
 }
 
 /// `PreVoteResponse` and `VoteResponse`.
@@ -107,6 +125,30 @@ pub(crate) struct CandidateBody {
 pub(crate) struct VoteBody {
     pub(crate) term: u64,
     pub(crate) granted: bool,
+}
+
+/// `TimeoutNow`.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct TimeoutNowBody {
+    pub(crate) term: u64,
+}
+
+/// `ReadIndex`.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct ReadIndexBody {
+    pub(crate) term: u64,
+    /// The batch's name: which start of the sender's it is of, and its number within that.
+    pub(crate) start: u64,
+    pub(crate) number: u64,
+}
+
+/// `ReadIndexResponse`.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct ReadIndexResponseBody {
+    pub(crate) term: u64,
+    pub(crate) start: u64,
+    pub(crate) number: u64,
+    pub(crate) index: Option<u64>,
 }
 
 /// `AppendAccepted`.

@@ -25,7 +25,7 @@ use actix::{
 };
 use raft_core::{ClusterId, DurableMessage, Incarnation, NodeId, Persist, Withheld, WriteId};
 
-use crate::{Batch, LogStore, StorageError};
+use crate::{Batch, LogStore, Misfit, StorageError};
 
 /// A batch with so many bytes of entries is written though more waits.
 const BATCH_BYTES_MAX: usize = 4 << 20;
@@ -107,7 +107,7 @@ struct Pending {
 
 impl Pending {
     fn push(&mut self, persist: Persist) {
-        if let Some(from) = persist.truncate_from {
+        if let Some(from) = persist.takes_back_from() {
             for withheld in &mut self.then {
                 withheld.drop_claims_from(from);
             }
@@ -274,6 +274,13 @@ impl Handler<Write> for LogStorage {
             return;
         }
         for persist in persists {
+            if let Some(write) = &persist.snapshot {
+                let last = write.snapshot.last;
+                self.flush(ctx);
+                let refused = StorageError::Refused(Misfit::Snapshot { last });
+                let _ = self.attempt(|_| Err(refused));
+                return;
+            }
             self.pending.push(persist);
         }
         if self.pending.bytes >= BATCH_BYTES_MAX {

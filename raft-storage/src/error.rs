@@ -7,7 +7,7 @@
 
 use std::{fmt, io, path::PathBuf, sync::Arc};
 
-use raft_core::{HardState, Incarnation, LogId, LogIndex, NodeId, Term};
+use raft_core::{HardState, Incarnation, LogId, LogIndex, NodeId, Term, membership};
 
 /// An error of a library below, shared so that what carries it can be cloned.
 pub type Cause = Arc<dyn std::error::Error + Send + Sync>;
@@ -109,6 +109,8 @@ impl StorageError {
 pub enum Item {
     /// The run of entries that begins here.
     Run(LogIndex),
+    /// One entry.
+    Entry(LogIndex),
     /// A record of what a node knows beside its log.
     Record(&'static str),
     /// A key that no version of this library has written.
@@ -119,6 +121,7 @@ impl fmt::Display for Item {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Run(first) => write!(f, "the run of entries from {first} on"),
+            Self::Entry(index) => write!(f, "entry {index}"),
             Self::Record(name) => write!(f, "the record \"{name}\""),
             Self::Key => f.write_str("a key of the log"),
         }
@@ -145,6 +148,9 @@ pub enum Damage {
     /// An entry of a kind that this version does not know.
     #[error("holds an entry of the unknown kind {0}")]
     Kind(u8),
+    /// It should say who belongs to the cluster, and cannot be read.
+    #[error("does not say who belongs to the cluster: {0}")]
+    Configuration(#[from] membership::DecodeError),
     /// It does not follow the run before it.
     #[error("does not follow the run before it, behind which entry {expected} is missing")]
     Hole {
@@ -181,6 +187,12 @@ pub enum Misfit {
     /// A node belongs to one cluster for ever.
     #[error("this node belongs to another cluster already")]
     OtherCluster,
+    /// A snapshot, which stores cannot hold yet. To write the rest and leave it out would lose it.
+    #[error("there is no place for the snapshot at {last} yet")]
+    Snapshot {
+        /// The last entry that it covers.
+        last: LogId,
+    },
 }
 
 /// Why a store could not be opened.

@@ -10,12 +10,18 @@ use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
 };
 
-use raft_core::{ClusterId, Entry, HardState, Incarnation, LogIndex, NodeId, Recovered};
+use raft_core::{
+    ClusterId, Entry, EntryKind, HardState, Incarnation, LogIndex, NodeId, Recovered,
+    membership::Configuration,
+};
 
 use crate::{
-    Batch, Identity, LogReader, LogStore, Misfit, OpenError, Opened, StorageError, shape::Shape,
-    store::random_incarnation,
+    Batch, Damage, Identity, LogReader, LogStore, Misfit, OpenError, Opened, StorageError,
+    error::Item, shape::Shape, store::random_incarnation,
 };
+
+/// What errors name as the disk's place.
+const PLACE: &str = "memory";
 
 /// A disk in memory. Clones are the same disk.
 #[derive(Clone, Default)]
@@ -67,11 +73,12 @@ impl MemoryDisk {
     /// Opens the disk for `node`, which it belongs to from then on.
     ///
     /// # Errors
-    /// [`Locked`](OpenError::Locked) while another store has it open, and
-    /// [`WrongNode`](OpenError::WrongNode) on a disk of another node.
+    /// [`Locked`](OpenError::Locked) while another store has it open,
+    /// [`WrongNode`](OpenError::WrongNode) on a disk of another node, and
+    /// [`Damaged`](StorageError::Damaged) if an entry that should hold a configuration does not.
     pub fn open(&self, node: NodeId) -> Result<Opened, OpenError> {
         let mut disk = self.shared.lock();
-        let dir = "memory".into();
+        let dir = PLACE.into();
         if disk.in_use {
             return Err(OpenError::Locked { dir });
         }
@@ -88,6 +95,7 @@ impl MemoryDisk {
             Some(incarnation) => incarnation,
             None => *disk.incarnation.insert(random_incarnation()?),
         };
+        let configurations = configurations(&disk.log)?;
         disk.starts += 1;
         disk.in_use = true;
         let identity = Identity {
@@ -101,7 +109,9 @@ impl MemoryDisk {
             hard_state: disk.hard_state,
             last: disk.shape.last(),
             terms: disk.shape.terms().to_vec(),
+            configurations,
             tail: disk.log.clone(),
+            ..Recovered::default()
         };
         let store = MemoryStore {
             handle: Handle {
@@ -341,6 +351,21 @@ impl LogReader for MemoryReader {
         }
         Ok(entries)
     }
+}
+
+/// The configurations of a log, with their positions.
+fn configurations(log: &[Entry]) -> Result<Vec<(LogIndex, Configuration)>, StorageError> {
+    let of_that_kind = |entry: &&Entry| entry.kind == EntryKind::Configuration;
+    let decode = |entry: &Entry| {
+        let decoded = Configuration::decode(&entry.data);
+        let configuration = decoded.map_err(|error| StorageError::Damaged {
+            path: PLACE.into(),
+            item: Item::Entry(entry.id.index),
+            damage: Damage::Configuration(error),
+        })?;
+        Ok((entry.id.index, configuration))
+    };
+    log.iter().filter(of_that_kind).map(decode).collect()
 }
 
 /// Where an entry is in the vector that holds the log from entry 1 on.

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use raft_core::{Entry, EntryKind, HardState, LogId, LogIndex, NodeId, Term};
+use raft_core::{
+    Entry, EntryKind, HardState, LogId, LogIndex, NodeId, Term, membership::Configuration,
+};
 
 use crate::{Batch, MemoryDisk, Opened, StorageError, suite::Disk};
 
@@ -61,6 +63,11 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
+/// The configuration that entry `index` of the model holds, if it holds one.
+fn alone(index: u64) -> Configuration {
+    Configuration::of([NodeId(index)])
+}
+
 #[derive(Default)]
 struct Model {
     hard_state: HardState,
@@ -86,13 +93,13 @@ impl Model {
             .iter()
             .zip(self.log.len() as u64 + 1..)
             .map(|(&length, index)| {
-                let data = vec![(index % 256) as u8; length];
-                let kind = if length == 0 {
-                    EntryKind::Noop
-                } else {
-                    EntryKind::Command
+                let command = || vec![(index % 256) as u8; length].into();
+                let (kind, data) = match length {
+                    0 => (EntryKind::Noop, command()),
+                    1 => (EntryKind::Configuration, alone(index).encode()),
+                    _ => (EntryKind::Command, command()),
                 };
-                Entry::new(self.hard_state.term, LogIndex(index), kind, data.into())
+                Entry::new(self.hard_state.term, LogIndex(index), kind, data)
             })
             .collect();
         self.log.extend_from_slice(&append);
@@ -110,6 +117,11 @@ impl Model {
         let mut terms = self.log.iter().map(|entry| entry.id).collect::<Vec<_>>();
         terms.dedup_by_key(|id| id.term);
         assert_eq!(recovered.terms, terms);
+        let configurations = self.log.iter().map(|entry| (entry.kind, entry.id.index));
+        let configurations = configurations
+            .filter(|(kind, _)| *kind == EntryKind::Configuration)
+            .map(|(_, index)| (index, alone(index.0)));
+        assert_eq!(recovered.configurations, configurations.collect::<Vec<_>>());
         assert!(self.log.ends_with(&recovered.tail));
         self.check_read(opened, LogIndex(1), usize::MAX);
     }

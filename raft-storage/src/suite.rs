@@ -17,9 +17,12 @@ use std::{collections::BTreeMap, ops::RangeInclusive, sync::Arc};
 use bytes::Bytes;
 use raft_core::{
     ClusterId, Entry, EntryKind, HardState, Incarnation, LogId, LogIndex, NodeId, Recovered, Term,
+    membership::Configuration,
 };
 
-use crate::{Batch, LogReader, LogStore, Misfit, OpenError, Opened, StorageError};
+use crate::{
+    Batch, Damage, LogReader, LogStore, Misfit, OpenError, Opened, StorageError, error::Item,
+};
 
 /// Opens one and the same disk each time it is called. The store that it gave out before is closed or
 /// dropped by then.
@@ -67,6 +70,14 @@ pub const CASES: &[Case] = &[
     (
         "the first entry of each term is recovered",
         log::terms_are_recovered,
+    ),
+    (
+        "the configurations in the log are recovered, and a cut takes them back",
+        log::configurations_are_recovered,
+    ),
+    (
+        "an entry that should be a configuration, and is none, is named at the next opening",
+        log::no_configuration_is_named,
     ),
     (
         "a read gives what it was asked for, to the byte",
@@ -122,6 +133,11 @@ fn entries(term: u64, indexes: RangeInclusive<u64>) -> Arc<[Entry]> {
 fn entry(term: u64, index: u64) -> Entry {
     let data = format!("entry {index} of term {term}").into();
     Entry::new(Term(term), LogIndex(index), EntryKind::Command, data)
+}
+
+/// An entry that says who belongs to the cluster.
+fn configuration(term: u64, index: u64, data: Bytes) -> Entry {
+    Entry::new(Term(term), LogIndex(index), EntryKind::Configuration, data)
 }
 
 fn id(term: u64, index: u64) -> LogId {

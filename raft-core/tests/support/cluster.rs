@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use raft_core::{
-    Config, Effect, Entry, EntryKind, Envelope, HardState, Input, LogIndex, Message, NodeId, Raft,
-    RequestId, Term,
+    Config, Effect, Entry, EntryKind, Envelope, HardState, Input, InstallSnapshot, LogIndex,
+    Message, NodeId, Raft, RequestId, Term,
 };
 
 use super::disk::Disk;
@@ -25,6 +25,15 @@ struct Node {
     /// None while it is down.
     raft: Option<Raft>,
     reads: Vec<Read>,
+    /// How often it was started.
+    starts: u64,
+}
+
+/// A snapshot on its way.
+struct File {
+    from: NodeId,
+    to: NodeId,
+    message: InstallSnapshot,
 }
 
 /// Which messages a command means: all, those of one sender, of one receiver, or of one link.
@@ -45,6 +54,7 @@ impl Link {
 pub(crate) struct Cluster {
     nodes: BTreeMap<NodeId, Node>,
     network: Vec<Envelope>,
+    files: Vec<File>,
     cuts: BTreeSet<(NodeId, NodeId)>,
     lines: Vec<String>,
 }
@@ -66,21 +76,47 @@ impl Cluster {
         node
     }
 
+    pub(crate) fn is_up(&self, id: NodeId) -> bool {
+        self.nodes.get(&id).is_some_and(|node| node.raft.is_some())
+    }
+
+    /// The nodes that are up.
+    pub(crate) fn up(&self) -> Vec<NodeId> {
+        let mut ids = self.ids();
+        ids.retain(|id| self.is_up(*id));
+        ids
+    }
+
     /// Adds a node with an empty disk and starts it.
-    pub(crate) fn add(&mut self, config: Config) {
+    ///
+    /// # Errors
+    /// It is there already, or its settings are refused.
+    pub(crate) fn add(&mut self, config: Config) -> Result<(), String> {
         let id = config.id;
+        if self.nodes.contains_key(&id) {
+            return Err(format!("there is a node {id} already"));
+        }
         let node = Node {
             config,
             disk: Disk::default(),
             raft: None,
             reads: Vec::new(),
+            starts: 0,
         };
         self.nodes.insert(id, node);
-        self.restart(id, usize::MAX);
+        self.restart(id, usize::MAX)
     }
 
     /// Starts a node anew on a disk that holds an entry of each of `log`'s terms.
-    pub(crate) fn set_disk(&mut self, id: NodeId, hard_state: HardState, log: &[u64]) {
+    ///
+    /// # Errors
+    /// There can be no such disk.
+    pub(crate) fn set_disk(
+        &mut self,
+        id: NodeId,
+        hard_state: HardState,
+        log: &[u64],
+    ) -> Result<(), String> {
         let entries = log.iter().zip(1..).map(|(term, index)| {
             let data = Bytes::from(format!("{index}@{term}"));
             Entry::new(Term(*term), LogIndex(index), EntryKind::Command, data)
@@ -89,13 +125,20 @@ impl Cluster {
         node.disk = Disk::default();
         node.disk.hard_state = hard_state;
         node.disk.log = entries.collect();
-        self.restart(id, usize::MAX);
+        self.restart(id, usize::MAX)
     }
 
-    pub(crate) fn restart(&mut self, id: NodeId, tail: usize) {
+    /// Starts a node, with the last `tail` entries of its log in memory.
+    ///
+    /// # Errors
+    /// It refuses its settings, or what its disk holds.
+    pub(crate) fn restart(&mut self, id: NodeId, tail: usize) -> Result<(), String> {
         let node = self.node(id);
+        node.starts += 1;
+        node.config.start = node.starts;
         let raft = Raft::new(node.config.clone(), node.disk.recover(tail));
-        node.raft = Some(raft.unwrap_or_else(|error| panic!("node {id}: {error}")));
+        node.raft = Some(raft.map_err(|error| format!("node {id} does not start: {error}"))?);
+        Ok(())
     }
 
     /// Ends a node; of its pending writes the first `keep` are on its disk nevertheless.
@@ -121,6 +164,13 @@ impl Cluster {
             match effect {
                 Effect::Persist(persist) => self.node(id).disk.write(persist),
                 Effect::Send { to, message } => self.transmit(id, to, message.into()),
+                Effect::SendSnapshot { to, .. } if !self.nodes.contains_key(&to) => {
+                    self.lines.push(format!("  lost: there is no node {to}"));
+                }
+                Effect::SendSnapshot { to, message } => {
+                    let from = id;
+                    self.files.push(File { from, to, message });
+                }
                 Effect::Read {
                     request,
                     from,
@@ -138,10 +188,43 @@ impl Cluster {
     }
 
     fn transmit(&mut self, from: NodeId, to: NodeId, message: Message) {
+        if !self.nodes.contains_key(&to) {
+            return self.lines.push(format!("  lost: there is no node {to}"));
+        }
         if self.cuts.contains(&(from, to)) {
             return self.lines.push(format!("  lost: {from}->{to} is cut"));
         }
         self.network.push(Envelope { from, to, message });
+    }
+
+    /// Takes a snapshot of what `id` handed out, up to `index`.
+    pub(crate) fn take_snapshot(&mut self, id: NodeId, index: Option<LogIndex>) {
+        let raft = self.node(id).raft.as_ref();
+        let meta = raft.and_then(|raft| raft.snapshot_at(index.unwrap_or(raft.handed_out())));
+        match meta {
+            Some(meta) => self.step(id, Input::SnapshotTaken(meta)),
+            None => self.lines.push(format!("{id} has nothing to take")),
+        }
+    }
+
+    /// The files on their way to `to` arrive, unless they are to break off, or must.
+    pub(crate) fn end_transfer(&mut self, to: NodeId, arrived: bool) {
+        let files = std::mem::take(&mut self.files);
+        let (ending, left) = files.into_iter().partition(|file| file.to == to);
+        self.files = left;
+        for File { from, to, message } in ending {
+            let arrived = arrived && self.is_up(to) && !self.cuts.contains(&(from, to));
+            if arrived {
+                let words = text::install(&message);
+                self.lines
+                    .push(format!("* {from}->{to} the file of {words}"));
+                self.step(to, Input::SnapshotReceived { from, message });
+            }
+            let how = if arrived { "arrived" } else { "broke off" };
+            self.lines
+                .push(format!("{from} hears that its file to {to} {how}"));
+            self.step(from, Input::SnapshotSent { to, arrived });
+        }
     }
 
     /// Syncs the first `count` pending writes of a node; what waited for them leaves.
@@ -170,12 +253,15 @@ impl Cluster {
         }
     }
 
-    /// Delivers what is on its way on `link` now, but nothing that is sent because of it. `newest_first`
-    /// turns its order around.
-    pub(crate) fn deliver(&mut self, link: Link, newest_first: bool) {
-        let mut arriving = self.take_from_network(link);
+    /// Delivers the first `count` messages that are on their way on `link` now, but nothing that is sent
+    /// because of them; the last ones, from the end, if `newest_first`.
+    pub(crate) fn deliver(&mut self, link: Link, count: usize, newest_first: bool) {
         if newest_first {
-            arriving.reverse();
+            self.network.reverse();
+        }
+        let arriving = self.take_from_network(link, count);
+        if newest_first {
+            self.network.reverse();
         }
         for envelope in arriving {
             let words = text::message(&envelope.message);
@@ -185,9 +271,9 @@ impl Cluster {
         }
     }
 
-    /// Loses what is on its way on `link`.
-    pub(crate) fn drop_messages(&mut self, link: Link) {
-        for Envelope { from, to, message } in self.take_from_network(link) {
+    /// Loses the first `count` messages that are on their way on `link`.
+    pub(crate) fn drop_messages(&mut self, link: Link, count: usize) {
+        for Envelope { from, to, message } in self.take_from_network(link, count) {
             let words = text::message(&message);
             self.lines.push(format!("  lost: {from}->{to} {words}"));
         }
@@ -208,9 +294,13 @@ impl Cluster {
         self.network.extend(copies);
     }
 
-    fn take_from_network(&mut self, link: Link) -> Vec<Envelope> {
+    fn take_from_network(&mut self, link: Link, count: usize) -> Vec<Envelope> {
         let network = std::mem::take(&mut self.network);
-        let (taken, left) = network.into_iter().partition(|e| link.has(e));
+        let mut on_link = 0;
+        let (taken, left) = network.into_iter().partition(|e| {
+            on_link += usize::from(link.has(e));
+            link.has(e) && on_link <= count
+        });
         self.network = left;
         taken
     }
@@ -224,21 +314,27 @@ impl Cluster {
     }
 
     /// Delivers, syncs and reads until nothing moves any more.
-    pub(crate) fn settle(&mut self) {
+    ///
+    /// # Errors
+    /// It never ends.
+    pub(crate) fn settle(&mut self) -> Result<(), String> {
         for _ in 0..200 {
-            self.deliver(Link::default(), false);
+            self.deliver(Link::default(), usize::MAX, false);
             for id in self.ids() {
                 if self.node(id).raft.is_some() {
                     self.persist(id, usize::MAX);
                     self.answer_reads(id);
                 }
             }
+            for to in self.ids() {
+                self.end_transfer(to, true);
+            }
             let busy = |node: &Node| !node.disk.pending().is_empty() || !node.reads.is_empty();
-            if self.network.is_empty() && !self.nodes.values().any(busy) {
-                return;
+            if self.network.is_empty() && self.files.is_empty() && !self.nodes.values().any(busy) {
+                return Ok(());
             }
         }
-        panic!("it never settles");
+        Err("it never settles".into())
     }
 
     /// What is on its way.
@@ -261,6 +357,8 @@ impl Cluster {
     pub(crate) fn show_log(&mut self, id: NodeId) {
         let disk = &self.node(id).disk;
         let mut lines = vec![format!("{id} has {}", text::entries(&disk.log))];
+        let snapshot = disk.snapshot.iter();
+        lines.extend(snapshot.map(|meta| format!("  snapshot {}", text::snapshot(meta))));
         let pending = disk.pending().iter();
         lines.extend(pending.map(|p| format!("  pending: {}", text::write(p))));
         self.lines.extend(lines);

@@ -3,9 +3,10 @@
 
 use std::collections::VecDeque;
 
+use raft_core::membership::Configuration;
 use raft_core::{
-    DurableMessage, Entry, HardState, LogId, LogIndex, NodeId, Persist, ReadFailure, Recovered,
-    Term, WriteId,
+    DurableMessage, Entry, EntryKind, HardState, LogId, LogIndex, NodeId, Persist, ReadFailure,
+    Recovered, SnapshotMeta, WriteId,
 };
 
 /// What a sync made true: its last write, and the messages that waited for it.
@@ -16,7 +17,11 @@ pub(crate) type Synced = (WriteId, Vec<(NodeId, DurableMessage)>);
 pub(crate) struct Disk {
     /// Term and vote, durable.
     pub(crate) hard_state: HardState,
-    /// The log, durable.
+    /// The snapshot that the node starts from, durable.
+    pub(crate) snapshot: Option<SnapshotMeta>,
+    /// The last entry that the log does not hold any more.
+    pub(crate) log_start: LogId,
+    /// The log behind that, durable.
     pub(crate) log: Vec<Entry>,
     pending: VecDeque<Persist>,
 }
@@ -37,7 +42,7 @@ impl Disk {
     pub(crate) fn sync(&mut self, count: usize) -> Option<Synced> {
         let mut batch: Vec<Persist> = self.take(count);
         for i in 0..batch.len() {
-            if let Some(cut) = batch[i].truncate_from {
+            if let Some(cut) = batch[i].takes_back_from() {
                 for earlier in &mut batch[..i] {
                     earlier.then.drop_claims_from(cut);
                 }
@@ -68,11 +73,23 @@ impl Disk {
                 terms.push(entry.id);
             }
         }
+        let configurations = self
+            .log
+            .iter()
+            .filter(|e| e.kind == EntryKind::Configuration);
+        let configurations = configurations.map(|entry| {
+            let configuration = Configuration::decode(&entry.data).expect("a configuration");
+            (entry.id.index, configuration)
+        });
         Recovered {
             hard_state: self.hard_state,
-            last: self.log.last().map_or(LogId::ZERO, |entry| entry.id),
+            snapshot: self.snapshot.clone(),
+            log_start: self.log_start,
+            last: self.log.last().map_or(self.log_start, |entry| entry.id),
             terms,
+            configurations: configurations.collect(),
             tail: self.log[self.log.len().saturating_sub(tail)..].to_vec(),
+            applied: LogIndex::ZERO,
         }
     }
 
@@ -83,9 +100,12 @@ impl Disk {
         through: LogIndex,
         bytes_max: usize,
     ) -> Result<Vec<Entry>, ReadFailure> {
+        if from <= self.log_start.index {
+            return Err(ReadFailure::Compacted);
+        }
         let mut bytes = 0;
         let mut entries = Vec::new();
-        for entry in self.log.iter().skip(from.prev().0 as usize) {
+        for entry in self.log.iter().filter(|entry| entry.id.index >= from) {
             if entry.id.index > through || bytes >= bytes_max {
                 break;
             }
@@ -93,17 +113,9 @@ impl Disk {
             entries.push(entry.clone());
         }
         if entries.is_empty() {
-            return Err(ReadFailure(format!("no entry {from}")));
+            return Err(ReadFailure::Failed(format!("no entry {from}")));
         }
         Ok(entries)
-    }
-
-    /// The term of the durable entry at `index`; term 0 before the first one.
-    pub(crate) fn term_at(&self, index: LogIndex) -> Option<Term> {
-        let Some(at) = index.0.checked_sub(1) else {
-            return Some(Term(0));
-        };
-        self.log.get(at as usize).map(|entry| entry.id.term)
     }
 
     fn take(&mut self, count: usize) -> Vec<Persist> {
@@ -115,15 +127,19 @@ impl Disk {
         if let Some(hard_state) = persist.hard_state {
             self.hard_state = hard_state;
         }
+        if let Some(write) = &persist.snapshot {
+            let keep =
+                |entry: &Entry| !write.replaces_log && entry.id.index > write.log_start.index;
+            self.log.retain(keep);
+            self.log_start = write.log_start;
+            self.snapshot = Some(write.snapshot.clone());
+        }
         if let Some(from) = persist.truncate_from {
-            self.log.truncate(from.prev().0 as usize);
+            self.log.retain(|entry| entry.id.index < from);
         }
         for entry in persist.append.iter() {
-            assert_eq!(
-                entry.id.index.0,
-                self.log.len() as u64 + 1,
-                "a gap in the log"
-            );
+            let last = self.log.last().map_or(self.log_start, |entry| entry.id);
+            assert_eq!(entry.id.index, last.index.next(), "a gap in the log");
             self.log.push(entry.clone());
         }
     }

@@ -7,9 +7,6 @@
 pub(crate) mod cluster;
 pub(crate) mod diff;
 pub(crate) mod disk;
-pub(crate) mod fate;
-pub(crate) mod history;
 pub(crate) mod node;
 pub(crate) mod script;
 pub(crate) mod text;
-pub(crate) mod world;

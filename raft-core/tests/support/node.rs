@@ -4,7 +4,7 @@ use bytes::Bytes;
 use raft_core::{
     AppendEntries, AppendOutcome, AppendResponse, Config, DurableMessage, Effect, Entry, EntryKind,
     Envelope, HardState, Heartbeat, Input, LogId, LogIndex, Message, NodeId, OpenMessage,
-    PreVoteResponse, Raft, RequestVote, Role, Term, VoteResponse, WriteId,
+    PreVoteResponse, Raft, RequestVote, Role, Round, Term, VoteResponse, WriteId,
 };
 
 use super::disk::Disk;
@@ -62,7 +62,7 @@ impl Node {
 
     /// The leader of the next term, its own writes not durable yet.
     pub(crate) fn leader(config: Config, term: u64, terms: &[u64]) -> Self {
-        let voters = config.voters.len() as u64;
+        let voters = config.initial.voters.len() as u64;
         let mut node = Self::with(config, &disk(term, None, terms));
         let term = Term(term + 1);
         node.step(Input::Campaign);
@@ -186,10 +186,20 @@ pub(crate) fn vote(effects: &[Effect]) -> Option<bool> {
 
 pub(crate) fn request_vote(term: u64, last: LogId) -> DurableMessage {
     let term = Term(term);
-    DurableMessage::RequestVote(RequestVote { term, last })
+    let transfer = false;
+    DurableMessage::RequestVote(RequestVote {
+        term,
+        last,
+        transfer,
+    })
 }
 
 pub(crate) fn heartbeat(term: u64, commit: u64) -> OpenMessage {
     let (term, commit) = (Term(term), LogIndex(commit));
-    OpenMessage::Heartbeat(Heartbeat { term, commit })
+    let round = Round(1);
+    OpenMessage::Heartbeat(Heartbeat {
+        term,
+        commit,
+        round,
+    })
 }

@@ -1,8 +1,10 @@
 //! Effects, messages and entries in words.
 
+use raft_core::membership::Configuration;
 use raft_core::{
-    AppendOutcome, DurableMessage, Effect, Entry, EntryKind, Message, NodeId, OpenMessage, Persist,
-    Rejection, Role, Status,
+    AppendOutcome, DurableMessage, Effect, Entry, EntryKind, InstallSnapshot, LogId, LogIndex,
+    Message, NodeId, OpenMessage, Persist, ReadBatch, ReadId, Rejection, Role, SnapshotMeta,
+    Status,
 };
 
 /// `2@1 "text"`: index, term, command.
@@ -10,6 +12,10 @@ pub(crate) fn entry(entry: &Entry) -> String {
     match entry.kind {
         EntryKind::Noop => format!("{} noop", entry.id),
         EntryKind::Birth => format!("{} birth", entry.id),
+        EntryKind::Configuration => match Configuration::decode(&entry.data) {
+            Ok(configuration) => format!("{} ({configuration})", entry.id),
+            Err(error) => format!("{} ({error})", entry.id),
+        },
         EntryKind::Command => format!("{} {:?}", entry.id, String::from_utf8_lossy(&entry.data)),
     }
 }
@@ -45,8 +51,30 @@ pub(crate) fn open(message: &OpenMessage) -> String {
             entries(&m.entries),
             m.commit
         ),
-        OpenMessage::Heartbeat(m) => format!("Heartbeat term {}, commit {}", m.term, m.commit),
-        OpenMessage::HeartbeatResponse(m) => format!("HeartbeatResponse term {}", m.term),
+        OpenMessage::Heartbeat(m) => format!(
+            "Heartbeat term {}, commit {}, round {}",
+            m.term, m.commit, m.round
+        ),
+        OpenMessage::HeartbeatResponse(m) if m.round.0 == 0 => {
+            format!("HeartbeatResponse term {}", m.term)
+        }
+        OpenMessage::HeartbeatResponse(m) => {
+            format!("HeartbeatResponse term {}, round {}", m.term, m.round)
+        }
+        OpenMessage::TimeoutNow(m) => format!("TimeoutNow term {}", m.term),
+        OpenMessage::ReadIndex(m) => format!("ReadIndex term {}, {}", m.term, batch(&m.batch)),
+        OpenMessage::ReadIndexResponse(m) => match m.index {
+            Some(index) => format!(
+                "ReadIndexResponse term {}, {}: index {index}",
+                m.term,
+                batch(&m.batch)
+            ),
+            None => format!(
+                "ReadIndexResponse term {}, {}: not now",
+                m.term,
+                batch(&m.batch)
+            ),
+        },
         OpenMessage::CommitAdvanced(m) => {
             format!("CommitAdvanced term {}, commit {}", m.term, m.commit)
         }
@@ -57,10 +85,32 @@ pub(crate) fn open(message: &OpenMessage) -> String {
     }
 }
 
+fn batch(batch: &ReadBatch) -> String {
+    format!("batch {} of start {}", batch.number, batch.start)
+}
+
+/// What a snapshot stands for.
+pub(crate) fn snapshot(snapshot: &SnapshotMeta) -> String {
+    format!("through {} ({})", snapshot.last, snapshot.configuration)
+}
+
+/// A message that goes with a file.
+pub(crate) fn install(m: &InstallSnapshot) -> String {
+    format!("InstallSnapshot term {}, {}", m.term, snapshot(&m.snapshot))
+}
+
+fn reads(reads: &[ReadId]) -> String {
+    let reads: Vec<_> = reads.iter().map(ReadId::to_string).collect();
+    reads.join(" ")
+}
+
 /// A message that waits for a disk.
 pub(crate) fn durable(message: &DurableMessage) -> String {
     match message {
-        DurableMessage::RequestVote(m) => format!("RequestVote term {}, last {}", m.term, m.last),
+        DurableMessage::RequestVote(m) => {
+            let transfer = if m.transfer { ", transfer" } else { "" };
+            format!("RequestVote term {}, last {}{transfer}", m.term, m.last)
+        }
         DurableMessage::VoteResponse(m) => {
             format!("VoteResponse term {}, {}", m.term, verdict(m.granted))
         }
@@ -86,6 +136,15 @@ pub(crate) fn write(persist: &Persist) -> String {
             .voted_for
             .map_or("nobody".into(), |id| id.to_string());
         parts.push(format!("term {}, vote {vote}", hard_state.term));
+    }
+    if let Some(write) = &persist.snapshot {
+        let log = if write.replaces_log {
+            "in place of the log"
+        } else {
+            "the log begins"
+        };
+        let (last, start) = (write.snapshot.last, write.log_start);
+        parts.push(format!("snapshot through {last}, {log} behind {start}"));
     }
     if let Some(from) = persist.truncate_from {
         parts.push(format!("cut from {from}"));
@@ -117,6 +176,27 @@ pub(crate) fn effect(node: NodeId, effect: &Effect) -> Vec<String> {
                 entries(&commit.entries)
             )
         }
+        Effect::SendSnapshot { to, message } => {
+            format!("{node}->{to} sends a file: {}", install(message))
+        }
+        Effect::Restore(meta) => format!("{node} restores the snapshot {}", snapshot(meta)),
+        Effect::ReadReady(ready) => {
+            let lease = ready.lease_until_ticks;
+            let lease = lease.map_or(String::new(), |until| {
+                format!(", by its lease until {until}")
+            });
+            format!(
+                "{node} may answer reads {} at {}{lease}",
+                reads(&ready.reads),
+                ready.index
+            )
+        }
+        Effect::ReadFailed { reads: ids, reason } => {
+            format!("{node} cannot answer reads {}: {reason}", reads(ids))
+        }
+        Effect::ConfigurationChanged(configuration) => format!("{node} goes by {configuration}"),
+        Effect::TransferEnded { to } => format!("{node} ends the transfer to {to}"),
+        Effect::SteppedDown(why) => format!("{node} steps down: {why}"),
         Effect::Read {
             request,
             from,
@@ -161,11 +241,30 @@ pub(crate) fn status(status: &Status) -> Vec<String> {
         status.commit,
         status.handed_out
     );
+    let mut more = Vec::new();
+    if status.snapshot != LogId::ZERO {
+        let (snapshot, start) = (status.snapshot, status.log_start);
+        more.push(format!("  snapshot through {snapshot}, log behind {start}"));
+    }
+    if status.configuration_index > LogIndex::ZERO {
+        let (index, configuration) = (status.configuration_index, &status.configuration);
+        more.push(format!("  configuration of {index}: {configuration}"));
+    }
+    more.extend(status.transfer.map(|to| format!("  hands over to {to}")));
+    let lease = status.lease_until_ticks;
+    more.extend(lease.map(|until| format!("  lease until tick {until}")));
     let peers = status.peers.iter().map(|peer| {
+        let joining = status.configuration.joining.contains(&peer.id);
+        let rounds = joining.then(|| format!(", rounds {}", peer.rounds));
         format!(
-            "  {}: {:?}, matched {}, next {}, in flight {}",
-            peer.id, peer.state, peer.matched, peer.next, peer.inflight
+            "  {}: {:?}, matched {}, next {}, in flight {}{}",
+            peer.id,
+            peer.state,
+            peer.matched,
+            peer.next,
+            peer.inflight,
+            rounds.unwrap_or_default()
         )
     });
-    std::iter::once(first).chain(peers).collect()
+    std::iter::once(first).chain(more).chain(peers).collect()
 }

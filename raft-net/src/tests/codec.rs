@@ -5,7 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use proptest::prelude::*;
 use raft_core::{
-    AppendEntries, ENTRY_OVERHEAD_BYTES, Entry, EntryKind, LogId, LogIndex, OpenMessage, Term,
+    AppendEntries, ENTRY_OVERHEAD_BYTES, Entry, EntryKind, Heartbeat, HeartbeatResponse, LogId,
+    LogIndex, OpenMessage, ReadBatch, ReadIndexResponse, Round, Term,
 };
 use serde::Serialize;
 
@@ -14,7 +15,10 @@ use super::{bulk, encode, heartbeat};
 use crate::decode::NUMBER_MAX;
 use crate::handshake::Introduction;
 use crate::header::{HEADER_LEN, Header};
-use crate::wire::{AppendEntriesBody, CommitBody, EntryBody};
+use crate::wire::{
+    AppendEntriesBody, CommitBody, EntryBody, HeartbeatBody, HeartbeatResponseBody,
+    ReadIndexResponseBody, TimeoutNowBody,
+};
 use crate::{
     Answer, DecodeError, EncodeError, ForwardOutcome, Forwarded, Frame, FrameDecoder, FrameEncoder,
     FrameKind, ITEMS_MAX, Limits, Refusal,
@@ -134,6 +138,29 @@ fn what_the_other_end_would_refuse_is_not_encoded() {
         encode(heartbeat(1 << 63)),
         Err(EncodeError::Number { .. })
     ));
+    let (term, batch) = (Term(7), ReadBatch::default());
+    let high = [
+        OpenMessage::Heartbeat(Heartbeat {
+            term,
+            commit: LogIndex(0),
+            round: Round(1 << 63),
+        }),
+        OpenMessage::HeartbeatResponse(HeartbeatResponse {
+            term,
+            round: Round(1 << 63),
+        }),
+        OpenMessage::ReadIndexResponse(ReadIndexResponse {
+            term,
+            batch,
+            index: Some(LogIndex(1 << 63)),
+        }),
+    ];
+    for message in high {
+        assert!(matches!(
+            encode(Frame::Raft(message.into())),
+            Err(EncodeError::Number { .. })
+        ));
+    }
     let mut gap = run(7, id(7, 10), 2, 1);
     gap.prev.index = LogIndex(9);
     assert!(matches!(
@@ -240,7 +267,11 @@ fn a_lying_length_reserves_nothing() {
 #[test]
 fn a_body_must_be_what_its_kind_says() {
     use FrameKind as K;
-    let body = |term, commit| CommitBody { term, commit };
+    let body = |term, commit, round| HeartbeatBody {
+        term,
+        commit,
+        round,
+    };
     let wrong = decode(&forge(K::Heartbeat, &"text")).unwrap_err();
     assert!(matches!(
         wrong,
@@ -251,7 +282,7 @@ fn a_body_must_be_what_its_kind_says() {
     ));
     let short = decode(&forge(K::Heartbeat, &(1,))).unwrap_err();
     assert!(matches!(short, DecodeError::Body { .. }));
-    let long = decode(&forge(K::Heartbeat, &(1, 2, 3))).unwrap_err();
+    let long = decode(&forge(K::Heartbeat, &(1, 2, 3, 4))).unwrap_err();
     assert!(matches!(long, DecodeError::Body { .. }));
     let empty = decode(&{
         let mut frame = vec![0; HEADER_LEN];
@@ -259,7 +290,7 @@ fn a_body_must_be_what_its_kind_says() {
         frame
     });
     assert!(matches!(empty, Err(DecodeError::Body { .. })));
-    let mut trailing = forge(K::Heartbeat, &body(1, 2));
+    let mut trailing = forge(K::Heartbeat, &body(1, 2, 3));
     trailing.push(0);
     Header::write(&mut trailing, K::Heartbeat);
     let trailing = decode(&trailing).unwrap_err();
@@ -267,10 +298,6 @@ fn a_body_must_be_what_its_kind_says() {
         trailing,
         DecodeError::Trailing { kind: K::Heartbeat }
     ));
-    let high = decode(&forge(K::Heartbeat, &body(1 << 63, 0))).unwrap_err();
-    assert!(matches!(high, DecodeError::Number { what: "term", .. }));
-    let high = decode(&forge(K::CommitAdvanced, &body(1, u64::MAX))).unwrap_err();
-    assert!(matches!(high, DecodeError::Number { what: "index", .. }));
     let outcome = decode(&forge(K::Answers, &[(1_u64, 99_u8)])).unwrap_err();
     assert!(matches!(
         outcome,
@@ -295,6 +322,45 @@ fn a_body_must_be_what_its_kind_says() {
 }
 
 #[test]
+fn numbers_beyond_all_are_refused_and_names_may_be_any() {
+    use FrameKind as K;
+    const HIGH: u64 = NUMBER_MAX + 1;
+    fn refused(kind: FrameKind, body: &impl Serialize) -> &'static str {
+        match decode(&forge(kind, body)) {
+            Err(DecodeError::Number { what, number: HIGH }) => what,
+            other => panic!("not refused: {other:?}"),
+        }
+    }
+    let heartbeat = |term, commit, round| HeartbeatBody {
+        term,
+        commit,
+        round,
+    };
+    assert_eq!(refused(K::Heartbeat, &heartbeat(HIGH, 0, 0)), "term");
+    assert_eq!(refused(K::Heartbeat, &heartbeat(1, HIGH, 0)), "index");
+    assert_eq!(refused(K::Heartbeat, &heartbeat(1, 0, HIGH)), "round");
+    let (term, round, commit) = (1, HIGH, HIGH);
+    let response = HeartbeatResponseBody { term, round };
+    assert_eq!(refused(K::HeartbeatResponse, &response), "round");
+    let advanced = CommitBody { term, commit };
+    assert_eq!(refused(K::CommitAdvanced, &advanced), "index");
+    let now = TimeoutNowBody { term: HIGH };
+    assert_eq!(refused(K::TimeoutNow, &now), "term");
+    let read = |term, index| ReadIndexResponseBody {
+        term,
+        start: u64::MAX,
+        number: u64::MAX,
+        index,
+    };
+    let response = K::ReadIndexResponse;
+    assert_eq!(refused(response, &read(HIGH, None)), "term");
+    assert_eq!(refused(response, &read(1, Some(HIGH))), "index");
+    assert!(decode(&forge(response, &read(1, Some(NUMBER_MAX)))).is_ok());
+    assert_eq!(refused(K::ReadIndex, &(HIGH, 0, 0)), "term");
+    assert!(decode(&forge(K::ReadIndex, &(1, u64::MAX, u64::MAX))).is_ok());
+}
+
+#[test]
 fn entries_must_be_ones_that_a_leader_can_have() {
     let forge = |term, prev: LogId, entries: Vec<(u64, u8)>| {
         let body = AppendEntriesBody {
@@ -313,11 +379,11 @@ fn entries_must_be_ones_that_a_leader_can_have() {
         };
         decode(&forge(FrameKind::AppendEntries, &body))
     };
-    assert!(forge(7, id(5, 10), vec![(5, 1), (7, 0)]).is_ok());
+    assert!(forge(7, id(5, 10), vec![(5, 1), (7, 0), (7, 3)]).is_ok());
     assert!(matches!(
-        forge(7, id(5, 10), vec![(5, 1), (7, 3)]),
+        forge(7, id(5, 10), vec![(5, 1), (7, 4)]),
         Err(DecodeError::EntryKind {
-            number: 3,
+            number: 4,
             index: LogIndex(12)
         })
     ));

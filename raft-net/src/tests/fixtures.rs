@@ -8,7 +8,8 @@ use bytes::Bytes;
 use raft_core::{
     AppendEntries, AppendOutcome, AppendResponse, ClusterId, CommitAdvanced, DurableMessage, Entry,
     EntryKind, Heartbeat, HeartbeatResponse, Incarnation, LogId, LogIndex, NodeId, OpenMessage,
-    PreVote, PreVoteResponse, RequestVote, Term, VoteResponse,
+    PreVote, PreVoteResponse, ReadBatch, ReadIndex, ReadIndexResponse, RequestVote, Round, Term,
+    TimeoutNow, VoteResponse,
 };
 
 use crate::decode::{FrameDecoder, NUMBER_MAX, decode_frame};
@@ -39,9 +40,14 @@ pub(super) fn frames() -> Vec<(&'static str, Frame)> {
         entry(6, 301, EntryKind::Birth, b"who"),
         entry(6, 302, EntryKind::Command, b"hello"),
         entry(7, 303, EntryKind::Noop, b""),
+        entry(7, 304, EntryKind::Configuration, b"they"),
     ]
     .into();
     let answer = |request, outcome| Answer { request, outcome };
+    let batch = ReadBatch {
+        start: u64::MAX,
+        number: 17,
+    };
     let rejected = AppendOutcome::Rejected {
         prev: LogIndex(300),
         hint: id(4, 250),
@@ -70,11 +76,15 @@ pub(super) fn frames() -> Vec<(&'static str, Frame)> {
             open(OpenMessage::Heartbeat(Heartbeat {
                 term,
                 commit: LogIndex(299),
+                round: Round(1000),
             })),
         ),
         (
             "heartbeat_response",
-            open(OpenMessage::HeartbeatResponse(HeartbeatResponse { term })),
+            open(OpenMessage::HeartbeatResponse(HeartbeatResponse {
+                term,
+                round: Round(1000),
+            })),
         ),
         (
             "commit_advanced",
@@ -98,10 +108,43 @@ pub(super) fn frames() -> Vec<(&'static str, Frame)> {
             })),
         ),
         (
+            "timeout_now",
+            open(OpenMessage::TimeoutNow(TimeoutNow { term })),
+        ),
+        (
+            "read_index",
+            open(OpenMessage::ReadIndex(ReadIndex { term, batch })),
+        ),
+        (
+            "read_index_response",
+            open(OpenMessage::ReadIndexResponse(ReadIndexResponse {
+                term,
+                batch,
+                index: Some(LogIndex(303)),
+            })),
+        ),
+        (
+            "read_index_response_later",
+            open(OpenMessage::ReadIndexResponse(ReadIndexResponse {
+                term,
+                batch,
+                index: None,
+            })),
+        ),
+        (
             "request_vote",
             durable(DurableMessage::RequestVote(RequestVote {
                 term,
                 last: id(6, 302),
+                transfer: false,
+            })),
+        ),
+        (
+            "request_vote_transfer",
+            durable(DurableMessage::RequestVote(RequestVote {
+                term,
+                last: id(6, 302),
+                transfer: true,
             })),
         ),
         (

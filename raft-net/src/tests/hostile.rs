@@ -30,7 +30,7 @@ async fn a_bad_frame_ends_the_connection_after_the_good_ones_before_it() {
     let mut two = Node::new(local(TWO));
     let mut stream = established(&two).await;
     let mut bytes = encode(&heartbeat(1)).as_bytes().to_vec();
-    bytes.extend(forge(FrameKind::Heartbeat, &(u64::MAX, 1)));
+    bytes.extend(forge(FrameKind::Heartbeat, &(u64::MAX, 1, 1)));
     bytes.extend_from_slice(encode(&heartbeat(2)).as_bytes());
     stream.write_all(&bytes).await.unwrap();
     assert_eq!(two.batch().await.frames, [heartbeat(1)]);

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use bytes::Bytes;
-use raft_core::{ClusterId, Heartbeat, Incarnation, LogIndex, NodeId, OpenMessage, Term};
+use raft_core::{ClusterId, Heartbeat, Incarnation, LogIndex, NodeId, OpenMessage, Round, Term};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -234,6 +234,7 @@ pub(super) fn heartbeat(term: u64) -> Frame {
     let heartbeat = Heartbeat {
         term: Term(term),
         commit: LogIndex(0),
+        round: Round(0),
     };
     Frame::Raft(OpenMessage::Heartbeat(heartbeat).into())
 }

@@ -13,7 +13,8 @@ use std::{
 use actix::System;
 use raft_core::{
     AppendEntries, AppendOutcome, AppendResponse, Config, Effect, Entry, EntryKind, Envelope,
-    HardState, Input, LogId, LogIndex, OpenMessage, Raft, Recovered, Term,
+    HardState, Input, LogId, LogIndex, OpenMessage, Raft, Recovered, SnapshotMeta, SnapshotWrite,
+    Term,
 };
 
 use super::*;
@@ -105,6 +106,7 @@ fn persist(write: u64, hard_state: Option<u64>, append: &[Entry]) -> Persist {
             term: Term(term),
             voted_for: Some(NODE),
         }),
+        snapshot: None,
         truncate_from: None,
         append: append.into(),
         then: Withheld::default(),
@@ -288,6 +290,36 @@ fn a_failed_write_is_told_once_and_nothing_follows_it() {
             (recovered.last.index, recovered.hard_state.term),
             (LogIndex(1), Term(0))
         );
+    });
+}
+
+#[test]
+fn a_snapshot_is_refused_by_name_and_what_came_before_it_is_kept() {
+    over_memory(async |disk, bench| {
+        let last = LogId::new(Term(1), LogIndex(1));
+        let snapshot = SnapshotWrite {
+            snapshot: SnapshotMeta {
+                last,
+                ..SnapshotMeta::default()
+            },
+            log_start: last,
+            replaces_log: false,
+        };
+        let taken = Persist {
+            snapshot: Some(snapshot.into()),
+            ..persist(2, None, &[])
+        };
+        let before = persist(1, None, &[entry(1, 1, 5)]);
+        let behind = persist(3, None, &[entry(1, 2, 5)]);
+        bench.addr.do_send(Write(vec![before, taken, behind]));
+        assert_eq!(bench.next().unwrap().through, WriteId(1));
+        let refused = |error| matches!(error, StorageError::Refused(Misfit::Snapshot { .. }));
+        assert!(refused(bench.next().unwrap_err()));
+        bench.write(persist(4, None, &[]));
+        bench.hears_nothing();
+        let closed = bench.addr.send(Close).await.unwrap();
+        assert!(refused(closed.unwrap_err()));
+        assert_eq!(disk.open(NODE).unwrap().recovered.last, last);
     });
 }
 

@@ -11,7 +11,7 @@
 
 use std::path::Path;
 
-use raft_core::{Entry, LogId, LogIndex, NodeId, Recovered};
+use raft_core::{Entry, LogId, LogIndex, NodeId, Recovered, membership::Configuration};
 use rocksdb::WriteBatch;
 
 use super::{
@@ -55,7 +55,10 @@ pub fn open_rocksdb(dir: impl AsRef<Path>, node: NodeId) -> Result<Opened, OpenE
     crash_point::reached(CrashPoint::MarkMade)?;
     let db = Database::open(&folder.database(), fresh).map_err(newer_format)?;
     let state = State::load(&db).map_err(newer_format)?;
-    let shape = scan(&db).map_err(newer_format)?;
+    let Scanned {
+        shape,
+        configurations,
+    } = scan(&db).map_err(newer_format)?;
     crash_point::reached(CrashPoint::DatabaseMade)?;
 
     let owner = check_owner(&folder, &db, record, state.owner, &shape)?;
@@ -79,7 +82,9 @@ pub fn open_rocksdb(dir: impl AsRef<Path>, node: NodeId) -> Result<Opened, OpenE
         hard_state: state.hard_state,
         last: shape.last(),
         terms: shape.terms().to_vec(),
+        configurations,
         tail: tail(&db)?,
+        ..Recovered::default()
     };
     let identity = Identity {
         node,
@@ -123,10 +128,21 @@ fn open_mark(folder: &Folder, node: NodeId) -> Result<Mark, OpenError> {
     Ok(Mark::create(dir, node, random_incarnation()?)?)
 }
 
-/// Reads the log once from its beginning to its end: where its terms begin, and that nothing in it is
-/// damaged or missing.
-fn scan(db: &Database) -> Result<Shape, StorageError> {
-    let mut shape = Shape::default();
+/// What a walk over the whole log has found.
+#[derive(Default)]
+struct Scanned {
+    shape: Shape,
+    configurations: Vec<(LogIndex, Configuration)>,
+}
+
+/// Reads the log once from its beginning to its end: where its terms begin, which configurations it holds,
+/// and that nothing in it is damaged or missing.
+fn scan(db: &Database) -> Result<Scanned, StorageError> {
+    let mut scanned = Scanned::default();
+    let Scanned {
+        shape,
+        configurations,
+    } = &mut scanned;
     let mut runs = db.runs(LogIndex(u64::MAX));
     let mut at = runs.seek_to_first()?;
     while let Some(found) = at {
@@ -140,9 +156,16 @@ fn scan(db: &Database) -> Result<Shape, StorageError> {
             return damaged(Damage::TermBack);
         }
         shape.append(first, found.run.last());
+        let held = run::configurations(found.run, found.value);
+        let held = held.map_err(|damage| db.damaged(Item::Run(first.index), damage))?;
+        for (index, data) in held {
+            let decoded = Configuration::decode(data);
+            let decoded = decoded.map_err(|error| db.damaged(Item::Entry(index), error.into()))?;
+            configurations.push((index, decoded));
+        }
         at = runs.next()?;
     }
-    Ok(shape)
+    Ok(scanned)
 }
 
 /// The log's last entries.

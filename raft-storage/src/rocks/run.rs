@@ -12,13 +12,15 @@
 //! ```
 //!
 //! The table stands before the data, so that a run is decoded by slicing and not by copying. A format of
-//! this crate's own, and not MessagePack: it has three fields, never nests, and its header is read alone at
-//! recovery.
+//! this crate's own, and not MessagePack: it has three fields, never nests, and its header and its table are
+//! read alone at recovery.
 //!
 //! Invariants:
-//! - A run is of one term. Terms change seldom, and the key and the first 12 bytes then say all that
-//!   recovery wants to know.
+//! - A run is of one term. Terms change seldom, and the key and the first 12 bytes then say where each
+//!   begins; what else recovery wants to know, which entries are configurations, the table says.
 //! - Runs neither overlap nor leave a gap.
+
+use std::ops::Range;
 
 use bytes::Bytes;
 use raft_core::{Entry, EntryKind, LogId, LogIndex, Term};
@@ -142,6 +144,35 @@ pub(super) fn decode(
     from: LogIndex,
     mut each: impl FnMut(Entry) -> bool,
 ) -> Result<(), Damage> {
+    rows(run, value, |index, kind, data| {
+        if index < from {
+            return Ok(true);
+        }
+        let kind = EntryKind::from_number(kind).ok_or(Damage::Kind(kind))?;
+        let data = value.slice(data);
+        Ok(each(Entry::new(run.first.term, index, kind, data)))
+    })
+}
+
+/// The data of those entries of a value whose header was read that are configurations, with their positions.
+pub(super) fn configurations(run: Run, value: &[u8]) -> Result<Vec<(LogIndex, &[u8])>, Damage> {
+    let mut found = Vec::new();
+    rows(run, value, |index, kind, data| {
+        if kind == EntryKind::Configuration as u8 {
+            found.push((index, &value[data]));
+        }
+        Ok(true)
+    })?;
+    Ok(found)
+}
+
+/// Hands out what the table says of each entry, its kind and where its data is, until `each` answers that it
+/// has enough.
+fn rows(
+    run: Run,
+    value: &[u8],
+    mut each: impl FnMut(LogIndex, u8, Range<usize>) -> Result<bool, Damage>,
+) -> Result<(), Damage> {
     let table_at = HEADER_LEN + TABLE_AT;
     let mut data_at = table_at + run.count as usize * ROW_LEN;
     let mut table = Fields(value.get(table_at..data_at).ok_or(Damage::Length)?);
@@ -151,12 +182,8 @@ pub(super) fn decode(
         if data_end > value.len() {
             return Err(Damage::Length);
         }
-        if index >= from {
-            let kind = EntryKind::from_number(kind).ok_or(Damage::Kind(kind))?;
-            let data = value.slice(data_at..data_end);
-            if !each(Entry::new(run.first.term, index, kind, data)) {
-                return Ok(());
-            }
+        if !each(index, kind, data_at..data_end)? {
+            return Ok(());
         }
         data_at = data_end;
     }

@@ -87,6 +87,57 @@ pub(super) fn terms_are_recovered(disk: &Disk) {
     assert_eq!(recovered.last, id(9, 104));
 }
 
+pub(super) fn configurations_are_recovered(disk: &Disk) {
+    let of = |voters: &[u64]| Configuration::of(voters.iter().copied().map(NodeId));
+    let (three, four, two) = (of(&[1, 2, 3]), of(&[1, 2, 3, 4]), of(&[1, 2]));
+    let recovered = || {
+        let recovered = open(disk).recovered;
+        let positions = recovered.configurations.into_iter();
+        positions
+            .map(|(at, configuration)| (at.0, configuration))
+            .collect::<Vec<_>>()
+    };
+    let mut opened = open(disk);
+    let store = &mut *opened.store;
+    write(store, &batch_of(1, 1..=70));
+    let mut batch = Batch::new();
+    batch.push(None, None, [configuration(1, 71, three.encode())].into());
+    batch.push(None, None, entries(1, 72..=90));
+    batch.push(None, None, [configuration(1, 91, four.encode())].into());
+    write(store, &batch);
+    drop(opened);
+    assert_eq!(recovered(), [(71, three.clone()), (91, four.clone())]);
+    let mut opened = open(disk);
+    let store = &mut *opened.store;
+    write(store, &cut(92));
+    let mut batch = cut(91);
+    let follows = [configuration(2, 91, two.encode()), entry(2, 92)];
+    batch.push(None, None, follows.into());
+    write(store, &batch);
+    drop(opened);
+    assert_eq!(recovered(), [(71, three.clone()), (91, two)]);
+    write(&mut *self::store(disk), &cut(80));
+    assert_eq!(recovered(), [(71, three)]);
+    write(&mut *self::store(disk), &cut(71));
+    assert_eq!(recovered(), []);
+}
+
+pub(super) fn no_configuration_is_named(disk: &Disk) {
+    let mut store = store(disk);
+    let mut batch = batch_of(1, 1..=4);
+    batch.push(None, None, [configuration(1, 5, "nobody".into())].into());
+    write(&mut *store, &batch);
+    drop(store);
+    match disk(NODE).expect_err("no configuration") {
+        OpenError::Storage(StorageError::Damaged {
+            item: Item::Entry(index),
+            damage: Damage::Configuration(_),
+            ..
+        }) => assert_eq!(index, LogIndex(5)),
+        error => panic!("{error}"),
+    }
+}
+
 pub(super) fn reads_are_bounded(disk: &Disk) {
     let mut store = store(disk);
     write(&mut *store, &batch_of(1, 1..=150));

@@ -1,0 +1,403 @@
+//! Who belongs to a cluster, and how that changes (paper §6, thesis §4): pure functions over
+//! [`Configuration`]s.
+//!
+//! A change of at most one voter is safe in one step, because any majority of the old voters meets any
+//! majority of the new ones (thesis §4.1). Any other change goes through a joint configuration, in which
+//! every decision takes a majority of the outgoing *and* of the incoming voters (§4.3).
+//!
+//! Invariants, which [`Configuration::validate`] checks:
+//! - No learner is a voter; who is to be a learner next is an outgoing voter until then.
+//! - Only a joint configuration has outgoing voters, learners to be, or leaves by itself.
+//! - Who joins is a learner; who has a priority is a member.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use crate::NodeId;
+
+/// The members that a configuration may have, in all its roles together.
+pub const MEMBERS_MAX: usize = 1_000;
+
+/// Who decides, and who is fed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Configuration {
+    /// Those who vote, in a joint configuration the incoming ones.
+    pub voters: BTreeSet<NodeId>,
+    /// In a joint configuration, those who vote as well until it is left; otherwise empty.
+    pub voters_outgoing: BTreeSet<NodeId>,
+    /// Those who are fed and neither vote nor count.
+    pub learners: BTreeSet<NodeId>,
+    /// Outgoing voters who become learners when the joint configuration is left.
+    pub learners_next: BTreeSet<NodeId>,
+    /// Whether the leader leaves this joint configuration by itself, as soon as it is committed.
+    pub auto_leave: bool,
+    /// Those of the learners whom the leader makes voters by itself, once they have caught up
+    /// (thesis §4.2.1).
+    pub joining: BTreeSet<NodeId>,
+    /// A voter with a higher priority than the leader is handed the leadership once it is close behind. Who has none here has 0.
+    pub priorities: BTreeMap<NodeId, u32>,
+}
+
+/// One wish for one node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Step {
+    /// It votes from now on, whether it has the log or not. See [`Step::Join`] for the careful way.
+    AddVoter(NodeId),
+    /// It is fed and does not vote, until somebody changes that; a voter is demoted.
+    AddLearner(NodeId),
+    /// It is fed, and votes as soon as it has caught up. Nothing changes for a voter.
+    Join(NodeId),
+    /// It is no member any more.
+    Remove(NodeId),
+    /// It has this priority; 0 is everybody's at first.
+    SetPriority(NodeId, u32),
+}
+
+/// A change of a [`Configuration`]. Of steps that contradict each other the last one counts.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Change {
+    /// In one step if that is safe, else through a joint configuration that is left by itself.
+    Auto(Vec<Step>),
+    /// In one step: at most one voter may come or go.
+    Simple(Vec<Step>),
+    /// Into a joint configuration.
+    EnterJoint {
+        /// What is to change.
+        steps: Vec<Step>,
+        /// Whether the leader leaves it by itself; if not, [`Change::LeaveJoint`] must follow.
+        auto_leave: bool,
+    },
+    /// Out of a joint configuration: only the incoming voters count from now on.
+    LeaveJoint,
+}
+
+/// Why a change cannot be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum ChangeError {
+    /// Node ids begin with 1.
+    #[error("0 is no node id: ids begin with 1")]
+    NodeIdZero,
+    /// A joint configuration must be left before anything else can change.
+    #[error("the configuration is joint already: it must be left first")]
+    AlreadyJoint,
+    /// There is no joint configuration to leave.
+    #[error("the configuration is not joint")]
+    NotJoint,
+    /// More than one voter in one step: two majorities might not meet.
+    #[error("{0} voters would change in one step: that takes a joint configuration")]
+    TooManyVoters(usize),
+    /// Somebody must vote.
+    #[error("no voter would be left")]
+    NoVoters,
+    /// A priority for somebody who is no member.
+    #[error("node {0} is no member")]
+    NotAMember(NodeId),
+    /// More than [`MEMBERS_MAX`].
+    #[error("{0} members are more than {MEMBERS_MAX}")]
+    TooManyMembers(usize),
+}
+
+/// The configuration that `change` makes of `configuration`.
+///
+/// # Errors
+/// [`ChangeError`]; then nothing has changed.
+pub fn apply(configuration: &Configuration, change: &Change) -> Result<Configuration, ChangeError> {
+    let (joint, mut next) = (configuration.is_joint(), configuration.clone());
+    match change {
+        Change::LeaveJoint if !joint => return Err(ChangeError::NotJoint),
+        Change::LeaveJoint => next.leave_joint(),
+        _ if joint => return Err(ChangeError::AlreadyJoint),
+        Change::Auto(steps) => {
+            return match apply(configuration, &Change::Simple(steps.clone())) {
+                Err(ChangeError::TooManyVoters(_)) => {
+                    let (steps, auto_leave) = (steps.clone(), true);
+                    apply(configuration, &Change::EnterJoint { steps, auto_leave })
+                }
+                simple => simple,
+            };
+        }
+        Change::Simple(steps) => {
+            next.take(steps)?;
+            let changed = configuration.voters.symmetric_difference(&next.voters);
+            match changed.count() {
+                0 | 1 => {}
+                more => return Err(ChangeError::TooManyVoters(more)),
+            }
+        }
+        Change::EnterJoint { steps, auto_leave } => {
+            next.voters_outgoing = next.voters.clone();
+            next.auto_leave = *auto_leave;
+            if next.voters.is_empty() {
+                return Err(ChangeError::NoVoters);
+            }
+            next.take(steps)?;
+        }
+    }
+    match next.validate() {
+        Some(error) => Err(error),
+        None => Ok(next),
+    }
+}
+
+impl Configuration {
+    /// One in which `voters` vote, and nobody else is.
+    #[must_use]
+    pub fn of(voters: impl IntoIterator<Item = NodeId>) -> Self {
+        Self {
+            voters: voters.into_iter().collect(),
+            ..Self::default()
+        }
+    }
+
+    /// Whether two majorities decide.
+    #[must_use]
+    pub fn is_joint(&self) -> bool {
+        !self.voters_outgoing.is_empty()
+    }
+
+    /// Whether `id` votes, in either half.
+    #[must_use]
+    pub fn votes(&self, id: NodeId) -> bool {
+        self.voters.contains(&id) || self.voters_outgoing.contains(&id)
+    }
+
+    /// Whether `id` is a member in any role.
+    #[must_use]
+    pub fn contains(&self, id: NodeId) -> bool {
+        self.votes(id) || self.learners.contains(&id)
+    }
+
+    /// All members in any role, in order.
+    #[must_use]
+    pub fn members(&self) -> BTreeSet<NodeId> {
+        let all = self.voters.iter().chain(&self.voters_outgoing);
+        all.chain(&self.learners).copied().collect()
+    }
+
+    /// The priority of `id`.
+    #[must_use]
+    pub fn priority(&self, id: NodeId) -> u32 {
+        self.priorities.get(&id).copied().unwrap_or(0)
+    }
+
+    fn take(&mut self, steps: &[Step]) -> Result<(), ChangeError> {
+        for step in steps {
+            let (Step::AddVoter(id)
+            | Step::AddLearner(id)
+            | Step::Join(id)
+            | Step::Remove(id)
+            | Step::SetPriority(id, _)) = *step;
+            if id == NodeId(0) {
+                return Err(ChangeError::NodeIdZero);
+            }
+            match *step {
+                Step::AddVoter(_) => {
+                    self.forget(id);
+                    self.voters.insert(id);
+                }
+                Step::AddLearner(_) => {
+                    self.forget(id);
+                    // Who still votes in the outgoing half is no learner before that is left.
+                    if self.voters_outgoing.contains(&id) {
+                        self.learners_next.insert(id);
+                    } else {
+                        self.learners.insert(id);
+                    }
+                }
+                Step::Join(_) if self.votes(id) => {}
+                Step::Join(_) => {
+                    self.learners.insert(id);
+                    self.joining.insert(id);
+                }
+                Step::Remove(_) => {
+                    self.forget(id);
+                    self.priorities.remove(&id);
+                }
+                Step::SetPriority(_, _) if !self.contains(id) => {
+                    return Err(ChangeError::NotAMember(id));
+                }
+                Step::SetPriority(_, 0) => {
+                    self.priorities.remove(&id);
+                }
+                Step::SetPriority(_, priority) => {
+                    self.priorities.insert(id, priority);
+                }
+            }
+        }
+        if self.voters.is_empty() {
+            return Err(ChangeError::NoVoters);
+        }
+        Ok(())
+    }
+
+    /// Takes every role from `id` but that of an outgoing voter, which ends with the joint configuration.
+    fn forget(&mut self, id: NodeId) {
+        self.voters.remove(&id);
+        self.learners.remove(&id);
+        self.learners_next.remove(&id);
+        self.joining.remove(&id);
+    }
+
+    fn leave_joint(&mut self) {
+        self.voters_outgoing.clear();
+        self.learners.append(&mut self.learners_next);
+        self.auto_leave = false;
+        let members = self.members();
+        self.priorities.retain(|id, _| members.contains(id));
+    }
+
+    /// Which invariant of the [module](self) does not hold; none if it is a configuration. An empty one,
+    /// that of a node which nobody has told who belongs to its cluster, is one.
+    #[must_use]
+    pub fn validate(&self) -> Option<ChangeError> {
+        let members = self.members();
+        if members.contains(&NodeId(0)) {
+            return Some(ChangeError::NodeIdZero);
+        }
+        if members.len() > MEMBERS_MAX {
+            return Some(ChangeError::TooManyMembers(members.len()));
+        }
+        if self.voters.is_empty() && !members.is_empty() {
+            return Some(ChangeError::NoVoters);
+        }
+        if !self.is_joint() && (!self.learners_next.is_empty() || self.auto_leave) {
+            return Some(ChangeError::NotJoint);
+        }
+        let twofold = self.learners.iter().find(|id| self.votes(**id));
+        let unfounded = self
+            .learners_next
+            .iter()
+            .find(|id| !self.voters_outgoing.contains(id) || self.voters.contains(id));
+        let strangers = self.joining.difference(&self.learners);
+        let prior = self.priorities.keys().filter(|id| !members.contains(id));
+        let mut wrong = twofold.into_iter().chain(unfounded).chain(strangers);
+        wrong
+            .next()
+            .or(prior.into_iter().next())
+            .map(|id| ChangeError::NotAMember(*id))
+    }
+}
+
+impl fmt::Display for Configuration {
+    /// Writes `voters 1 2 3`, or `voters 1 2 4 and 1 2 3, learners 5`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |ids: &BTreeSet<NodeId>| {
+            let ids: Vec<String> = ids.iter().map(NodeId::to_string).collect();
+            ids.join(" ")
+        };
+        write!(f, "voters {}", list(&self.voters))?;
+        if self.is_joint() {
+            write!(f, " and {}", list(&self.voters_outgoing))?;
+        }
+        for (name, ids) in [
+            ("learners", &self.learners),
+            ("learners next", &self.learners_next),
+            ("joining", &self.joining),
+        ] {
+            if !ids.is_empty() {
+                write!(f, ", {name} {}", list(ids))?;
+            }
+        }
+        for (id, priority) in &self.priorities {
+            write!(f, ", priority of {id} {priority}")?;
+        }
+        if self.auto_leave {
+            write!(f, ", leaves by itself")?;
+        }
+        Ok(())
+    }
+}
+
+/// Bytes that are no configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// A program of this version cannot know what it means.
+    #[error("configuration of format {0}, and this program knows format {FORMAT}")]
+    Format(u8),
+    /// It ends too early, has something behind its end, or breaks an invariant.
+    #[error("these bytes are no configuration")]
+    Damaged,
+}
+
+const FORMAT: u8 = 1;
+
+impl Configuration {
+    /// The bytes of an [`EntryKind::Configuration`](crate::EntryKind::Configuration).
+    ///
+    /// Format 1: the format, whether it leaves by itself (0 or 1), then five lists of ids (voters,
+    /// outgoing voters, learners, learners to be, joining) and one of ids with their priorities. A list is
+    /// its length in 2 bytes, then ids in 8 bytes each, then the priority in 4; all big-endian.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        let mut bytes = BytesMut::new();
+        bytes.put_u8(FORMAT);
+        bytes.put_u8(u8::from(self.auto_leave));
+        for ids in self.lists() {
+            bytes.put_u16(ids.len() as u16);
+            for id in ids {
+                bytes.put_u64(id.0);
+            }
+        }
+        bytes.put_u16(self.priorities.len() as u16);
+        for (id, priority) in &self.priorities {
+            bytes.put_u64(id.0);
+            bytes.put_u32(*priority);
+        }
+        bytes.freeze()
+    }
+
+    fn lists(&self) -> [&BTreeSet<NodeId>; 5] {
+        [
+            &self.voters,
+            &self.voters_outgoing,
+            &self.learners,
+            &self.learners_next,
+            &self.joining,
+        ]
+    }
+
+    /// The configuration that [`encode`](Self::encode) made `bytes` of.
+    ///
+    /// # Errors
+    /// [`DecodeError`]. It takes memory only as far as `bytes` go, whatever they claim.
+    pub fn decode(mut bytes: &[u8]) -> Result<Self, DecodeError> {
+        let damaged = |_| DecodeError::Damaged;
+        match bytes.try_get_u8().map_err(damaged)? {
+            FORMAT => {}
+            other => return Err(DecodeError::Format(other)),
+        }
+        let mut decoded = Self {
+            auto_leave: match bytes.try_get_u8().map_err(damaged)? {
+                0 => false,
+                1 => true,
+                _ => return Err(DecodeError::Damaged),
+            },
+            ..Self::default()
+        };
+        for list in [
+            &mut decoded.voters,
+            &mut decoded.voters_outgoing,
+            &mut decoded.learners,
+            &mut decoded.learners_next,
+            &mut decoded.joining,
+        ] {
+            for _ in 0..bytes.try_get_u16().map_err(damaged)? {
+                list.insert(NodeId(bytes.try_get_u64().map_err(damaged)?));
+            }
+        }
+        for _ in 0..bytes.try_get_u16().map_err(damaged)? {
+            let id = NodeId(bytes.try_get_u64().map_err(damaged)?);
+            let priority = bytes.try_get_u32().map_err(damaged)?;
+            decoded.priorities.insert(id, priority);
+        }
+        if !bytes.is_empty() || decoded.validate().is_some() {
+            return Err(DecodeError::Damaged);
+        }
+        Ok(decoded)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,130 @@
+//! Snapshots: the state that stands for the beginning of the log (paper §7, thesis §5).
+//!
+//! The core never sees a snapshot's bytes. The caller takes one of the applied state and says so; a leader
+//! asks for one to be sent to a follower whose next entry is gone; the file travels apart from the
+//! messages, and reaches the follower's core when it is durable there.
+
+use crate::membership::Configuration;
+use crate::raft::Raft;
+use crate::{
+    AppendOutcome, Effect, InstallSnapshot, LogId, LogIndex, NodeId, SnapshotMeta, SnapshotWrite,
+    Term, Violation,
+};
+
+impl Raft {
+    /// The caller has a snapshot of what was handed out. The log keeps a margin before it.
+    pub(crate) fn snapshot_taken(&mut self, snapshot: SnapshotMeta) {
+        let last = snapshot.last;
+        if self.snapshot_at(last.index).as_ref() != Some(&snapshot) {
+            return;
+        }
+        let margin = self.config.compaction_margin_entries;
+        let start = LogIndex(last.index.0.saturating_sub(margin)).max(self.log.start().index);
+        self.log.compact(start);
+        self.roster.compact(last.index);
+        self.snapshot = Some(snapshot.clone());
+        self.gathered.snapshot = Some(Box::new(SnapshotWrite {
+            snapshot,
+            log_start: self.log.start(),
+            replaces_log: false,
+        }));
+    }
+
+    /// Sends a follower the snapshot, without which nothing helps it, unless one is on its way.
+    pub(crate) fn send_snapshot(&mut self, to: NodeId) {
+        let term = self.term();
+        let Some(snapshot) = self.snapshot.clone() else {
+            return;
+        };
+        let last = snapshot.last.index;
+        let Some(peer) = self.peer(to) else {
+            return;
+        };
+        peer.wait_for_snapshot();
+        if peer.sending.is_none() {
+            peer.sending = Some(last);
+            let message = InstallSnapshot { term, snapshot };
+            let effect = Effect::SendSnapshot { to, message };
+            self.gathered.effects.push(effect);
+        }
+    }
+
+    pub(crate) fn snapshot_sent(&mut self, to: NodeId, arrived: bool) {
+        if let Some(peer) = self.peer(to) {
+            peer.snapshot_sent(arrived);
+        }
+    }
+
+    pub(crate) fn snapshot_received(
+        &mut self,
+        from: NodeId,
+        m: InstallSnapshot,
+    ) -> Result<(), Violation> {
+        if from == self.config.id || from == NodeId(0) || !is_sound(&m) {
+            self.ignore(from, "its snapshot cannot be one");
+            return Ok(());
+        }
+        if m.term > self.term() {
+            self.become_follower(m.term, None);
+        } else if m.term < self.term() {
+            self.tell_term(from);
+            return Ok(());
+        }
+        self.follow(from)?;
+        if self.writes.is_full() {
+            return Ok(());
+        }
+        let last = m.snapshot.last;
+        if last.index <= self.commit || self.log.contains(last) {
+            // Nothing to install: what it stands for is in this log, and committed.
+            self.commit = self.commit.max(last.index);
+            let matched = self.commit;
+            self.answer_append(from, AppendOutcome::Accepted { matched });
+            return Ok(());
+        }
+        self.install(m.snapshot);
+        let matched = last.index;
+        self.answer_append(from, AppendOutcome::Accepted { matched });
+        Ok(())
+    }
+
+    /// Puts `snapshot` in the place of the whole log, which contradicts it or ends before it.
+    fn install(&mut self, snapshot: SnapshotMeta) {
+        let SnapshotMeta {
+            last,
+            configuration,
+        } = snapshot.clone();
+        // Nothing that was begun before may confirm what is behind the commit index: that was another log.
+        self.writes.truncate(self.commit.next());
+        self.log.reset(last);
+        let changed = *self.roster.latest() != configuration;
+        self.roster.reset(last.index, configuration);
+        if changed {
+            self.configuration_changed();
+        }
+        self.commit = last.index;
+        self.snapshot = Some(snapshot.clone());
+        self.restoring = Some((self.writes.next(), snapshot.clone()));
+        self.gathered.snapshot = Some(Box::new(SnapshotWrite {
+            snapshot,
+            log_start: last,
+            replaces_log: true,
+        }));
+    }
+}
+
+/// Whether a leader that works could have sent it.
+fn is_sound(m: &InstallSnapshot) -> bool {
+    let SnapshotMeta {
+        last,
+        configuration,
+    } = &m.snapshot;
+    let term = Term(1)..=Term::MAX;
+    term.contains(&m.term)
+        && term.contains(&last.term)
+        && last.term <= m.term
+        && last.index > LogId::ZERO.index
+        && last.index < LogIndex::MAX
+        && **configuration != Configuration::default()
+        && configuration.validate().is_none()
+}
