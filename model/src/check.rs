@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use stateright::{Checker, Expectation, HasDiscoveries, Model};
 
-use crate::cluster::{Action, Cluster, State};
+use crate::action::Action;
+use crate::cluster::{Cluster, State};
 use crate::figures;
 use crate::law::Broken;
 use crate::scene::Scene;
@@ -69,10 +70,24 @@ impl Report {
     }
 
     fn print(&self) {
-        let Self { model, scene, states, visits, depth, time, worked_out, .. } = self;
-        println!("{model}, {scene}: {states} states, depth {depth}, {:.1} s", time.as_secs_f64());
+        let Self {
+            model,
+            scene,
+            states,
+            visits,
+            depth,
+            time,
+            worked_out,
+            ..
+        } = self;
+        println!(
+            "{model}, {scene}: {states} states, depth {depth}, {:.1} s",
+            time.as_secs_f64()
+        );
         let (nodes, steps) = worked_out;
-        println!("  {visits} visits, made of {nodes} different nodes and {steps} different steps of theirs");
+        println!(
+            "  {visits} visits, made of {nodes} different nodes and {steps} different steps of theirs"
+        );
         for verdict in &self.properties {
             println!("  {verdict}");
         }
@@ -106,20 +121,34 @@ pub fn run(scene: Scene) -> Report {
         Ok(cluster) => cluster,
         Err(broken) => return broken_before(model, name, broken),
     };
-    let checker = cluster.checker().finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
+    let checker = cluster
+        .checker()
+        .finish_when(HasDiscoveries::AnyFailures)
+        .spawn_bfs()
+        .join();
     let found = checker.discoveries();
     let properties = checker.model().properties().into_iter().map(|property| {
         let always = matches!(property.expectation, Expectation::Always);
         let name = property.name;
-        Verdict { name, always, good: found.contains_key(name) != always }
+        Verdict {
+            name,
+            always,
+            good: found.contains_key(name) != always,
+        }
     });
     let properties: Vec<Verdict> = properties.collect();
-    let broken = properties.iter().find(|verdict| verdict.always && !verdict.good);
+    let broken = properties
+        .iter()
+        .find(|verdict| verdict.always && !verdict.good);
     let violation = broken.map(|verdict| {
         let path = found[verdict.name].clone();
         let by = path.last_state().broken().map(|broken| broken.by.clone());
         let (property, by) = (verdict.name, by.unwrap_or_default());
-        Violation { property, by, path: tell(&path.into_vec()) }
+        Violation {
+            property,
+            by,
+            path: tell(&path.into_vec()),
+        }
     });
     Report {
         model,
@@ -148,7 +177,11 @@ fn broken_before(model: &'static str, scene: &'static str, broken: Broken) -> Re
         depth: 0,
         time: Duration::ZERO,
         properties: Vec::new(),
-        violation: Some(Violation { property, by: broken.by, path }),
+        violation: Some(Violation {
+            property,
+            by: broken.by,
+            path,
+        }),
         worked_out: (0, 0),
     }
 }
@@ -156,11 +189,15 @@ fn broken_before(model: &'static str, scene: &'static str, broken: Broken) -> Re
 /// The way to a state, one action in each line, between its ends.
 fn tell(path: &[(State, Option<Action>)]) -> Vec<String> {
     let whole = |state: Option<&(State, Option<Action>)>| -> Vec<String> {
-        let state = state.map(|(state, _)| format!("{state:?}")).unwrap_or_default();
+        let state = state
+            .map(|(state, _)| format!("{state:?}"))
+            .unwrap_or_default();
         state.lines().map(|line| format!("  {line}")).collect()
     };
     let actions = path.iter().filter_map(|(_, action)| action.as_ref());
-    let actions = actions.zip(1..).map(|(action, n)| format!("{n:4}. {action:?}"));
+    let actions = actions
+        .zip(1..)
+        .map(|(action, n)| format!("{n:4}. {action:?}"));
     let mut lines = whole(path.first());
     lines.extend(actions);
     lines.extend(whole(path.last()));
@@ -183,7 +220,12 @@ pub fn run_all(scenes: Vec<Scene>, threads: usize) -> Result<ExitCode> {
         for _ in 0..threads.max(1) {
             let (waiting, done) = (&waiting, done.clone());
             scope.spawn(move || {
-                let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+                let next = || {
+                    waiting
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .pop_front()
+                };
                 while let Some(scene) = next() {
                     if done.send(run(scene)).is_err() {
                         return;
@@ -204,11 +246,20 @@ pub fn run_all(scenes: Vec<Scene>, threads: usize) -> Result<ExitCode> {
         }
     });
     let complete = figures::write(&all, begin.elapsed())?;
-    let missed = all.iter().flat_map(|report| report.properties.iter().map(move |v| (report, v)));
+    let missed = all
+        .iter()
+        .flat_map(|report| report.properties.iter().map(move |v| (report, v)));
     let mut missed = missed.filter(|(_, verdict)| !verdict.good);
     let Some((report, verdict)) = missed.next() else {
-        return Ok(if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        return Ok(if complete {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        });
     };
-    println!("MISSED model={} scene={} property={}", report.model, report.scene, verdict.name);
+    println!(
+        "MISSED model={} scene={} property={}",
+        report.model, report.scene, verdict.name
+    );
     Ok(ExitCode::FAILURE)
 }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use raft_core::{Input, NodeId, ReadId, Role};
 use stateright::{Model, Property};
 
+use crate::action::Action;
 use crate::bounds::Budget;
 use crate::history::History;
 use crate::law::{Broken, Event, Events, Law};
@@ -75,60 +76,6 @@ impl State {
     }
 }
 
-/// One thing that can happen next.
-#[derive(Clone, PartialEq, Eq)]
-pub enum Action {
-    /// A packet is delivered.
-    Deliver(Packet),
-    /// A packet is delivered, and will be once more.
-    Duplicate(Packet),
-    /// A snapshot is lost, and its sender is told.
-    LoseSnapshot(Packet),
-    /// The first writes of a node, so many, become durable.
-    Sync(NodeId, usize),
-    /// A node crashes; of its pending writes it finds the first, so many.
-    Crash(NodeId, usize),
-    /// A node's election timer runs out.
-    Campaign(NodeId),
-    /// A leader's heartbeat is due.
-    Tick(NodeId),
-    /// A command is proposed to a leader.
-    Propose(NodeId),
-    /// A read that a node asked of its own log comes back.
-    AnswerRead(NodeId),
-    /// A node's snapshot of all that it has applied is durable.
-    TakeSnapshot(NodeId),
-    /// A leader is asked for a change, by its place in the scene's list.
-    Change(NodeId, usize),
-    /// A leader is asked to hand over.
-    Transfer(NodeId, NodeId),
-    /// A node is asked for a read.
-    Read(NodeId),
-}
-
-impl fmt::Debug for Action {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Deliver(packet) => write!(f, "deliver {packet:?}"),
-            Self::Duplicate(packet) => write!(f, "deliver, and keep, {packet:?}"),
-            Self::LoseSnapshot(packet) => write!(f, "lose {packet:?}"),
-            Self::Sync(node, count) => write!(f, "node {node} makes {count} writes durable"),
-            Self::Crash(node, 0) => write!(f, "node {node} crashes, and starts again"),
-            Self::Crash(node, keep) => {
-                write!(f, "node {node} crashes, finds {keep} unsynced writes, and starts again")
-            }
-            Self::Campaign(node) => write!(f, "node {node} campaigns"),
-            Self::Tick(node) => write!(f, "a heartbeat of node {node} is due"),
-            Self::Propose(node) => write!(f, "a command is proposed to node {node}"),
-            Self::AnswerRead(node) => write!(f, "node {node} reads its log"),
-            Self::TakeSnapshot(node) => write!(f, "node {node} takes a snapshot"),
-            Self::Change(node, which) => write!(f, "node {node} is asked for change {which}"),
-            Self::Transfer(node, to) => write!(f, "node {node} is asked to hand over to {to}"),
-            Self::Read(node) => write!(f, "node {node} is asked for a read"),
-        }
-    }
-}
-
 impl Cluster {
     /// The model of `scene`.
     ///
@@ -144,7 +91,11 @@ impl Cluster {
             events: Events::default(),
             broken: None,
         };
-        let mut cluster = Self { scene, memo: Memo::default(), begin };
+        let mut cluster = Self {
+            scene,
+            memo: Memo::default(),
+            begin,
+        };
         cluster.play_prologue()?;
         Ok(cluster)
     }
@@ -192,7 +143,11 @@ impl Cluster {
             }
             Action::LoseSnapshot(packet) => {
                 let (to, peer) = (packet.from(), packet.to());
-                let sent = Body::Sent { to, peer, arrived: false };
+                let sent = Body::Sent {
+                    to,
+                    peer,
+                    arrived: false,
+                };
                 return (to, Happening::Receive(Packet::new(sent)));
             }
             Action::Sync(node, count) => return (*node, Happening::Sync(*count)),
@@ -205,9 +160,10 @@ impl Cluster {
                 let data = vec![b'a' + state.budget.proposals];
                 (*node, Input::Propose(vec![Bytes::from(data)]))
             }
-            Action::Change(node, which) => {
-                (*node, Input::ChangeMembership(self.scene.changes[*which].clone()))
-            }
+            Action::Change(node, which) => (
+                *node,
+                Input::ChangeMembership(self.scene.changes[*which].clone()),
+            ),
             Action::Transfer(node, to) => (*node, Input::TransferLeadership { to: Some(*to) }),
             Action::Read(node) => (*node, Input::ReadIndex(read_id(state))),
         };
@@ -221,7 +177,11 @@ impl Cluster {
             Action::Deliver(packet) => {
                 next.network.take(packet);
                 if let Body::Snapshot { from, to, .. } = packet.body() {
-                    let sent = Body::Sent { to: *from, peer: *to, arrived: true };
+                    let sent = Body::Sent {
+                        to: *from,
+                        peer: *to,
+                        arrived: true,
+                    };
                     next.network.send(Packet::new(sent));
                 }
                 true
@@ -234,7 +194,9 @@ impl Cluster {
             Action::Crash(node, _) => {
                 let reads = next.history.reads.iter().any(|(_, asked, _)| asked == node);
                 if reads {
-                    Arc::make_mut(&mut next.history).reads.retain(|(_, asked, _)| asked != node);
+                    Arc::make_mut(&mut next.history)
+                        .reads
+                        .retain(|(_, asked, _)| asked != node);
                 }
                 Budget::spend(&mut budget.crashes)
             }
@@ -256,19 +218,26 @@ impl Cluster {
     fn follow(&self, state: &State, action: &Action) -> Option<State> {
         let (node, happening) = self.happening(state, action);
         let at = node.0 as usize - 1;
-        let outcome = self.memo.step(&state.nodes[at], &happening, &self.scene.habits);
+        let outcome = self
+            .memo
+            .step(&state.nodes[at], &happening, &self.scene.habits);
         let mut next = state.clone();
         if !self.account(&mut next, action) {
             return None;
         }
         next.nodes[at] = Arc::clone(&outcome.node);
         let mut news = false;
-        for packet in outcome.packets.iter().filter(|packet| !(self.scene.silence)(packet)) {
+        for packet in outcome
+            .packets
+            .iter()
+            .filter(|packet| !(self.scene.silence)(packet))
+        {
             news |= next.network.send(packet.clone());
         }
         let told = !outcome.answered.is_empty() || !outcome.failed.is_empty();
         let idle = !news && !told && outcome.broken.is_none() && outcome.node == state.nodes[at];
-        let file = matches!(action, Action::Deliver(p) if matches!(p.body(), Body::Snapshot { .. }));
+        let file =
+            matches!(action, Action::Deliver(p) if matches!(p.body(), Body::Snapshot { .. }));
         if idle && !file {
             return None;
         }
@@ -303,7 +272,11 @@ impl Cluster {
             Action::Read(asked) => {
                 let term = before.nodes[asked.0 as usize - 1].view.term;
                 let leads = before.nodes[asked.0 as usize - 1].view.role == Role::Leader;
-                let deposed = before.history.leaders.iter().any(|(other, _)| *other > term);
+                let deposed = before
+                    .history
+                    .leaders
+                    .iter()
+                    .any(|(other, _)| *other > term);
                 events.add_if(leads && deposed, Event::ReadOfDeposed);
             }
             _ => {}
@@ -354,14 +327,32 @@ impl fmt::Debug for State {
         for node in &self.nodes {
             let (view, disk) = (&node.view, &node.disk);
             write!(f, "node {}: {} of term {}", node.id(), view.role, view.term)?;
-            write!(f, ", follows {:?}, commit {}", view.leader.map(|id| id.0), view.commit)?;
-            write!(f, ", applied {}, log behind {}:", node.applied, view.log.start)?;
+            write!(
+                f,
+                ", follows {:?}, commit {}",
+                view.leader.map(|id| id.0),
+                view.commit
+            )?;
+            write!(
+                f,
+                ", applied {}, log behind {}:",
+                node.applied, view.log.start
+            )?;
             for entry in &view.log.entries {
-                let durable = if disk.log.get(entry.id.index) == Some(entry) { "" } else { "?" };
+                let durable = if disk.log.get(entry.id.index) == Some(entry) {
+                    ""
+                } else {
+                    "?"
+                };
                 write!(f, " {}{durable}", entry.id)?;
             }
             write!(f, "; {}", view.configuration)?;
-            writeln!(f, "; on disk {:?}, {} writes pending", disk.hard_state, disk.pending.len())?;
+            writeln!(
+                f,
+                "; on disk {:?}, {} writes pending",
+                disk.hard_state,
+                disk.pending.len()
+            )?;
             if !view.matched.is_empty() {
                 writeln!(f, "  has of its peers {:?}", view.matched)?;
             }
@@ -369,7 +360,12 @@ impl fmt::Debug for State {
         for packet in self.network.iter() {
             writeln!(f, "on its way: {packet:?}")?;
         }
-        let committed: Vec<_> = self.history.committed.iter().map(|e| e.id.to_string()).collect();
+        let committed: Vec<_> = self
+            .history
+            .committed
+            .iter()
+            .map(|e| e.id.to_string())
+            .collect();
         writeln!(f, "committed: {}", committed.join(" "))?;
         writeln!(f, "leaders: {:?}", self.history.leaders)?;
         writeln!(f, "left: {:?}", self.budget)?;

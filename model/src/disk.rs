@@ -10,8 +10,7 @@ use std::collections::VecDeque;
 
 use raft_core::{
     DurableMessage, Entry, EntryKind, HardState, LogId, LogIndex, NodeId, Persist, ReadFailure,
-    Recovered, SnapshotMeta, WriteId,
-    membership::Configuration,
+    Recovered, SnapshotMeta, WriteId, membership::Configuration,
 };
 
 /// What a sync made true: its last write, and the messages that waited for it.
@@ -85,7 +84,11 @@ impl Log {
 impl Disk {
     /// Begins a write. A hasty disk hands out at once what the write withholds.
     pub(crate) fn write(&mut self, persist: Persist) -> Vec<(NodeId, DurableMessage)> {
-        let early = if self.hasty { persist.then.peek().to_vec() } else { Vec::new() };
+        let early = if self.hasty {
+            persist.then.peek().to_vec()
+        } else {
+            Vec::new()
+        };
         self.pending.push_back(persist);
         early
     }
@@ -158,7 +161,11 @@ impl Disk {
         }
         let mut bytes = 0;
         let mut entries = Vec::new();
-        let wanted = self.log.entries.iter().filter(|entry| entry.id.index >= from);
+        let wanted = self
+            .log
+            .entries
+            .iter()
+            .filter(|entry| entry.id.index >= from);
         for entry in wanted {
             if entry.id.index > through || bytes >= bytes_max {
                 break;

@@ -34,16 +34,46 @@ pub(crate) fn write(reports: &[Report], time: Duration) -> Result<bool> {
     }
     // The small bounds, and a part of the models, promise nothing about the largest.
     let whole = reports.len() == models::scenes(false).len();
-    let largest = reports.iter().map(|report| report.states).max().unwrap_or_default();
-    let floor = if whole && !reports.iter().any(|report| report.quick) { STATES_MIN } else { 0 };
-    figures.push(("largest_states".into(), largest, "states", floor, largest >= floor));
-    let missed = reports.iter().flat_map(|r| &r.properties).filter(|v| !v.good).count() as u64;
+    let largest = reports
+        .iter()
+        .map(|report| report.states)
+        .max()
+        .unwrap_or_default();
+    let floor = if whole && !reports.iter().any(|report| report.quick) {
+        STATES_MIN
+    } else {
+        0
+    };
+    figures.push((
+        "largest_states".into(),
+        largest,
+        "states",
+        floor,
+        largest >= floor,
+    ));
+    let missed = reports
+        .iter()
+        .flat_map(|r| &r.properties)
+        .filter(|v| !v.good)
+        .count() as u64;
     figures.push(("unreached".into(), missed, "count", 0, missed == 0));
     figures.push(("violations".into(), 0, "count", 0, true));
     let seconds = time.as_secs();
-    figures.push(("seconds".into(), seconds, "s", SECONDS_MAX, seconds <= SECONDS_MAX));
+    figures.push((
+        "seconds".into(),
+        seconds,
+        "s",
+        SECONDS_MAX,
+        seconds <= SECONDS_MAX,
+    ));
     if let Some(peak) = peak_memory_mib() {
-        figures.push(("memory".into(), peak, "MiB", MEMORY_MIB_MAX, peak <= MEMORY_MIB_MAX));
+        figures.push((
+            "memory".into(),
+            peak,
+            "MiB",
+            MEMORY_MIB_MAX,
+            peak <= MEMORY_MIB_MAX,
+        ));
     }
     let mut text = String::new();
     for (name, value, unit, bound, ok) in &figures {
@@ -63,7 +93,9 @@ pub(crate) fn write(reports: &[Report], time: Duration) -> Result<bool> {
 /// The most memory that this process has had, where the system says it.
 fn peak_memory_mib() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
     Some(kib >> 10)
 }

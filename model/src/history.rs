@@ -3,16 +3,17 @@
 //! None of this is known to any node. It is part of the model's state because the same nodes with another
 //! past may break a law that these do not.
 
-use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use raft_core::{
-    AppendOutcome, DurableMessage, Entry, EntryKind, Envelope, LogIndex, Message, NodeId, ReadId, Role,
-    SnapshotMeta, Term, membership::Configuration,
+    AppendOutcome, DurableMessage, Entry, EntryKind, Envelope, LogIndex, Message, NodeId, ReadId,
+    Role, SnapshotMeta, Term, membership::Configuration,
 };
 
-use crate::disk::Log;
+use crate::compare::{
+    acknowledged_is_durable, claims_are_true, logs_match, majority, older_term_waits,
+};
 use crate::law::{Broken, Event, Events, Law, demand};
 use crate::node::{Node, Outcome};
 use crate::packet::{Body, Packet};
@@ -37,7 +38,14 @@ pub struct History {
 impl Hash for History {
     /// Leaves out what is the same in all states.
     fn hash<H: Hasher>(&self, state: &mut H) {
-        (&self.leaders, &self.votes, &self.committed, &self.committed_in, &self.reads).hash(state);
+        (
+            &self.leaders,
+            &self.votes,
+            &self.committed,
+            &self.committed_in,
+            &self.reads,
+        )
+            .hash(state);
     }
 }
 
@@ -71,7 +79,9 @@ impl History {
     fn configuration_at(&self, index: LogIndex) -> Configuration {
         let upto = self.committed.iter().take(index.0 as usize).rev();
         let mut configurations = upto.filter(|entry| entry.kind == EntryKind::Configuration);
-        let last = configurations.next().and_then(|e| Configuration::decode(&e.data).ok());
+        let last = configurations
+            .next()
+            .and_then(|e| Configuration::decode(&e.data).ok());
         last.unwrap_or_else(|| Configuration::clone(&self.initial))
     }
 
@@ -100,12 +110,22 @@ impl History {
         }
         let (id, commit) = (node.id(), node.view.commit);
         demand(commit <= self.last(), Law::CommittedIsDurable, || {
-            format!("node {id} calls {commit} committed, and no leader has gone beyond {}", self.last())
+            format!(
+                "node {id} calls {commit} committed, and no leader has gone beyond {}",
+                self.last()
+            )
         })?;
         for entry in &outcome.applied {
-            demand(self.get(entry.id.index) == Some(entry), Law::StateMachineSafety, || {
-                format!("node {id} applies {entry:?}, and committed is {:?}", self.get(entry.id.index))
-            })?;
+            demand(
+                self.get(entry.id.index) == Some(entry),
+                Law::StateMachineSafety,
+                || {
+                    format!(
+                        "node {id} applies {entry:?}, and committed is {:?}",
+                        self.get(entry.id.index)
+                    )
+                },
+            )?;
         }
         for snapshot in &outcome.snapshots {
             self.snapshot(id, snapshot)?;
@@ -119,7 +139,11 @@ impl History {
 
     /// A message has left its sender.
     fn heard(self: &mut Arc<Self>, packet: &Packet, events: &mut Events) -> Result<(), Broken> {
-        let Body::Message(Envelope { from, to, message: Message::Durable(message) }) = packet.body()
+        let Body::Message(Envelope {
+            from,
+            to,
+            message: Message::Durable(message),
+        }) = packet.body()
         else {
             return Ok(());
         };
@@ -144,14 +168,24 @@ impl History {
         }
     }
 
-    fn votes(self: &mut Arc<Self>, voter: NodeId, term: Term, candidate: NodeId) -> Result<(), Broken> {
-        match self.votes.binary_search_by_key(&(voter, term), |(v, t, _)| (*v, *t)) {
+    fn votes(
+        self: &mut Arc<Self>,
+        voter: NodeId,
+        term: Term,
+        candidate: NodeId,
+    ) -> Result<(), Broken> {
+        match self
+            .votes
+            .binary_search_by_key(&(voter, term), |(v, t, _)| (*v, *t))
+        {
             Ok(at) => demand(self.votes[at].2 == candidate, Law::OneVote, || {
                 let first = self.votes[at].2;
                 format!("node {voter} votes in term {term} for {first}, and then for {candidate}")
             }),
             Err(at) => {
-                Arc::make_mut(self).votes.insert(at, (voter, term, candidate));
+                Arc::make_mut(self)
+                    .votes
+                    .insert(at, (voter, term, candidate));
                 Ok(())
             }
         }
@@ -183,12 +217,17 @@ impl History {
         events: &mut Events,
     ) -> Result<(), Broken> {
         let view = &leader.view;
-        one_change(leader)?;
         while self.last() < view.commit {
             let next = self.last().next();
             let Some(entry) = view.log.get(next) else {
-                let by = format!("node {} calls {next} committed, which it has not", leader.id());
-                return Err(Broken { law: Law::CommittedIsDurable, by });
+                let by = format!(
+                    "node {} calls {next} committed, which it has not",
+                    leader.id()
+                );
+                return Err(Broken {
+                    law: Law::CommittedIsDurable,
+                    by,
+                });
             };
             let has = |id: &NodeId| {
                 let node = nodes.iter().find(|node| node.id() == *id);
@@ -197,7 +236,10 @@ impl History {
             let (c, id) = (&view.configuration, leader.id());
             let halves = majority(&c.voters, has) && majority(&c.voters_outgoing, has);
             demand(halves, Law::CommittedIsDurable, || {
-                format!("node {id} calls {} committed, and no majority of {c} has it", entry.id)
+                format!(
+                    "node {id} calls {} committed, and no majority of {c} has it",
+                    entry.id
+                )
             })?;
             events.add(Event::Committed);
             events.add_if(entry.id.term < term, Event::OlderTermCommitted);
@@ -209,19 +251,52 @@ impl History {
                 self.complete(other)?;
             }
         }
+        self.one_change(leader)?;
         let same = |entry: &Entry| entry.id.index > view.commit || view.log.covers(entry);
-        demand(self.committed.iter().all(same), Law::StateMachineSafety, || {
-            format!("node {} calls committed {:?}, and it is {:?}", leader.id(), view.log, self.committed)
-        })
+        demand(
+            self.committed.iter().all(same),
+            Law::StateMachineSafety,
+            || {
+                format!(
+                    "node {} calls committed {:?}, and it is {:?}",
+                    leader.id(),
+                    view.log,
+                    self.committed
+                )
+            },
+        )
     }
 
     /// A leader has everything that leaders of older terms have committed.
     fn complete(&self, leader: &Node) -> Result<(), Broken> {
         let (id, term, log) = (leader.id(), leader.view.term, &leader.view.log);
-        let older = self.committed.iter().zip(&self.committed_in).filter(|(_, by)| **by < term);
-        let missing = older.map(|(entry, _)| entry).find(|entry| !log.covers(entry));
+        let older = self
+            .committed
+            .iter()
+            .zip(&self.committed_in)
+            .filter(|(_, by)| **by < term);
+        let missing = older
+            .map(|(entry, _)| entry)
+            .find(|entry| !log.covers(entry));
         demand(missing.is_none(), Law::LeaderCompleteness, || {
             format!("node {id} leads term {term} without {missing:?}, which is committed")
+        })
+    }
+
+    /// What is committed counts here, whether this leader knows it yet or not.
+    fn one_change(&self, leader: &Node) -> Result<(), Broken> {
+        let behind = leader
+            .view
+            .log
+            .entries
+            .iter()
+            .filter(|entry| entry.id.index > self.last());
+        let open = behind
+            .filter(|entry| entry.kind == EntryKind::Configuration)
+            .count();
+        demand(open <= 1, Law::OneChange, || {
+            let id = leader.id();
+            format!("the log of leader {id} has {open} configurations that are not committed")
         })
     }
 
@@ -229,7 +304,9 @@ impl History {
         if entry.kind != EntryKind::Configuration {
             return;
         }
-        let Ok(next) = Configuration::decode(&entry.data) else { return };
+        let Ok(next) = Configuration::decode(&entry.data) else {
+            return;
+        };
         let before = self.configuration_at(self.last());
         events.add_if(next.is_joint(), Event::JointCommitted);
         events.add_if(before.is_joint() && !next.is_joint(), Event::JointLeft);
@@ -246,10 +323,16 @@ impl History {
             format!("the snapshot of node {id} ends at {last}, and committed is {entry:?}")
         })?;
         let configuration = self.configuration_at(last.index);
-        demand(Configuration::clone(&snapshot.configuration) == configuration, Law::SnapshotIsCommitted, || {
-            let has = &snapshot.configuration;
-            format!("the snapshot of node {id} through {last} has {has}, and there it was {configuration}")
-        })
+        demand(
+            Configuration::clone(&snapshot.configuration) == configuration,
+            Law::SnapshotIsCommitted,
+            || {
+                let has = &snapshot.configuration;
+                format!(
+                    "the snapshot of node {id} through {last} has {has}, and there it was {configuration}"
+                )
+            },
+        )
     }
 
     fn answered(
@@ -259,15 +342,26 @@ impl History {
         events: &mut Events,
     ) -> Result<(), Broken> {
         for (read, index) in &out.answered {
-            let Some(at) = self.reads.iter().position(|(id, ..)| id == read) else { continue };
+            let Some(at) = self.reads.iter().position(|(id, ..)| id == read) else {
+                continue;
+            };
             let (_, asked, floor) = Arc::make_mut(self).reads.remove(at);
             demand(*index >= floor, Law::ReadsLinearizable, || {
-                format!("node {asked} answers a read at {index}, and {floor} was committed when it came")
+                format!(
+                    "node {asked} answers a read at {index}, and {floor} was committed when it came"
+                )
             })?;
             let leads = node.view.role == Role::Leader;
-            events.add(if leads { Event::ReadByLeader } else { Event::ReadByFollower });
+            events.add(if leads {
+                Event::ReadByLeader
+            } else {
+                Event::ReadByFollower
+            });
             let first = self.leaders.first().map(|(term, _)| *term);
-            events.add_if(first.is_some_and(|first| node.view.term > first), Event::ReadInLaterTerm);
+            events.add_if(
+                first.is_some_and(|first| node.view.term > first),
+                Event::ReadInLaterTerm,
+            );
         }
         for read in &out.failed {
             Arc::make_mut(self).reads.retain(|(id, ..)| id != read);
@@ -275,103 +369,4 @@ impl History {
         }
         Ok(())
     }
-}
-
-/// What a message that has just left claims of its sender's disk must be on it.
-fn claims_are_true(nodes: &[Arc<Node>], node: &Node, packet: &Packet) -> Result<(), Broken> {
-    let Body::Message(Envelope { from, to, message: Message::Durable(message) }) = packet.body() else {
-        return Ok(());
-    };
-    let (disk, term) = (&node.disk, message.term());
-    let hard_state = disk.hard_state;
-    let claims = |holds, what: &str| {
-        demand(holds, Law::DurableBeforeSaid, || {
-            let last = disk.log.last();
-            format!("{packet:?} claims {what}, and its sender's disk has {hard_state:?} and a log to {last}")
-        })
-    };
-    claims(hard_state.term >= term, "a term")?;
-    let voted = |candidate| hard_state.term > term || hard_state.voted_for == Some(candidate);
-    match message {
-        DurableMessage::RequestVote(m) => {
-            claims(voted(*from), "its own vote")?;
-            claims(disk.log.last() >= m.last, "its last entry")
-        }
-        DurableMessage::VoteResponse(m) => claims(!m.granted || voted(*to), "its vote"),
-        DurableMessage::AppendResponse(m) => {
-            let AppendOutcome::Accepted { matched } = m.outcome else { return Ok(()) };
-            claims(disk.log.last().index >= matched, "entries")?;
-            let leader = nodes.iter().find(|node| node.id() == *to);
-            let leads = |node: &&Arc<Node>| node.view.role == Role::Leader && node.view.term == term;
-            let Some(leader) = leader.filter(leads).filter(|_| hard_state.term == term) else {
-                return Ok(());
-            };
-            claims(equal_through(&leader.view.log, &disk.log, matched), "the leader's entries")
-        }
-    }
-}
-
-fn one_change(leader: &Node) -> Result<(), Broken> {
-    let behind = leader.view.log.entries.iter().filter(|entry| entry.id.index > leader.view.commit);
-    let open = behind.filter(|entry| entry.kind == EntryKind::Configuration).count();
-    demand(open <= 1, Law::OneChange, || {
-        format!("the log of leader {} has {open} configurations that are not committed", leader.id())
-    })
-}
-
-/// Whether more than half of `voters` have something; where nobody votes, nobody is missing.
-fn majority(voters: &BTreeSet<NodeId>, has: impl Fn(&NodeId) -> bool) -> bool {
-    voters.is_empty() || voters.iter().filter(|id| has(id)).count() * 2 > voters.len()
-}
-
-/// Whether two logs hold the same through `index`, where both still hold anything.
-fn equal_through(a: &Log, b: &Log, index: LogIndex) -> bool {
-    let mut entries = a.entries.iter().filter(|entry| entry.id.index <= index);
-    a.last().index >= index && b.last().index >= index && entries.all(|entry| b.covers(entry))
-}
-
-/// The log of the node at `at` against everybody else's.
-fn logs_match(nodes: &[Arc<Node>], at: usize) -> Result<(), Broken> {
-    let own = &nodes[at].view.log;
-    for (_, other) in nodes.iter().enumerate().filter(|(i, _)| *i != at) {
-        let (log, mut common) = (&other.view.log, false);
-        for entry in own.entries.iter().rev() {
-            let Some(theirs) = log.get(entry.id.index) else { continue };
-            common |= theirs.id == entry.id;
-            demand(!common || theirs == entry, Law::LogMatching, || {
-                let (a, b) = (nodes[at].id(), other.id());
-                format!("nodes {a} and {b} have an entry in common behind {entry:?} and {theirs:?}")
-            })?;
-        }
-    }
-    Ok(())
-}
-
-/// Every leader's idea of what its peers have, against their disks.
-fn acknowledged_is_durable(nodes: &[Arc<Node>]) -> Result<(), Broken> {
-    for leader in nodes.iter().filter(|node| node.view.role == Role::Leader) {
-        for (id, matched) in &leader.view.matched {
-            let Some(peer) = nodes.iter().find(|node| node.id() == *id) else { continue };
-            let newer = peer.disk.hard_state.term > leader.view.term;
-            let holds = newer || equal_through(&leader.view.log, &peer.disk.log, *matched);
-            demand(holds, Law::AcknowledgedIsDurable, || {
-                let disk = &peer.disk.log;
-                format!("leader {} believes that {id} has {matched}, and its disk has {disk:?}", leader.id())
-            })?;
-        }
-    }
-    Ok(())
-}
-
-/// Whether a leader has an entry of an older term that it knows a majority to have, and cannot commit yet.
-fn older_term_waits(nodes: &[Arc<Node>], leader: &Node) -> bool {
-    let view = &leader.view;
-    let own = leader.disk.log.last().index;
-    let Some(entry) = view.log.get(view.commit.next()) else { return false };
-    let has = |id: &NodeId| {
-        let matched = view.matched.iter().find(|(peer, _)| peer == id).map(|(_, matched)| *matched);
-        matched.unwrap_or(if *id == leader.id() { own } else { LogIndex::ZERO }) >= entry.id.index
-    };
-    let leads = view.role == Role::Leader && nodes.len() > 1;
-    leads && entry.id.term < view.term && majority(&view.configuration.voters, has)
 }

@@ -106,7 +106,11 @@ pub struct Broken {
 
 /// Ends the look at a step with a broken law, if `holds` does not.
 pub(crate) fn demand(holds: bool, law: Law, by: impl FnOnce() -> String) -> Result<(), Broken> {
-    if holds { Ok(()) } else { Err(Broken { law, by: by() }) }
+    if holds {
+        Ok(())
+    } else {
+        Err(Broken { law, by: by() })
+    }
 }
 
 /// Events that the last action brought about.

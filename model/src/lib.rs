@@ -12,11 +12,17 @@ pub mod packet;
 
 pub mod node;
 
+mod doing;
+
 mod memo;
 
 pub mod law;
 
+mod compare;
+
 pub mod history;
+
+pub mod action;
 
 pub mod cluster;
 

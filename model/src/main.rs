@@ -11,7 +11,9 @@ use model::models;
 use stateright::Model as _;
 
 #[derive(Parser)]
-#[command(about = "A model check of raft-core: every order of messages, writes and crashes within bounds")]
+#[command(
+    about = "A model check of raft-core: every order of messages, writes and crashes within bounds"
+)]
 struct Args {
     #[command(subcommand)]
     command: Command,
@@ -50,14 +52,22 @@ enum Command {
 
 fn main() -> Result<ExitCode> {
     match Args::parse().command {
-        Command::Check { quick, only, scene, threads } => {
+        Command::Check {
+            quick,
+            only,
+            scene,
+            threads,
+        } => {
             let scenes = models::select(quick, only.as_deref(), scene.as_deref());
             anyhow::ensure!(!scenes.is_empty(), "no model has such a scene");
             check::run_all(scenes, threads)
         }
         Command::Explore { name, scene, port } => {
             let scenes = models::select(false, Some(&name), scene.as_deref());
-            let scene = scenes.into_iter().next().context("the model has no such scene")?;
+            let scene = scenes
+                .into_iter()
+                .next()
+                .context("the model has no such scene")?;
             let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
             let cluster = Cluster::new(scene).map_err(anyhow::Error::msg)?;
             println!("{name} is shown at http://{address}/ until ctrl-c");

@@ -48,17 +48,23 @@ fn shard<T>(shards: &[Shard<T>], key: (u64, u64)) -> &Shard<T> {
 }
 
 fn get<T>(shards: &[Shard<T>], key: (u64, u64)) -> Option<Arc<T>> {
-    let known = shard(shards, key).lock().unwrap_or_else(PoisonError::into_inner);
+    let known = shard(shards, key)
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
     known.get(&key).cloned()
 }
 
 /// Keeps `value`, unless another thread was faster; then that one's is the one copy.
 fn put<T>(shards: &[Shard<T>], key: (u64, u64), value: Arc<T>) -> Arc<T> {
-    let mut known = shard(shards, key).lock().unwrap_or_else(PoisonError::into_inner);
+    let mut known = shard(shards, key)
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
     Arc::clone(known.entry(key).or_insert(value))
 }
 
 fn len<T>(shards: &[Shard<T>]) -> usize {
-    let locked = shards.iter().map(|s| s.lock().unwrap_or_else(PoisonError::into_inner).len());
+    let locked = shards
+        .iter()
+        .map(|s| s.lock().unwrap_or_else(PoisonError::into_inner).len());
     locked.sum()
 }

@@ -3,8 +3,8 @@
 use raft_core::NodeId;
 use raft_core::membership::{Change, Step};
 
+use crate::action::Action;
 use crate::bounds::Budget;
-use crate::cluster::Action;
 use crate::law::Event::*;
 use crate::node::Habits;
 use crate::scene::{Forgets, Scene};
@@ -24,7 +24,13 @@ const SYNCED: Habits = Habits {
 /// All scenes, with small bounds if `quick`.
 #[must_use]
 pub fn scenes(quick: bool) -> Vec<Scene> {
-    let all = [election(quick), replication(quick), snapshot(quick), membership(quick), reads(quick)];
+    let all = [
+        election(quick),
+        replication(quick),
+        snapshot(quick),
+        membership(quick),
+        reads(quick),
+    ];
     let scenes = all.into_iter().flatten();
     scenes.map(|scene| Scene { quick, ..scene }).collect()
 }
@@ -56,26 +62,44 @@ fn election(quick: bool) -> Vec<Scene> {
     let pick = |small: u8, large: u8| if quick { small } else { large };
     let votes = Scene {
         term_max: 3,
+        candidates: &[1, 2],
         silence: silence::leaders,
         forgets: Forgets::Nothing,
         budget: Budget {
             campaigns: pick(2, 3),
-            crashes: pick(1, 2),
+            crashes: 1,
             duplicates: 1,
             ..Budget::default()
         },
         syncs_first_alone: true,
         crash_keeps: true,
         promises: vec![
-            Elected, ElectedAgain, SplitVote, VoteRefused, LostVote, KeptWrite, Duplicated, Batched,
+            Elected,
+            ElectedAgain,
+            SplitVote,
+            VoteRefused,
+            LostVote,
+            KeptWrite,
+            Duplicated,
+            Batched,
         ],
         ..Scene::new("election", "votes and disks")
     };
     let pre_votes = Scene {
-        habits: Habits { pre_votes_granted: false, ..SYNCED },
-        forgets: if quick { Forgets::AllStale } else { Forgets::StaleAnswers },
+        habits: Habits {
+            pre_votes_granted: false,
+            ..SYNCED
+        },
+        forgets: if quick {
+            Forgets::AllStale
+        } else {
+            Forgets::StaleAnswers
+        },
         silence: silence::commits,
-        budget: Budget { campaigns: 2, crashes: pick(0, 1), ..Budget::default() },
+        budget: Budget {
+            campaigns: 2,
+            ..Budget::default()
+        },
         promises: vec![Elected, ElectedAgain, VoteRefused],
         ..Scene::new("election", "pre-votes")
     };
@@ -92,28 +116,41 @@ fn replication(quick: bool) -> Vec<Scene> {
             campaigns: 1,
             proposals: 1,
             crashes: 1,
-            duplicates: pick(0, 1),
             ..Budget::default()
         },
         syncs_first_alone: true,
         crash_keeps: true,
-        promises: vec![Elected, Committed, LostEntries, KeptWrite, Batched, Overwritten],
+        promises: vec![
+            Elected,
+            Committed,
+            LostEntries,
+            KeptWrite,
+            Batched,
+            Overwritten,
+        ],
         ..Scene::new("replication", "disks")
     };
     let suffixes = Scene {
         prologue: node_1_leads(),
         habits: SYNCED,
         forgets: Forgets::Nothing,
-        candidates: if quick { &[2] } else { &[1, 2] },
+        candidates: &[2],
         tail_bytes_max: 0,
         append_entries_max: 1,
+        silence: silence::commits,
         budget: Budget {
-            campaigns: pick(1, 2),
-            proposals: 2,
-            duplicates: pick(0, 1),
+            campaigns: 1,
+            proposals: pick(1, 2),
+            duplicates: 0,
             ..Budget::default()
         },
-        promises: vec![Elected, DurableOverwritten, AppendRefused, ReadFromDisk, OlderTermCommitted],
+        promises: vec![
+            Elected,
+            DurableOverwritten,
+            AppendRefused,
+            ReadFromDisk,
+            OlderTermCommitted,
+        ],
         ..Scene::new("replication", "conflicting suffixes")
     };
     let figure8 = Scene {
@@ -122,9 +159,17 @@ fn replication(quick: bool) -> Vec<Scene> {
         append_entries_max: 1,
         forgets: Forgets::AllStale,
         silence: silence::commits,
-        budget: Budget { campaigns: pick(3, 4), ..Budget::default() },
+        budget: Budget {
+            campaigns: pick(3, 4),
+            ..Budget::default()
+        },
         promises: vec![
-            Elected, ElectedAgain, ElectedThrice, Overwritten, OlderTermCommitted, OlderTermWaits,
+            Elected,
+            ElectedAgain,
+            ElectedThrice,
+            Overwritten,
+            OlderTermCommitted,
+            OlderTermWaits,
         ],
         ..Scene::new("replication", "figure 8")
     };
@@ -138,24 +183,29 @@ fn snapshot(quick: bool) -> Vec<Scene> {
     let mut behind = node_1_leads();
     behind.push((propose(1), silence::node_3));
     behind.push((Action::TakeSnapshot(NodeId(1)), silence::node_3));
+    behind.push((propose(1), silence::node_3));
     let install = Scene {
         prologue: behind.clone(),
         candidates: &[2],
-        mortals: &[1, 3],
+        mortals: if quick { &[3] } else { &[1, 3] },
         savers: &[2, 3],
         forgets: Forgets::AllStale,
+        silence: silence::commits,
         budget: Budget {
-            campaigns: pick(0, 1),
-            proposals: 1,
+            proposals: pick(0, 1),
             crashes: 1,
-            snapshots: pick(0, 1),
             lost_snapshots: 1,
             heartbeats: 2,
             ..Budget::default()
         },
         crash_keeps: true,
         promises: vec![
-            SnapshotSent, SnapshotLost, SnapshotInstalled, InstallLost, InstallKept, FedAfterSnapshot,
+            SnapshotSent,
+            SnapshotLost,
+            SnapshotInstalled,
+            InstallLost,
+            InstallKept,
+            FedAfterSnapshot,
         ],
         ..Scene::new("snapshot", "install on a disk")
     };
@@ -170,34 +220,46 @@ fn snapshot(quick: bool) -> Vec<Scene> {
         habits: SYNCED,
         candidates: &[2, 3],
         savers: &[1, 2],
-        forgets: if quick { Forgets::AllStale } else { Forgets::Nothing },
+        forgets: if quick {
+            Forgets::AllStale
+        } else {
+            Forgets::Nothing
+        },
         silence: silence::commits,
         budget: Budget {
             campaigns: 1,
             proposals: pick(0, 1),
-            snapshots: pick(1, 2),
-            heartbeats: pick(1, 2),
-            duplicates: pick(0, 1),
+            snapshots: 1,
+            heartbeats: 1,
             ..Budget::default()
         },
         promises: vec![Compacted, SnapshotSent, SnapshotInstalled, SnapshotReplaced],
         ..Scene::new("snapshot", "against a conflicting log")
     };
+    // Node 3 lacks an entry that the leader no longer has in memory, but on its disk.
+    let mut on_disk = node_1_leads();
+    on_disk.push((propose(1), silence::node_3));
     let under_way = Scene {
-        prologue: node_1_leads(),
+        prologue: on_disk,
+        savers: if quick { &[1] } else { &[1, 2] },
         habits: SYNCED,
         candidates: &[2],
         tail_bytes_max: 0,
         append_entries_max: 1,
         forgets: Forgets::AllStale,
         budget: Budget {
-            campaigns: pick(0, 1),
-            proposals: 2,
-            snapshots: 2,
+            proposals: pick(0, 1),
+            snapshots: 1,
             heartbeats: 2,
             ..Budget::default()
         },
-        promises: vec![Compacted, ReadFromDisk, ReadCompacted, SnapshotSent, SnapshotInstalled],
+        promises: vec![
+            Compacted,
+            ReadFromDisk,
+            ReadCompacted,
+            SnapshotSent,
+            SnapshotInstalled,
+        ],
         ..Scene::new("snapshot", "compaction under a read")
     };
     vec![install, conflict, under_way]
@@ -210,13 +272,14 @@ fn membership(quick: bool) -> Vec<Scene> {
     let simple = Scene {
         nodes: 4,
         prologue: node_1_leads(),
-        candidates: if quick { &[2] } else { &[2, 4] },
+        candidates: &[2],
         mortals: &[1],
+        silence: silence::commits,
         habits: SYNCED,
         forgets: Forgets::AllStale,
         budget: Budget {
-            campaigns: pick(1, 2),
-            changes: 2,
+            campaigns: 1,
+            changes: pick(1, 2),
             crashes: pick(0, 1),
             ..Budget::default()
         },
@@ -230,11 +293,15 @@ fn membership(quick: bool) -> Vec<Scene> {
     let joint = Scene {
         nodes: 4,
         prologue: node_1_leads(),
-        candidates: if quick { &[2] } else { &[2, 4] },
+        candidates: &[2],
         habits: SYNCED,
         forgets: Forgets::AllStale,
         silence: silence::commits,
-        budget: Budget { campaigns: pick(1, 2), changes: pick(1, 2), ..Budget::default() },
+        budget: Budget {
+            campaigns: 1,
+            changes: pick(1, 2),
+            ..Budget::default()
+        },
         changes: vec![
             Change::Auto(vec![remove(NodeId(1)), add(NodeId(4))]),
             Change::EnterJoint {
@@ -243,7 +310,13 @@ fn membership(quick: bool) -> Vec<Scene> {
             },
             Change::LeaveJoint,
         ],
-        promises: vec![JointCommitted, JointElected, JointLeft, VoterAdded, ChangeRolledBack],
+        promises: vec![
+            JointCommitted,
+            JointElected,
+            JointLeft,
+            VoterAdded,
+            ChangeRolledBack,
+        ],
         ..Scene::new("membership", "joint")
     };
     let learner = Scene {
@@ -254,11 +327,11 @@ fn membership(quick: bool) -> Vec<Scene> {
         habits: SYNCED,
         forgets: Forgets::AllStale,
         budget: Budget {
-            campaigns: pick(1, 2),
+            campaigns: 1,
             changes: 1,
             heartbeats: 1,
             crashes: pick(0, 1),
-            proposals: pick(0, 1),
+            proposals: 0,
             ..Budget::default()
         },
         changes: vec![Change::Simple(vec![Step::Join(NodeId(3))])],
@@ -278,34 +351,58 @@ fn reads(quick: bool) -> Vec<Scene> {
         habits: SYNCED,
         candidates: &[2],
         readers: &[1, 3],
-        mortals: &[3],
-        forgets: if quick { Forgets::AllStale } else { Forgets::StaleAnswers },
+        forgets: Forgets::AllStale,
         silence: silence::commits,
         budget: Budget {
             campaigns: 1,
             proposals: 1,
             reads: pick(1, 2),
-            crashes: pick(0, 1),
             ..Budget::default()
         },
         promises: vec![ReadByLeader, ReadByFollower, ReadInLaterTerm, ReadOfDeposed],
         ..Scene::new("reads", "read index")
     };
+    let crash = Scene {
+        prologue: begun.clone(),
+        habits: SYNCED,
+        readers: if quick { &[3] } else { &[2, 3] },
+        mortals: &[3],
+        budget: Budget {
+            proposals: pick(1, 0),
+            reads: 2,
+            crashes: pick(1, 2),
+            duplicates: pick(0, 1),
+            ..Budget::default()
+        },
+        silence: silence::commits,
+        promises: vec![ReadByFollower],
+        ..Scene::new("reads", "a reader that crashes")
+    };
     let transfer = Scene {
         prologue: begun,
         habits: SYNCED,
-        candidates: if quick { &[] } else { &[3] },
+        candidates: &[],
         readers: &[1, 2],
         forgets: Forgets::AllStale,
+        silence: if quick {
+            silence::commits
+        } else {
+            silence::nothing
+        },
         budget: Budget {
-            campaigns: pick(0, 1),
             proposals: 1,
             transfers: 1,
-            reads: pick(1, 2),
+            reads: 1,
             ..Budget::default()
         },
-        promises: vec![TimeoutNow, TransferVote, ElectedAgain, ReadByLeader, ReadByFollower],
+        promises: vec![
+            TimeoutNow,
+            TransferVote,
+            ElectedAgain,
+            ReadByLeader,
+            ReadByFollower,
+        ],
         ..Scene::new("reads", "transfer")
     };
-    vec![index, transfer]
+    vec![index, crash, transfer]
 }

@@ -64,7 +64,10 @@ impl Packet {
     /// Packs `body`.
     #[must_use]
     pub fn new(body: Body) -> Self {
-        Self { digest: digest(&body), body: Arc::new(body) }
+        Self {
+            digest: digest(&body),
+            body: Arc::new(body),
+        }
     }
 
     /// A message on its way.
@@ -133,13 +136,30 @@ impl fmt::Debug for Packet {
             }
             Body::Snapshot { from, to, message } => {
                 let (last, term) = (message.snapshot.last, message.term);
-                write!(f, "{from}->{to} InstallSnapshot t{term} through {last}, with its file")
+                write!(
+                    f,
+                    "{from}->{to} InstallSnapshot t{term} through {last}, with its file"
+                )
             }
-            Body::Sent { to, peer, arrived: true } => {
-                write!(f, "the transport tells {to} that its snapshot reached {peer}")
+            Body::Sent {
+                to,
+                peer,
+                arrived: true,
+            } => {
+                write!(
+                    f,
+                    "the transport tells {to} that its snapshot reached {peer}"
+                )
             }
-            Body::Sent { to, peer, arrived: false } => {
-                write!(f, "the transport tells {to} that its snapshot did not reach {peer}")
+            Body::Sent {
+                to,
+                peer,
+                arrived: false,
+            } => {
+                write!(
+                    f,
+                    "the transport tells {to} that its snapshot did not reach {peer}"
+                )
             }
         }
     }
@@ -172,7 +192,11 @@ impl fmt::Display for Said<'_> {
                 }
             },
             Message::Durable(DurableMessage::RequestVote(m)) => {
-                let transfer = if m.transfer { ", wanted by the leader" } else { "" };
+                let transfer = if m.transfer {
+                    ", wanted by the leader"
+                } else {
+                    ""
+                };
                 write!(f, "RequestVote t{term} last {}{transfer}", m.last)
             }
             Message::Durable(DurableMessage::VoteResponse(m)) => {

@@ -3,11 +3,12 @@
 //! A model of one part of the protocol is one or several scenes, each exhausted by itself. A scene lets happen
 //! what its part is about in every order, and the rest not at all or at once.
 
-use raft_core::{Config, NodeId, Role, Term};
 use raft_core::membership::{Change, Configuration};
+use raft_core::{Config, NodeId, Role, Term};
 
+use crate::action::Action;
 use crate::bounds::Budget;
-use crate::cluster::{Action, State};
+use crate::cluster::State;
 use crate::disk::Disk;
 use crate::law::{Broken, Event};
 use crate::node::{Habits, Node};
@@ -90,7 +91,10 @@ impl Scene {
             readers: &[1, 2, 3],
             term_max: 9,
             budget: Budget::default(),
-            habits: Habits { pre_votes_granted: true, ..Habits::default() },
+            habits: Habits {
+                pre_votes_granted: true,
+                ..Habits::default()
+            },
             syncs_first_alone: false,
             crash_keeps: false,
             forgets: Forgets::StaleAnswers,
@@ -123,14 +127,20 @@ impl Scene {
             config.compaction_margin_entries = 0;
             config.tail_bytes_max = self.tail_bytes_max;
             config.append_entries_max = self.append_entries_max;
-            let disk = Disk { hasty: self.habits.hasty_disks, ..Disk::default() };
+            let disk = Disk {
+                hasty: self.habits.hasty_disks,
+                ..Disk::default()
+            };
             Node::start(config, disk)
         })
     }
 
     /// What the prologue does next on its way to rest: disks first, then messages.
     pub(crate) fn settles(&self, state: &State) -> Option<Action> {
-        let sync = state.nodes.iter().find(|node| !node.disk.pending.is_empty());
+        let sync = state
+            .nodes
+            .iter()
+            .find(|node| !node.disk.pending.is_empty());
         let sync = sync.map(|node| Action::Sync(node.id(), node.disk.pending.len()));
         let read = state.nodes.iter().find(|node| !node.reads.is_empty());
         let read = read.map(|node| Action::AnswerRead(node.id()));
@@ -205,7 +215,12 @@ impl Scene {
             actions.extend((0..self.changes.len()).map(|which| Action::Change(id, which)));
         }
         if left.transfers > 0 && node.view.term < Term(self.term_max) {
-            let others = node.view.configuration.voters.iter().filter(|to| **to != id);
+            let others = node
+                .view
+                .configuration
+                .voters
+                .iter()
+                .filter(|to| **to != id);
             actions.extend(others.map(|to| Action::Transfer(id, *to)));
         }
     }

@@ -16,8 +16,13 @@ pub fn nothing(_: &Packet) -> bool {
 /// Nobody is told of a commit but by entries and heartbeats.
 #[must_use]
 pub fn commits(packet: &Packet) -> bool {
-    let Body::Message(envelope) = packet.body() else { return false };
-    matches!(envelope.message, Message::Open(OpenMessage::CommitAdvanced(_)))
+    let Body::Message(envelope) = packet.body() else {
+        return false;
+    };
+    matches!(
+        envelope.message,
+        Message::Open(OpenMessage::CommitAdvanced(_))
+    )
 }
 
 /// Nobody hears a leader: it has the votes and nothing else.
@@ -33,7 +38,9 @@ pub fn node_3(packet: &Packet) -> bool {
 }
 
 fn is_of_election(packet: &Packet) -> bool {
-    let Body::Message(envelope) = packet.body() else { return false };
+    let Body::Message(envelope) = packet.body() else {
+        return false;
+    };
     matches!(
         envelope.message,
         Message::Durable(DurableMessage::RequestVote(_) | DurableMessage::VoteResponse(_))

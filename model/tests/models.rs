@@ -13,11 +13,17 @@ fn scene(model: &str, name: &str) -> Scene {
 }
 
 fn votes(habits: Habits) -> Scene {
-    Scene { habits, ..scene("election", "votes and disks") }
+    Scene {
+        habits,
+        ..scene("election", "votes and disks")
+    }
 }
 
 fn broken(report: &Report) -> &str {
-    report.violation.as_ref().map_or("nothing", |violation| violation.property)
+    report
+        .violation
+        .as_ref()
+        .map_or("nothing", |violation| violation.property)
 }
 
 #[test]
@@ -56,17 +62,33 @@ fn counts_are_the_same_twice() {
 /// forgets it; after the start the node votes once more (Raft §5.2).
 #[test]
 fn a_disk_that_answers_before_it_syncs_votes_twice() {
-    let habits = Habits { hasty_disks: true, lies_overlooked: true, pre_votes_granted: true, ..Habits::default() };
+    let habits = Habits {
+        hasty_disks: true,
+        lies_overlooked: true,
+        pre_votes_granted: true,
+        ..Habits::default()
+    };
     let report = run(votes(habits));
     assert_eq!(broken(&report), "one-vote", "{report:?}");
-    let path = report.violation.map(|violation| violation.path).unwrap_or_default();
-    assert!(path.iter().any(|line| line.contains("crashes, and starts again")), "{path:#?}");
+    let path = report
+        .violation
+        .map(|violation| violation.path)
+        .unwrap_or_default();
+    assert!(
+        path.iter()
+            .any(|line| line.contains("crashes, and starts again")),
+        "{path:#?}"
+    );
 }
 
 /// The same bug is seen at once where claims are held against the disk.
 #[test]
 fn a_disk_that_answers_before_it_syncs_is_caught_in_the_act() {
-    let habits = Habits { hasty_disks: true, pre_votes_granted: true, ..Habits::default() };
+    let habits = Habits {
+        hasty_disks: true,
+        pre_votes_granted: true,
+        ..Habits::default()
+    };
     assert_eq!(broken(&run(votes(habits))), "durable-before-said");
 }
 
@@ -77,7 +99,14 @@ fn what_is_promised_and_not_reached_is_a_failure() {
     scene.budget.campaigns = 1;
     scene.promises = vec![Event::Elected, Event::SnapshotInstalled];
     let report = run(scene);
-    assert!(!report.is_good() && report.violation.is_none(), "{report:?}");
-    let missed: Vec<_> = report.properties.iter().filter(|verdict| !verdict.good).collect();
+    assert!(
+        !report.is_good() && report.violation.is_none(),
+        "{report:?}"
+    );
+    let missed: Vec<_> = report
+        .properties
+        .iter()
+        .filter(|verdict| !verdict.good)
+        .collect();
     assert_eq!(missed.len(), 1, "{missed:?}");
 }

@@ -7,7 +7,7 @@ use crate::quorum::{VoteResult, vote_result};
 use crate::raft::{Raft, RoleState};
 use crate::{
     DurableMessage, HardState, NodeId, OpenMessage, PreVote, PreVoteResponse, Rejection,
-    RequestVote, Violation, VoteResponse, WriteId,
+    RequestVote, Term, Violation, VoteResponse, WriteId,
 };
 
 /// The ticks between two early pre-votes are drawn from here up to, but not including,
@@ -73,7 +73,8 @@ impl Raft {
     /// asks those who vote now, and does not count itself.
     fn may_stand(&self) -> bool {
         let votes = |configuration: &Configuration| configuration.votes(self.config.id);
-        self.roster.possible(self.commit).any(votes) && !self.disk_is_stuck()
+        let room = self.term() < Term::MAX;
+        self.roster.possible(self.commit).any(votes) && !self.disk_is_stuck() && room
     }
 
     /// Asks everybody whether it would get a vote. Neither term nor vote change.
@@ -83,12 +84,18 @@ impl Raft {
             self.role = RoleState::Follower;
             return;
         }
+        self.ask_for_pre_votes(false);
+    }
+
+    fn ask_for_pre_votes(&mut self, transfer: bool) {
         self.role = RoleState::PreCandidate {
             votes: BTreeMap::from([(self.config.id, true)]),
+            transfer,
         };
         let message = PreVote {
             term: self.term().next(),
             last: self.log.last(),
+            transfer,
         };
         for peer in self.other_voters() {
             self.send(peer, OpenMessage::PreVote(message.clone()));
@@ -96,12 +103,13 @@ impl Raft {
         self.count_votes();
     }
 
-    /// The leader hands over: it has seen that this node has the whole log, and nobody need be asked whether
-    /// the time has come (thesis §3.10).
+    /// The leader hands over: nobody need wait for a timer (thesis §3.10). Whether this node is heard by a
+    /// majority is asked nevertheless, or it might depose a leader in nobody's place.
     pub(crate) fn timeout_now(&mut self, from: NodeId) -> Result<(), Violation> {
         self.follow(from)?;
         if self.may_stand() {
-            self.become_candidate(true);
+            self.reset_election_timer();
+            self.ask_for_pre_votes(true);
         }
         Ok(())
     }
@@ -144,7 +152,7 @@ impl Raft {
         if m.granted && m.term != self.term().next() {
             return; // Granted for another term than the next one: a late answer.
         }
-        if let RoleState::PreCandidate { votes } = &mut self.role {
+        if let RoleState::PreCandidate { votes, .. } = &mut self.role {
             votes.insert(from, m.granted);
             self.count_votes();
         }
@@ -160,8 +168,8 @@ impl Raft {
     fn count_votes(&mut self) {
         let roster = self.roster.latest();
         match &self.role {
-            RoleState::PreCandidate { votes } => match vote_result(roster, votes) {
-                VoteResult::Won => self.become_candidate(false),
+            RoleState::PreCandidate { votes, transfer } => match vote_result(roster, votes) {
+                VoteResult::Won => self.become_candidate(*transfer),
                 VoteResult::Lost => self.role = RoleState::Follower,
                 VoteResult::Pending => {}
             },

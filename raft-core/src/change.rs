@@ -68,8 +68,10 @@ impl Raft {
         for id in members.iter().filter(|id| **id != own) {
             let peer = leading.peers.entry(*id);
             let peer = peer.or_insert_with(|| Progress::new(last));
-            peer.departing = None;
-            peer.departing_ticks = 0;
+            if peer.departing.is_some() {
+                // Who comes again may come with an empty disk.
+                *peer = Progress::new(last);
+            }
             let joins = joining.contains(id);
             if joins && !peer.joins {
                 peer.begin_to_catch_up(last);
@@ -94,7 +96,8 @@ impl Raft {
                 return true;
             };
             peer.departing_ticks += u32::from(commit >= index);
-            peer.commit_told < index && peer.departing_ticks < patience
+            let knows = peer.departing_round.is_some_and(|told| peer.round >= told);
+            !knows && peer.departing_ticks < patience
         });
     }
 
@@ -146,7 +149,7 @@ impl Raft {
             return;
         }
         let term = self.term();
-        if let Some(to) = self.best_successor() {
+        if let Some(to) = self.most_advanced_voter() {
             self.send(to, OpenMessage::TimeoutNow(TimeoutNow { term }));
         }
         self.step_down(StepDown::Removed);

@@ -38,6 +38,9 @@ pub struct Config {
     /// Entries before a snapshot that the log keeps, so that a follower which is a little behind needs no
     /// snapshot.
     pub compaction_margin_entries: u64,
+    /// Entries before a snapshot that a leader's log keeps at most for followers that are heard, and lack them
+    /// or are being sent a snapshot.
+    pub compaction_hold_entries_max: u64,
     /// With it, leases are on: the most that the clocks of two nodes drift apart in one election timeout,
     /// in ticks. With it and one tick more, the grain of a clock, a lease is shorter than the shortest
     /// election timeout, which with leases must be the same on all nodes.
@@ -72,6 +75,7 @@ impl Config {
             uncommitted_bytes_max: 64 << 20,
             reads_max: 10_000,
             compaction_margin_entries: 10_000,
+            compaction_hold_entries_max: 1_000_000,
             lease_drift_ticks: None,
             tail_bytes_max: 16 << 20,
             birth: None,

@@ -79,6 +79,9 @@ pub enum Input {
     /// A node's process is gone: its connection was reset, and it refused the next one. Who followed it
     /// need not wait for the timer.
     PeerGone(NodeId),
+    /// A node came back without what it had acknowledged: its disk is another one, or has lost its end. A
+    /// leader forgets what it knew of it, and feeds it anew. Such a node must not vote under its old id.
+    PeerForgot(NodeId),
     /// Begin an election now, without waiting for the timer. For operators and tests. With leases on, a node
     /// that hears a leader does not.
     Campaign,
@@ -108,7 +111,8 @@ pub enum Effect {
         message: OpenMessage,
     },
     /// Send this snapshot's file with this message, from this node's disk; then answer
-    /// [`Input::SnapshotSent`], whatever comes of it. One at a time for each receiver.
+    /// [`Input::SnapshotSent`], whatever comes of it. Before that answer there is no other for the same
+    /// receiver, whoever leads meanwhile.
     SendSnapshot {
         /// The receiver.
         to: NodeId,

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crate::leader::Leading;
+use crate::progress::Progress;
 use crate::raft::{Raft, RoleState};
 use crate::{
     AppendEntries, AppendOutcome, AppendResponse, CommitAdvanced, Effect, Entry, Heartbeat,
@@ -23,6 +24,9 @@ impl Raft {
         for (id, peer) in &mut leading.peers {
             let commit = commit.min(peer.matched);
             peer.commit_told = peer.commit_told.max(commit);
+            if peer.departing.is_some_and(|index| commit >= index) {
+                peer.departing_round.get_or_insert(round);
+            }
             let heartbeat = Heartbeat {
                 term,
                 commit,
@@ -41,6 +45,7 @@ impl Raft {
             self.log.last().index,
             self.config.election_timeout_ticks_min,
         );
+        let (ticks, heartbeat_ticks) = (self.ticks, u64::from(self.config.heartbeat_ticks));
         let began = self.round_in_progress();
         let Some(peer) = self.peer(from) else {
             return;
@@ -54,9 +59,14 @@ impl Raft {
         }
         peer.paused = false;
         peer.catch_up(last, patience);
+        // Reads begin rounds of their own; to look once in a heartbeat's time is enough.
+        let (before, since) = peer.matched_before;
+        let due = ticks - since >= heartbeat_ticks;
+        if due {
+            peer.matched_before = (peer.matched, ticks);
+        }
         // While its next entries are read there is nothing to miss.
-        let stuck = peer.matched == peer.matched_at_heartbeat && peer.reading.is_none();
-        peer.matched_at_heartbeat = peer.matched;
+        let stuck = due && peer.matched == before && peer.reading.is_none();
         let news = m.round > peer.round;
         peer.round = peer.round.max(m.round);
         if peer.state == PeerState::Replicate && peer.matched < last && stuck {
@@ -127,6 +137,17 @@ impl Raft {
             && peer.state == PeerState::Replicate
         {
             peer.probe(peer.matched.next());
+        }
+    }
+
+    /// What `id` has acknowledged it does not have any more.
+    pub(crate) fn peer_forgot(&mut self, id: NodeId) {
+        let last = self.log.last().index;
+        if let Some(peer) = self.peer(id) {
+            let (departing, joins) = (peer.departing, peer.joins);
+            *peer = Progress::new(last);
+            (peer.departing, peer.joins) = (departing, joins);
+            self.feed(id);
         }
     }
 

@@ -23,6 +23,10 @@ impl Raft {
             });
         }
         self.heard = self.ticks;
+        if let RoleState::PreCandidate { transfer: true, .. } = self.role {
+            self.leader = Some(from);
+            return Ok(());
+        }
         self.become_follower(self.term(), Some(from));
         Ok(())
     }
@@ -140,7 +144,8 @@ impl Raft {
     }
 
     pub(crate) fn pre_vote(&mut self, from: NodeId, m: &PreVote) {
-        let granted = m.term > self.term() && m.last >= self.log.last() && !self.is_bound(from);
+        let free = m.transfer || !self.is_bound(from);
+        let granted = m.term > self.term() && m.last >= self.log.last() && free;
         let term = if granted { m.term } else { self.term() };
         self.send(
             from,
@@ -183,7 +188,8 @@ fn configurations_of(entries: &[Entry]) -> Option<Vec<(LogIndex, Configuration)>
     entries.iter().filter(of_that_kind).map(decode).collect()
 }
 
-/// Whether the entries follow `prev` without a gap, in terms that never fall and that the leader has seen.
+/// Whether the entries follow `prev` without a gap, in terms that never fall and that the leader has seen,
+/// at positions that a log can have.
 fn is_run(m: &AppendEntries) -> bool {
     let mut before = m.prev;
     for entry in m.entries.iter() {
@@ -193,5 +199,5 @@ fn is_run(m: &AppendEntries) -> bool {
         }
         before = entry.id;
     }
-    before.term <= m.term
+    before.term <= m.term && before.index <= LogIndex::LIMIT
 }

@@ -76,6 +76,10 @@ impl LogIndex {
     /// A position behind every entry that there can be.
     pub const MAX: Self = Self(u64::MAX);
 
+    /// The highest position that a node believes in. No log gets there: a message that names a higher one
+    /// is damaged.
+    pub const LIMIT: Self = Self(u64::MAX / 2);
+
     /// The position after this one; the one after the last number that there is, is that number.
     #[must_use]
     pub fn next(self) -> Self {

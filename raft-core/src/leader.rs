@@ -28,6 +28,8 @@ pub(crate) struct Leading {
     pub(crate) transfer: Option<Transfer>,
     /// Checks of the quorum before the leadership is offered to a voter of higher priority again.
     pub(crate) offer_wait: u32,
+    /// How often it was offered.
+    pub(crate) offers: u32,
 }
 
 impl Raft {

@@ -82,7 +82,8 @@
 //! hands out with [`Effect::Commit`] what is committed *and* durable on itself.
 //!
 //! **Snapshots.** When the caller has a snapshot of the applied state it says so
-//! ([`Input::SnapshotTaken`]), and the log's beginning goes, but for a margin (§7). A follower that needs
+//! ([`Input::SnapshotTaken`]), and the log's beginning goes, but for a margin, and for what followers that are
+//! heard still lack (§7). A follower that needs
 //! what is gone is sent the snapshot with an [`InstallSnapshot`]; the file travels as the caller pleases,
 //! and when it is durable at its receiver it takes the place of that node's log, in one write, unless the
 //! log has all of it already. [`Effect::Restore`] then replaces the state.
@@ -106,7 +107,7 @@
 //! nobody else for an election timeout (§6.4.1).
 //!
 //! **Handing over.** [`Input::TransferLeadership`] lets a voter catch up and then tells it with
-//! [`TimeoutNow`] to stand at once (thesis §3.10). Meanwhile the leader takes neither commands nor reads;
+//! [`TimeoutNow`] to stand at once (thesis §3.10); it asks for pre-votes first. Meanwhile the leader takes neither commands nor reads;
 //! it ends after an election timeout at the latest. A voter of higher
 //! [priority](membership::Configuration::priorities) is handed the leadership by itself, and those of
 //! lower priority wait longer before they stand.
@@ -146,9 +147,11 @@
 //!   installed: what the snapshot stands for is committed, and the log goes on. Else all of the log goes.
 //! - *Configurations are taken for granted when appended* (as in the paper), and are sent as a whole, not as a
 //!   difference, so that a node needs no history to know what holds.
+//! - *Who is handed the leadership asks for pre-votes first*, which others grant although they hear the leader: a
+//!   target that nobody hears deposes nobody.
 //! - *A learner's request for a vote is answered like a voter's*, and who is no voter in its own log gives its
 //!   vote nevertheless: the candidate counts it only if it is one in the candidate's configuration.
-//! - *A leader that was removed hands over* with `TimeoutNow` to a voter that has all of its log, instead of
+//! - *A leader that was removed hands over* with `TimeoutNow` to the voter with the longest log, instead of
 //!   leaving the others to their timers.
 //! - *A lease binds across terms.* Stickiness ends when a node enters a new term by whatever message; the
 //!   promise on which a lease rests does not.

@@ -8,7 +8,7 @@
 //! Invariants, which [`Configuration::validate`] checks:
 //! - No learner is a voter; who is to be a learner next is an outgoing voter until then.
 //! - Only a joint configuration has outgoing voters, learners to be, or leaves by itself.
-//! - Who joins is a learner; who has a priority is a member.
+//! - Who joins is a learner, or is to be one next; who has a priority is a member.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -47,7 +47,8 @@ pub enum Step {
     AddVoter(NodeId),
     /// It is fed and does not vote, until somebody changes that; a voter is demoted.
     AddLearner(NodeId),
-    /// It is fed, and votes as soon as it has caught up. Nothing changes for a voter.
+    /// It is fed, and votes as soon as it has caught up. Nothing changes for a voter, unless the same change
+    /// takes its vote first.
     Join(NodeId),
     /// It is no member any more.
     Remove(NodeId),
@@ -199,16 +200,11 @@ impl Configuration {
                 }
                 Step::AddLearner(_) => {
                     self.forget(id);
-                    // Who still votes in the outgoing half is no learner before that is left.
-                    if self.voters_outgoing.contains(&id) {
-                        self.learners_next.insert(id);
-                    } else {
-                        self.learners.insert(id);
-                    }
+                    self.learn(id);
                 }
-                Step::Join(_) if self.votes(id) => {}
+                Step::Join(_) if self.voters.contains(&id) => {}
                 Step::Join(_) => {
-                    self.learners.insert(id);
+                    self.learn(id);
                     self.joining.insert(id);
                 }
                 Step::Remove(_) => {
@@ -230,6 +226,15 @@ impl Configuration {
             return Err(ChangeError::NoVoters);
         }
         Ok(())
+    }
+
+    /// Makes a learner of `id`; who still votes in the outgoing half is none before that is left.
+    fn learn(&mut self, id: NodeId) {
+        if self.voters_outgoing.contains(&id) {
+            self.learners_next.insert(id);
+        } else {
+            self.learners.insert(id);
+        }
     }
 
     /// Takes every role from `id` but that of an outgoing voter, which ends with the joint configuration.
@@ -270,7 +275,8 @@ impl Configuration {
             .learners_next
             .iter()
             .find(|id| !self.voters_outgoing.contains(id) || self.voters.contains(id));
-        let strangers = self.joining.difference(&self.learners);
+        let learns = |id: &NodeId| self.learners.contains(id) || self.learners_next.contains(id);
+        let strangers = self.joining.iter().filter(|id| !learns(id));
         let prior = self.priorities.keys().filter(|id| !members.contains(id));
         let mut wrong = twofold.into_iter().chain(unfounded).chain(strangers);
         wrong

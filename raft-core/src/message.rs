@@ -216,6 +216,8 @@ pub struct PreVote {
     pub term: Term,
     /// The sender's last entry.
     pub last: LogId,
+    /// As in [`RequestVote::transfer`].
+    pub transfer: bool,
 }
 
 /// The answer to [`PreVote`].

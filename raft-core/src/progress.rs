@@ -30,16 +30,15 @@ pub(crate) struct Progress {
     pub(crate) paused: bool,
     /// The read of the disk that has to come back before more can be sent, and where it begins.
     pub(crate) reading: Option<(RequestId, LogIndex)>,
-    /// The snapshot that is on its way, by its last entry: one at a time, whatever becomes of it.
-    pub(crate) sending: Option<LogIndex>,
     /// The highest commit index that the follower has been told and could take.
     pub(crate) commit_told: LogIndex,
     /// The last round of heartbeats that it answered.
     pub(crate) round: Round,
     /// Whether it has said anything since the last check of the quorum.
     pub(crate) active: bool,
-    /// `matched` when the last heartbeat was answered: if it has not moved since, messages may be lost.
-    pub(crate) matched_at_heartbeat: LogIndex,
+    /// `matched` when it was last looked at, and the tick of that: if it has not moved for a heartbeat's
+    /// time, messages may be lost.
+    pub(crate) matched_before: (LogIndex, u64),
     pub(crate) catch_up: CatchUp,
     /// Whether the last check of the quorum found that it had said anything.
     pub(crate) heard: bool,
@@ -49,6 +48,8 @@ pub(crate) struct Progress {
     pub(crate) departing: Option<LogIndex>,
     /// Ticks that it has been so since that was committed.
     pub(crate) departing_ticks: u32,
+    /// The first round of heartbeats that told it so.
+    pub(crate) departing_round: Option<Round>,
     inflight: VecDeque<(LogIndex, usize)>,
     inflight_bytes: usize,
 }
@@ -73,11 +74,10 @@ impl Progress {
             next,
             paused: false,
             reading: None,
-            sending: None,
             commit_told: LogIndex::ZERO,
             round: Round(0),
             active: false,
-            matched_at_heartbeat: LogIndex::ZERO,
+            matched_before: (LogIndex::ZERO, 0),
             catch_up: CatchUp {
                 target: next.prev(),
                 ticks: 0,
@@ -88,6 +88,7 @@ impl Progress {
             joins: false,
             departing: None,
             departing_ticks: 0,
+            departing_round: None,
             inflight: VecDeque::new(),
             inflight_bytes: 0,
         }
@@ -164,14 +165,11 @@ impl Progress {
         self.state = PeerState::Snapshot;
     }
 
-    /// The transfer of its snapshot is over; an acknowledgement may still come. It is probed behind what was
-    /// sent if that arrived, and where it was if not, when it has answered the next heartbeat.
-    pub(crate) fn snapshot_sent(&mut self, arrived: bool) {
-        let Some(last) = self.sending.take() else {
-            return;
-        };
+    /// The transfer of its snapshot is over; an acknowledgement may still come. It is probed behind `arrived`,
+    /// the last entry of what it has now, or where it was, when it has answered the next heartbeat.
+    pub(crate) fn snapshot_sent(&mut self, arrived: Option<LogIndex>) {
         if self.state == PeerState::Snapshot {
-            self.probe(if arrived { last.next() } else { self.next });
+            self.probe(arrived.map_or(self.next, LogIndex::next));
             self.paused = true;
         }
     }

@@ -30,6 +30,9 @@ pub struct Raft {
     pub(crate) log: Log,
     pub(crate) roster: Roster,
     pub(crate) snapshot: Option<SnapshotMeta>,
+    /// The snapshots that are on their way to others, by their last entries, whoever leads meanwhile: one for
+    /// each receiver.
+    pub(crate) sending: BTreeMap<NodeId, LogIndex>,
     /// A snapshot that replaced the log, and the write with which it becomes this node's state.
     pub(crate) restoring: Option<(WriteId, SnapshotMeta)>,
     pub(crate) writes: Writes,
@@ -63,6 +66,8 @@ pub(crate) enum RoleState {
     Follower,
     PreCandidate {
         votes: BTreeMap<NodeId, bool>,
+        /// Whether the leader wants it (thesis §3.10): then hearing from that leader ends nothing.
+        transfer: bool,
     },
     Candidate {
         votes: BTreeMap<NodeId, bool>,
@@ -111,6 +116,7 @@ impl Raft {
             leader: None,
             roster: Roster::new(at, base, recovered.configurations),
             snapshot: recovered.snapshot,
+            sending: BTreeMap::new(),
             restoring: None,
             writes: Writes::new(log.last().index),
             log,
@@ -183,6 +189,7 @@ impl Raft {
             Input::SnapshotSent { to, arrived } => self.snapshot_sent(to, arrived),
             Input::PeerUnreachable(peer) => self.peer_unreachable(peer),
             Input::PeerGone(peer) => self.peer_gone(peer),
+            Input::PeerForgot(peer) => self.peer_forgot(peer),
             Input::Campaign => self.campaign(),
         }
         Ok(())
@@ -350,6 +357,9 @@ impl Raft {
             return false;
         }
         if term > self.term() {
+            if self.writes.is_full() {
+                return false;
+            }
             match message {
                 // Nobody has entered the term that a pre-vote is about (thesis §9.6).
                 Message::Open(OpenMessage::PreVote(_))
@@ -401,7 +411,7 @@ impl Raft {
 
     fn tick(&mut self) {
         self.ticks += 1;
-        self.clock += 1;
+        self.clock = self.clock.saturating_add(1);
         if matches!(self.role, RoleState::Leader(_)) {
             self.tick_leader();
             return;
@@ -491,7 +501,8 @@ impl Raft {
             .iter()
             .any(|(id, priority)| *priority > own && roster.votes(*id));
         self.election_elapsed = 0;
-        self.election_timeout = self.rng.between(min, max) + if behind { max - min } else { 0 };
+        let more = if behind { max - min } else { 0 };
+        self.election_timeout = self.rng.between(min, max).saturating_add(more);
     }
 
     /// All other voters, in order.

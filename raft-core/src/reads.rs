@@ -94,11 +94,13 @@ pub(crate) struct Asking {
     last: ReadBatch,
     /// The batch that was sent, and has no answer yet.
     sent: Vec<ReadId>,
-    sent_ticks: u32,
+    /// Since which tick the first of them waits.
+    sent_since: u64,
     /// Ticks until it is sent again.
     repeat: u32,
-    /// Reads for the next one.
+    /// Reads for the next one, and since which tick the first of them waits.
     waiting: Vec<ReadId>,
+    waiting_since: u64,
 }
 
 impl Asking {
@@ -106,9 +108,10 @@ impl Asking {
         Self {
             last: ReadBatch { start, number: 0 },
             sent: Vec::new(),
-            sent_ticks: 0,
+            sent_since: 0,
             repeat: 0,
             waiting: Vec::new(),
+            waiting_since: 0,
         }
     }
 }
@@ -137,6 +140,9 @@ impl Raft {
         if self.asking.sent.len() + self.asking.waiting.len() >= reads_max {
             return self.fail_reads(vec![read], Rejection::Busy);
         }
+        if self.asking.waiting.is_empty() {
+            self.asking.waiting_since = self.ticks;
+        }
         self.asking.waiting.push(read);
         self.ask_leader();
     }
@@ -157,7 +163,7 @@ impl Raft {
             return;
         }
         asking.sent = std::mem::take(&mut asking.waiting);
-        asking.sent_ticks = 0;
+        asking.sent_since = asking.waiting_since;
         asking.last.number += 1;
         self.send_question();
     }
@@ -175,10 +181,17 @@ impl Raft {
         if self.asking.sent.is_empty() {
             return;
         }
-        self.asking.sent_ticks += 1;
         self.asking.repeat = self.asking.repeat.saturating_sub(1);
-        if self.asking.sent_ticks >= self.config.election_timeout_ticks_max {
-            let reads = std::mem::take(&mut self.asking.sent);
+        let (ticks, patience) = (
+            self.ticks,
+            u64::from(self.config.election_timeout_ticks_max),
+        );
+        let asking = &mut self.asking;
+        if ticks - asking.sent_since >= patience {
+            let mut reads = std::mem::take(&mut asking.sent);
+            if ticks - asking.waiting_since >= patience {
+                reads.append(&mut asking.waiting);
+            }
             self.fail_reads(reads, Rejection::ReadTimedOut);
             self.ask_leader();
         } else if self.asking.repeat == 0 {
@@ -261,7 +274,7 @@ impl Raft {
         if !self.has_committed_in_its_term() {
             return;
         }
-        let (index, ticks) = (self.commit, self.ticks);
+        let index = self.commit;
         let Some(leading) = self.leading() else {
             return;
         };
@@ -273,7 +286,7 @@ impl Raft {
             round: Round(rounds.last.0 + 1),
             index,
             readers: std::mem::take(&mut rounds.waiting),
-            since: ticks,
+            since: rounds.waiting_since,
         });
         self.heartbeat_all();
     }
@@ -289,6 +302,7 @@ impl Raft {
     /// Names a new round, which begins now.
     pub(crate) fn next_round(&mut self) -> Round {
         let (clock, leases) = (self.clock, self.config.lease_drift_ticks.is_some());
+        let lease_max = u64::from(self.config.election_timeout_ticks_min);
         let Some(leading) = self.leading() else {
             return Round(0);
         };
@@ -296,6 +310,12 @@ impl Raft {
         rounds.last.0 += 1;
         if leases && !rounds.renounced {
             rounds.began.push_back((rounds.last, clock));
+            // What nobody answered for longer than any lease lasts begins none.
+            while let Some((_, began)) = rounds.began.front()
+                && clock - began > lease_max
+            {
+                rounds.began.pop_front();
+            }
         }
         rounds.last
     }
@@ -415,6 +435,6 @@ impl Raft {
         leading
             .rounds
             .lease_from
-            .map(|from| from + u64::from(lease))
+            .map(|from| from.saturating_add(u64::from(lease)))
     }
 }

@@ -39,7 +39,7 @@ impl Recovered {
         } = self;
         let snapshot = self.snapshot.as_ref().map_or(LogId::ZERO, |s| s.last);
         let term = self.hard_state.term;
-        if term > Term::MAX || last.index >= LogIndex::MAX {
+        if term > Term::MAX || last.index > LogIndex::LIMIT {
             return Err(format!("term {term} or last entry {last} is beyond any"));
         }
         if last.term > term {

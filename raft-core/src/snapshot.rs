@@ -4,8 +4,10 @@
 //! asks for one to be sent to a follower whose next entry is gone; the file travels apart from the
 //! messages, and reaches the follower's core when it is durable there.
 
+use std::collections::btree_map::Entry;
+
 use crate::membership::Configuration;
-use crate::raft::Raft;
+use crate::raft::{Raft, RoleState};
 use crate::{
     AppendOutcome, Effect, InstallSnapshot, LogId, LogIndex, NodeId, SnapshotMeta, SnapshotWrite,
     Term, Violation,
@@ -18,9 +20,8 @@ impl Raft {
         if self.snapshot_at(last.index).as_ref() != Some(&snapshot) {
             return;
         }
-        let margin = self.config.compaction_margin_entries;
-        let start = LogIndex(last.index.0.saturating_sub(margin)).max(self.log.start().index);
-        self.log.compact(start);
+        let start = self.compaction_limit(last.index);
+        self.log.compact(start.max(self.log.start().index));
         self.roster.compact(last.index);
         self.snapshot = Some(snapshot.clone());
         self.gathered.snapshot = Some(Box::new(SnapshotWrite {
@@ -28,6 +29,29 @@ impl Raft {
             log_start: self.log.start(),
             replaces_log: false,
         }));
+    }
+
+    /// How far the log may go when a snapshot covers it through `last`: a margin is kept, and what followers
+    /// that are heard still lack, or else a log that grows faster than a snapshot travels would leave them
+    /// behind for ever.
+    fn compaction_limit(&self, last: LogIndex) -> LogIndex {
+        let margin = LogIndex(last.0.saturating_sub(self.config.compaction_margin_entries));
+        let held = LogIndex(
+            last.0
+                .saturating_sub(self.config.compaction_hold_entries_max),
+        );
+        let RoleState::Leader(leading) = &self.role else {
+            return margin;
+        };
+        let heard = leading
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.heard || peer.active);
+        let needed = heard.map(|(id, peer)| {
+            let sending = self.sending.get(id).copied().unwrap_or_default();
+            peer.matched.max(sending)
+        });
+        needed.filter(|at| *at >= held).fold(margin, LogIndex::min)
     }
 
     /// Sends a follower the snapshot, without which nothing helps it, unless one is on its way.
@@ -41,8 +65,8 @@ impl Raft {
             return;
         };
         peer.wait_for_snapshot();
-        if peer.sending.is_none() {
-            peer.sending = Some(last);
+        if let Entry::Vacant(sending) = self.sending.entry(to) {
+            sending.insert(last);
             let message = InstallSnapshot { term, snapshot };
             let effect = Effect::SendSnapshot { to, message };
             self.gathered.effects.push(effect);
@@ -50,8 +74,11 @@ impl Raft {
     }
 
     pub(crate) fn snapshot_sent(&mut self, to: NodeId, arrived: bool) {
+        let Some(last) = self.sending.remove(&to) else {
+            return;
+        };
         if let Some(peer) = self.peer(to) {
-            peer.snapshot_sent(arrived);
+            peer.snapshot_sent(arrived.then_some(last));
         }
     }
 
@@ -124,7 +151,7 @@ fn is_sound(m: &InstallSnapshot) -> bool {
         && term.contains(&last.term)
         && last.term <= m.term
         && last.index > LogId::ZERO.index
-        && last.index < LogIndex::MAX
+        && last.index <= LogIndex::LIMIT
         && **configuration != Configuration::default()
         && configuration.validate().is_none()
 }

@@ -6,6 +6,8 @@
 //!   after an election timeout at the latest.
 //! - TimeoutNow goes only to a voter that has the leader's whole log. Whoever was sent one may be elected
 //!   while others hear this leader, however late it arrives; so from then on there is no lease in this term.
+//! - Its receiver asks for pre-votes first, and goes on asking although it hears the leader: a target that
+//!   nobody else hears deposes nobody.
 
 use crate::raft::{Raft, RoleState};
 use crate::{Effect, NodeId, OpenMessage, PeerState, Rejection, TimeoutNow};
@@ -19,8 +21,11 @@ pub(crate) struct Transfer {
     repeat: Option<u32>,
 }
 
-/// Checks of the quorum between two offers of the leadership to a voter of higher priority.
+/// Checks of the quorum between the first two offers of the leadership to a voter of higher priority.
 const OFFER_WAIT: u32 = 10;
+
+/// How often that is doubled: an offer of which nothing comes costs an election timeout without writes.
+const OFFERS_DOUBLED: u32 = 5;
 
 impl Raft {
     pub(crate) fn transfer_target(&self) -> Option<NodeId> {
@@ -55,8 +60,8 @@ impl Raft {
         }
     }
 
-    /// The voter to whom a handover takes least: of the highest priority, then with the longest log.
-    pub(crate) fn best_successor(&self) -> Option<NodeId> {
+    /// The voter that is elected most easily: with the longest log, then of the highest priority.
+    pub(crate) fn most_advanced_voter(&self) -> Option<NodeId> {
         let RoleState::Leader(leading) = &self.role else {
             return None;
         };
@@ -66,13 +71,29 @@ impl Raft {
             .iter()
             .filter(|(id, _)| roster.voters.contains(id));
         let best = voters.max_by_key(|(id, peer)| {
-            let fed = peer.state == PeerState::Replicate && (peer.heard || peer.active);
-            (
-                fed,
-                roster.priority(**id),
-                peer.matched,
-                std::cmp::Reverse(**id),
-            )
+            let heard = peer.heard || peer.active;
+            let first = std::cmp::Reverse(**id);
+            (peer.matched, heard, roster.priority(**id), first)
+        });
+        best.map(|(id, _)| *id)
+    }
+
+    /// The voter to whom a handover takes least: one that is fed and was heard, of the highest priority, then
+    /// with the longest log.
+    fn best_successor(&self) -> Option<NodeId> {
+        let RoleState::Leader(leading) = &self.role else {
+            return None;
+        };
+        let roster = self.roster.latest();
+        let voters = leading
+            .peers
+            .iter()
+            .filter(|(id, _)| roster.voters.contains(id));
+        let fed = voters
+            .filter(|(_, peer)| peer.state == PeerState::Replicate && (peer.heard || peer.active));
+        let best = fed.max_by_key(|(id, peer)| {
+            let first = std::cmp::Reverse(**id);
+            (roster.priority(**id), peer.matched, first)
         });
         best.map(|(id, _)| *id)
     }
@@ -151,7 +172,7 @@ impl Raft {
                 && roster.priority(**id) > own
                 && peer.state == PeerState::Replicate
                 && peer.heard
-                && peer.matched.0 + self.config.append_entries_max as u64 >= last.0
+                && last.0 - peer.matched.0 <= self.config.append_entries_max as u64
         });
         let best = better.max_by_key(|(id, _)| roster.priority(**id));
         let Some(to) = best.map(|(id, _)| *id) else {
@@ -163,7 +184,8 @@ impl Raft {
         match leading.offer_wait.checked_sub(1) {
             Some(wait) => leading.offer_wait = wait,
             None => {
-                leading.offer_wait = OFFER_WAIT;
+                leading.offer_wait = OFFER_WAIT << leading.offers.min(OFFERS_DOUBLED);
+                leading.offers += 1;
                 self.begin_transfer(to);
             }
         }

@@ -46,7 +46,12 @@ fn numbers_beyond_all_elections_and_logs_do_no_harm() {
                 round: Round(1),
             })
             .into(),
-            OpenMessage::PreVote(PreVote { term, last }).into(),
+            OpenMessage::PreVote(PreVote {
+                term,
+                last,
+                transfer: false,
+            })
+            .into(),
             request_vote(number, last).into(),
             heartbeat(0, 0).into(),
             request_vote(0, LogId::ZERO).into(),

@@ -228,6 +228,7 @@ fn a_pre_vote_leaves_no_mark() {
     let question = OpenMessage::PreVote(PreVote {
         term: Term(4),
         last: LogId::ZERO,
+        transfer: false,
     });
     let granted = OpenMessage::PreVoteResponse(PreVoteResponse {
         term: Term(4),

@@ -78,7 +78,10 @@ impl Campaign {
         let (mut file, done) = self.open_state(&mut report)?;
         let end = self.from + self.seeds;
         let starts: Vec<u64> = (self.from..end).step_by(CHUNK as usize).collect();
-        let starts: Vec<u64> = starts.into_iter().filter(|start| !done.contains_key(start)).collect();
+        let starts: Vec<u64> = starts
+            .into_iter()
+            .filter(|start| !done.contains_key(start))
+            .collect();
         let (next, stop) = (AtomicU64::new(0), AtomicBool::new(false));
         let (gathered, failure) = (Mutex::new((&mut report, &mut file)), Mutex::new(None));
         std::thread::scope(|scope| {
@@ -89,7 +92,8 @@ impl Campaign {
                         let Some(start) = starts.get(at).copied() else {
                             break;
                         };
-                        let Some(chunk) = self.run_chunk(start, end.min(start + CHUNK), &stop) else {
+                        let Some(chunk) = self.run_chunk(start, end.min(start + CHUNK), &stop)
+                        else {
                             break;
                         };
                         if let Ok(mut gathered) = gathered.lock()
@@ -142,7 +146,6 @@ impl Campaign {
         let mut outcome = run(seed);
         if self.twice {
             let again = run(seed);
-            outcome.steps += again.steps;
             if outcome.digest != again.digest {
                 outcome.broken = Some(Broken {
                     invariant: "same-seed-same-run",
@@ -189,7 +192,10 @@ impl Campaign {
         let path = folder.join(format!("seeds-{}-{}.txt", self.from, self.seeds));
         for text in read_lines(&path)? {
             let Some((start, chunk)) = parse(&text) else {
-                bail!("{}: this line is of another simulation: {text}", path.display());
+                bail!(
+                    "{}: this line is of another simulation: {text}",
+                    path.display()
+                );
             };
             if done.insert(start, ()).is_none() {
                 report.take(chunk);
@@ -220,7 +226,11 @@ impl Report {
 fn read_lines(path: &Path) -> Result<Vec<String>> {
     match fs::read_to_string(path) {
         // A line without an end is one that was not finished.
-        Ok(text) => Ok(text.split_inclusive('\n').filter(|l| l.ends_with('\n')).map(|l| l.trim().to_owned()).collect()),
+        Ok(text) => Ok(text
+            .split_inclusive('\n')
+            .filter(|l| l.ends_with('\n'))
+            .map(|l| l.trim().to_owned())
+            .collect()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
     }
@@ -230,7 +240,11 @@ fn read_lines(path: &Path) -> Result<Vec<String>> {
 fn line(start: u64, chunk: &Chunk) -> String {
     let counts: Vec<String> = chunk.counts.numbers().iter().map(u64::to_string).collect();
     let (seeds, steps, least) = (chunk.seeds, chunk.steps, chunk.steps_min);
-    format!("{} {start} {seeds} {steps} {least} {}", version(), counts.join(" "))
+    format!(
+        "{} {start} {seeds} {steps} {least} {}",
+        version(),
+        counts.join(" ")
+    )
 }
 
 fn parse(text: &str) -> Option<(u64, Chunk)> {

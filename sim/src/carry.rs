@@ -68,7 +68,9 @@ impl World {
                     (true, _) => self.count(Event::TransferTimedOut),
                     (false, Some((wanted, _, asked))) if wanted == to => {
                         let target = self.nodes[to.0 as usize - 1].run.as_ref();
-                        let took = target.is_some_and(|run| run.raft.role() == Role::Leader || run.raft.role() == Role::Candidate);
+                        let took = target.is_some_and(|run| {
+                            run.raft.role() == Role::Leader || run.raft.role() == Role::Candidate
+                        });
                         if took {
                             self.count(Event::TransferCompleted);
                         }
@@ -130,10 +132,11 @@ impl World {
     fn hand_out(&mut self, n: usize, before: LogIndex, commit: &Commit) -> Check {
         let node = &mut self.nodes[n];
         let run = node.run.as_mut().unwrap();
-        let queued = run.work.iter().rev().find_map(|work| match work {
-            Work::Apply(entry) => Some(entry.id.index),
-            Work::Restore(meta) => Some(meta.last.index),
+        let mut queued = run.work.iter().rev().map(|work| match work {
+            Work::Apply(entry) => entry.id.index,
+            Work::Restore(meta) => meta.last.index,
         });
+        let queued = queued.next();
         let after = queued.unwrap_or(run.machine.applied).max(before);
         let in_memory = commit.through.0 - commit.entries.len() as u64;
         for index in (after.0 + 1..=in_memory).map(LogIndex) {
@@ -162,7 +165,9 @@ impl World {
             return Ok(());
         }
         let (id, run) = (self.nodes[n].id, self.nodes[n].run.as_ref().unwrap());
-        let before = run.shadow.bytes_of(run.raft.term(), about.before.commit, first);
+        let before = run
+            .shadow
+            .bytes_of(run.raft.term(), about.before.commit, first);
         let most = self.fate.sizes.uncommitted_bytes;
         hold!(
             before < most,
@@ -196,14 +201,16 @@ impl World {
         let node = &mut self.nodes[n];
         let Some(run) = &mut node.run else { return };
         let applied = run.machine.applied;
-        let (due, later): (Vec<Ready>, Vec<Ready>) =
-            std::mem::take(&mut run.ready).into_iter().partition(|ready| ready.index <= applied);
+        let (due, later): (Vec<Ready>, Vec<Ready>) = std::mem::take(&mut run.ready)
+            .into_iter()
+            .partition(|ready| ready.index <= applied);
         run.ready = later;
         let start = node.config.start;
         for ready in due {
             let at = self.now + self.random.pick(&[10, 500, 3_000]);
             let node = n;
-            self.plan.at(at, Happening::AnswerRead { node, start, ready });
+            self.plan
+                .at(at, Happening::AnswerRead { node, start, ready });
         }
     }
 

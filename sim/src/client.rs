@@ -67,7 +67,9 @@ impl World {
             }
             self.begin(c);
         }
-        let up: Vec<usize> = (0..self.nodes.len()).filter(|n| self.nodes[*n].is_up()).collect();
+        let up: Vec<usize> = (0..self.nodes.len())
+            .filter(|n| self.nodes[*n].is_up())
+            .collect();
         // Whoever thinks that it leads is asked often: that may be somebody who does not any more.
         let leaders = self.leaders();
         let target = match (up.is_empty(), leaders.is_empty()) {
@@ -115,8 +117,18 @@ impl World {
             self.counts.add(event);
         }
         let client = c;
-        self.plan.at(self.now + delay, Happening::Request { node, client, attempt });
-        self.plan.at(self.now + patience, Happening::ClientWakes { client, attempt });
+        self.plan.at(
+            self.now + delay,
+            Happening::Request {
+                node,
+                client,
+                attempt,
+            },
+        );
+        self.plan.at(
+            self.now + patience,
+            Happening::ClientWakes { client, attempt },
+        );
     }
 
     /// A request is at a node's door. Who does not run does not answer.
@@ -178,7 +190,14 @@ impl World {
     }
 
     /// A node has a client's write in its log.
-    pub(crate) fn appended(&mut self, n: usize, about: &About, index: LogIndex, term: Term, _count: usize) {
+    pub(crate) fn appended(
+        &mut self,
+        n: usize,
+        about: &About,
+        index: LogIndex,
+        term: Term,
+        _count: usize,
+    ) {
         let Context::Write { client, attempt } = about.context else {
             return;
         };
@@ -193,13 +212,23 @@ impl World {
 
     /// An entry was applied: whoever waits for its index is answered, or is told that another one stands
     /// there.
-    pub(crate) fn answer_writes(&mut self, n: usize, entry: &Entry, response: Option<Response>) -> Check {
+    pub(crate) fn answer_writes(
+        &mut self,
+        n: usize,
+        entry: &Entry,
+        response: Option<Response>,
+    ) -> Check {
         let run = self.nodes[n].run.as_mut().unwrap();
         if run.proposals.is_empty() {
             return Ok(());
         }
         let index = entry.id.index;
-        let due: Vec<Proposal> = run.proposals.iter().copied().filter(|p| p.index == index).collect();
+        let due: Vec<Proposal> = run
+            .proposals
+            .iter()
+            .copied()
+            .filter(|p| p.index == index)
+            .collect();
         run.proposals.retain(|proposal| proposal.index != index);
         for Proposal {
             client,
@@ -242,7 +271,8 @@ impl World {
         client.attempt += 1;
         let attempt = client.attempt;
         let at = self.now + self.random.below(self.fate.think * TICK) + 1;
-        self.plan.at(at, Happening::ClientWakes { client: c, attempt });
+        self.plan
+            .at(at, Happening::ClientWakes { client: c, attempt });
     }
 
     /// An operation was refused, and did not happen: the client asks the leader, or anybody a little later.
@@ -267,7 +297,8 @@ impl World {
         client.attempt += 1;
         let attempt = client.attempt;
         let at = self.now + self.random.between(1, 6) * TICK;
-        self.plan.at(at, Happening::ClientWakes { client: c, attempt });
+        self.plan
+            .at(at, Happening::ClientWakes { client: c, attempt });
     }
 
     fn take_reading(&mut self, n: usize, read: ReadId) -> Result<Reading, Broken> {

@@ -4,8 +4,8 @@ use std::hash::{Hash, Hasher};
 
 use raft_core::{Effect, Input};
 
-use crate::history::Mix;
 use crate::machine::chain;
+use crate::mix::Mix;
 
 pub(crate) fn input(digest: u64, now: u64, node: usize, input: &Input) -> u64 {
     let mut mix = Mix::default();

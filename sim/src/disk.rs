@@ -55,12 +55,7 @@ impl Disk {
         let waiting = |batch: &[Persist]| batch.iter().map(|p| p.then.peek().len()).sum::<usize>();
         let before = waiting(&batch);
         for i in 0..batch.len() {
-            // A snapshot that replaces the log takes back what was claimed of the log before it, too.
-            let replaced = batch[i].snapshot.as_ref().is_some_and(|s| s.replaces_log);
-            let cut = match replaced {
-                true => Some(LogIndex::ZERO),
-                false => batch[i].truncate_from,
-            };
+            let cut = batch[i].takes_back_from();
             for earlier in &mut batch[..i] {
                 if let Some(cut) = cut {
                     earlier.then.drop_claims_from(cut);
@@ -146,7 +141,9 @@ impl Disk {
 
     /// The last position that is durable in some way.
     pub(crate) fn snapshot_index(&self) -> LogIndex {
-        self.snapshot.as_ref().map_or(LogIndex::ZERO, |s| s.last.index)
+        self.snapshot
+            .as_ref()
+            .map_or(LogIndex::ZERO, |s| s.last.index)
     }
 
     /// Reads as [`raft_core::Effect::Read`] asks.
@@ -193,13 +190,22 @@ impl Disk {
         }
         if let Some(from) = persist.truncate_from {
             let start = self.log_start.index;
-            hold!(from > start, "log-without-gaps", "cut from {from}, behind {start}");
+            hold!(
+                from > start,
+                "log-without-gaps",
+                "cut from {from}, behind {start}"
+            );
             self.log.truncate((from.0 - start.0 - 1) as usize);
         }
         for entry in persist.append.iter() {
             let last = self.last();
             let fits = entry.id.index == last.index.next() && entry.id.term >= last.term;
-            hold!(fits, "log-without-gaps", "entry {} follows {last}", entry.id);
+            hold!(
+                fits,
+                "log-without-gaps",
+                "entry {} follows {last}",
+                entry.id
+            );
             self.log.push_back(entry.clone());
         }
         Ok(())
@@ -227,7 +233,11 @@ impl Disk {
         if *replaces_log {
             self.log.clear();
         }
-        while self.log.front().is_some_and(|entry| entry.id.index <= log_start.index) {
+        while self
+            .log
+            .front()
+            .is_some_and(|entry| entry.id.index <= log_start.index)
+        {
             self.log.pop_front();
         }
         if *replaces_log || log_start.index > self.log_start.index {

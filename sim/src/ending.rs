@@ -55,7 +55,10 @@ impl World {
             self.down_for_good = self.choose_minority();
         }
         for n in 0..self.nodes.len() {
-            let named = self.history.relevant_configurations().any(|c| c.contains(self.nodes[n].id));
+            let named = self
+                .history
+                .relevant_configurations()
+                .any(|c| c.contains(self.nodes[n].id));
             if named && self.nodes[n].life == Life::Retired {
                 self.nodes[n].life = Life::Alive;
             }
@@ -108,7 +111,7 @@ impl World {
     /// What a sensible operator does in each tick: brings changes to their end, removes what is lost, and
     /// sees whether something can be committed.
     pub(crate) fn tend(&mut self) -> Check {
-        if self.now / TICK % 3 != 0 {
+        if !(self.now / TICK).is_multiple_of(3) {
             return Ok(());
         }
         for n in self.leaders() {
@@ -133,7 +136,12 @@ impl World {
 
     /// Units of so many election timeouts of the slowest clock.
     fn timeouts(&self, count: u64) -> u64 {
-        let slowest = self.nodes.iter().map(|node| node.rate).min().unwrap_or(1_000);
+        let slowest = self
+            .nodes
+            .iter()
+            .map(|node| node.rate)
+            .min()
+            .unwrap_or(1_000);
         count * u64::from(self.fate.timeout.0) * TICK * 1_000 / slowest
     }
 
@@ -142,11 +150,19 @@ impl World {
     /// follower that is cut off in the middle of its snapshot needs another.
     fn patience(&self) -> u64 {
         let last = |node: &crate::node::Node| {
-            let own = node.run.as_ref().map_or(LogIndex::ZERO, |run| run.shadow.last().index);
+            let own = node
+                .run
+                .as_ref()
+                .map_or(LogIndex::ZERO, |run| run.shadow.last().index);
             own.max(node.disk.last().index)
         };
         let most = self.nodes.iter().map(last).max().unwrap_or_default();
-        let least = self.nodes.iter().filter(|node| node.is_up()).map(last).min();
+        let least = self
+            .nodes
+            .iter()
+            .filter(|node| node.is_up())
+            .map(last)
+            .min();
         let lag = most.0 - least.unwrap_or_default().0;
         let sizes = &self.fate.sizes;
         let single = sizes.append_entries == 1 || sizes.append_bytes == 1;
@@ -190,9 +206,9 @@ impl World {
         let Some(leader) = leader.map(|n| self.nodes[*n].id) else {
             return false;
         };
-        members.iter().all(|n| {
-            raft(n).leader() == Some(leader) && raft(n).handed_out() >= goal
-        })
+        members
+            .iter()
+            .all(|n| raft(n).leader() == Some(leader) && raft(n).handed_out() >= goal)
     }
 
     fn rest(&mut self) -> Check {
@@ -215,8 +231,17 @@ impl World {
             "no-idle-election",
             "terms and leaders were {before:?} and are {after:?}"
         );
-        let waiting: Vec<_> = self.clients.iter().filter(|client| !client.is_idle()).collect();
-        hold!(waiting.is_empty(), "clients-are-answered", "{waiting:?} in {}", self.picture());
+        let waiting: Vec<_> = self
+            .clients
+            .iter()
+            .filter(|client| !client.is_idle())
+            .collect();
+        hold!(
+            waiting.is_empty(),
+            "clients-are-answered",
+            "{waiting:?} in {}",
+            self.picture()
+        );
         for n in self.members() {
             let run = self.nodes[n].run.as_ref().unwrap();
             hold!(

@@ -57,6 +57,8 @@ pub(crate) struct Fate {
     pub(crate) heartbeat: u32,
     pub(crate) timeout: (u32, u32),
     pub(crate) margin: u64,
+    /// Entries that a leader's log keeps at most for followers that are heard.
+    pub(crate) hold: u64,
     pub(crate) sizes: Sizes,
 
     /// Per 1,000 messages.
@@ -153,6 +155,10 @@ impl Fate {
             Theme::Transfers => {
                 fate.soften(2);
                 fate.transfer = 4_000;
+                // TimeoutNow may come when nobody expects it any more.
+                fate.straggler = random.pick(&[5, 200]);
+                fate.partition = random.pick(&[100, 1_500]);
+                (fate.clients, fate.reads, fate.think) = (4, 500, 1);
                 fate.change = 400;
                 fate.crash = 100;
             }
@@ -161,7 +167,11 @@ impl Fate {
     }
 
     fn mixed(random: &mut Random, theme: Theme) -> Self {
-        let leases = random.permille(if theme == Theme::Reads { 750 } else { 150 });
+        let leases = random.permille(match theme {
+            Theme::Reads => 750,
+            Theme::Transfers => 500,
+            _ => 150,
+        });
         let shortest = random.pick(&[8, 10, 12]);
         let spread = random.between(3, u64::from(shortest)) as u32;
         let drift = leases.then(|| random.pick(&[0, 0, 1, shortest / 4, shortest / 2]));
@@ -175,6 +185,7 @@ impl Fate {
             heartbeat: random.between(1, u64::from(shortest) / 6) as u32,
             timeout: (shortest, shortest + spread),
             margin: random.pick(&[0, 3, 30, 10_000]),
+            hold: random.pick(&[0, 0, 40, 1_000_000]),
             sizes: Sizes::draw(random),
             loss: random.pick(&[0, 0, 10, 50]),
             duplication: random.pick(&[0, 10, 50]),
@@ -307,16 +318,28 @@ impl Fate {
         self.pause = random.pick(&[200, 800]);
         self.transfer = random.pick(&[0, 800]);
         self.partition = random.pick(&[200, 800]);
-        if random.permille(500) {
-            // All is quick, and leaders are cut off again and again: the next one may be elected, and may
-            // have committed something, at the earliest moment that the rules allow.
-            self.delay = (10, 120);
-            self.sync = (10, 80);
-            self.timeout.1 = self.timeout.0 + 1;
-            self.heartbeat = 1;
-            self.partition = 4_000;
-            self.heal = 8_000;
-            (self.loss, self.straggler) = (0, 0);
+        if random.permille(650) {
+            self.hunt(random);
+        }
+    }
+
+    /// All is quick, and leaders lose their followers again and again: the next one may be elected, and may
+    /// have committed something, at the earliest moment that the rules of leases allow.
+    fn hunt(&mut self, random: &mut Random) {
+        self.delay = (10, 120);
+        self.sync = (10, 80);
+        // Not less: two candidates that need each other must not fall into step for ever.
+        self.timeout.1 = self.timeout.0 + 4;
+        self.heartbeat = 1;
+        (self.loss, self.straggler) = (0, 0);
+        self.heal = 8_000;
+        self.partition = 4_000;
+        match random.below(3) {
+            // Whoever has promised to wait comes back without its memory.
+            0 => (self.cut, self.crash) = (6_000, 2_500),
+            // Another majority decides.
+            1 => self.change = 6_000,
+            _ => {}
         }
     }
 
@@ -325,7 +348,10 @@ impl Fate {
         let mut config = Config::new(id, []);
         config.initial = initial;
         config.heartbeat_ticks = self.heartbeat;
-        (config.election_timeout_ticks_min, config.election_timeout_ticks_max) = self.timeout;
+        (
+            config.election_timeout_ticks_min,
+            config.election_timeout_ticks_max,
+        ) = self.timeout;
         config.append_entries_max = self.sizes.append_entries;
         config.append_bytes_max = self.sizes.append_bytes;
         config.inflight_max = self.sizes.inflight;
@@ -334,6 +360,7 @@ impl Fate {
         config.tail_bytes_max = self.sizes.tail_bytes;
         config.reads_max = self.sizes.reads;
         config.compaction_margin_entries = self.margin;
+        config.compaction_hold_entries_max = self.hold;
         config.lease_drift_ticks = self.drift;
         config.birth = Some(Bytes::from_static(b"birth"));
         config.seed = seed;

@@ -43,9 +43,11 @@ impl World {
             return self.crash(n);
         }
         if self.random.rarely(self.fate.pause * weight) {
-            let until = self.now + self.random.between(timeout, 20 * timeout).min(
-                self.random.between(timeout, 20 * timeout),
-            );
+            let until = self.now
+                + self
+                    .random
+                    .between(timeout, 20 * timeout)
+                    .min(self.random.between(timeout, 20 * timeout));
             self.pause(n, until);
         }
         if self.random.rarely(self.fate.stall * weight) {
@@ -99,7 +101,7 @@ impl World {
         let node = &mut self.nodes[n];
         node.run = None;
         node.paused_until = None;
-        node.waiting.clear();
+        let waiting = std::mem::take(&mut node.waiting);
         node.stalled_until = self.now;
         // An operator has seen to the disk before the next start.
         (node.fsync_fails, node.is_full) = (false, false);
@@ -110,6 +112,16 @@ impl World {
         let lost = loses && node.own_disk.is_some_and(|own| own != Machine::default());
         if lost {
             node.own_disk = Some(Machine::default());
+        }
+        // Whoever was sending this node a snapshot hears that it came to nothing.
+        for what in waiting {
+            if let Happening::SnapshotArrives(transfer) = &what {
+                self.count(Event::SnapshotFailed);
+                self.tell_sent(transfer, false);
+            } else if let Happening::SnapshotStored(transfer) = &what {
+                self.count(Event::SnapshotFailed);
+                self.tell_sent(transfer, false);
+            }
         }
         self.remember_vote(n)?;
         for (happened, event) in [
@@ -138,7 +150,8 @@ impl World {
             }
             let at = self.now + self.random.between(100, 2 * TICK);
             let (node, start) = (other, self.nodes[other].config.start);
-            self.plan.at(at, Happening::Disconnected { node, start, peer });
+            self.plan
+                .at(at, Happening::Disconnected { node, start, peer });
         }
     }
 
@@ -169,13 +182,19 @@ impl World {
             if self.nodes[node].is_up() {
                 let at = self.now + self.random.between(10, TICK);
                 let start = self.nodes[node].config.start;
-                self.plan.at(at, Happening::Disconnected { node, start, peer });
+                self.plan
+                    .at(at, Happening::Disconnected { node, start, peer });
             }
         }
     }
 
     fn strike_network(&mut self) -> Check {
-        let ids: Vec<NodeId> = self.nodes.iter().filter(|n| n.is_up()).map(|n| n.id).collect();
+        let ids: Vec<NodeId> = self
+            .nodes
+            .iter()
+            .filter(|n| n.is_up())
+            .map(|n| n.id)
+            .collect();
         if ids.len() < 2 {
             return Ok(());
         }

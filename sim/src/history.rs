@@ -13,54 +13,14 @@
 //! - `one-change-at-a-time`: a leader's log has one uncommitted configuration of its own reign at most.
 //! - `sessions-once`: a command with a session has one answer, however often it is committed.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
-
 use raft_core::membership::Configuration;
 use raft_core::{Entry, EntryKind, LogId, LogIndex, NodeId, SnapshotMeta, Term};
 
 use crate::broken::{Broken, Check, hold};
-use crate::machine::{Command, Machine, chain, entry_hash};
+use crate::machine::{Command, Machine, entry_hash};
+use crate::mix::Map;
 use crate::sets::{Quorums, Set};
 use crate::shadow::Shadow;
-
-/// A quick hasher for keys that are numbers: nobody attacks a simulation.
-#[derive(Default)]
-pub(crate) struct Mix(u64);
-
-impl Hasher for Mix {
-    fn write(&mut self, bytes: &[u8]) {
-        let (chunks, rest) = bytes.as_chunks::<8>();
-        for chunk in chunks {
-            self.write_u64(u64::from_le_bytes(*chunk));
-        }
-        for byte in rest {
-            self.write_u64(u64::from(*byte));
-        }
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        self.0 = chain(self.0, number);
-    }
-
-    fn write_u8(&mut self, number: u8) {
-        self.write_u64(u64::from(number));
-    }
-
-    fn write_u32(&mut self, number: u32) {
-        self.write_u64(u64::from(number));
-    }
-
-    fn write_usize(&mut self, number: usize) {
-        self.write_u64(number as u64);
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
-
-pub(crate) type Map<K, V> = HashMap<K, V, BuildHasherDefault<Mix>>;
 
 /// One entry of the committed sequence.
 #[derive(Clone, Copy, Debug)]
@@ -154,11 +114,14 @@ impl History {
 
     /// Whether the leader of `term`, or an earlier one, has committed the entry.
     pub(crate) fn is_committed_by(&self, id: LogId, term: Term) -> bool {
-        self.at(id.index).is_some_and(|committed| committed.id == id && committed.by <= term)
+        self.at(id.index)
+            .is_some_and(|committed| committed.id == id && committed.by <= term)
     }
 
     pub(crate) fn leads(&self, node: NodeId, term: Term) -> bool {
-        self.reigns.get(&term).is_some_and(|reign| reign.node == node)
+        self.reigns
+            .get(&term)
+            .is_some_and(|reign| reign.node == node)
     }
 
     /// The configuration that was in effect at a committed position.
@@ -232,7 +195,11 @@ impl History {
     pub(crate) fn elected(&mut self, node: NodeId, term: Term, log: &Shadow) -> Check {
         if let Some(reign) = self.reigns.get(&term) {
             let other = reign.node;
-            hold!(false, "election-safety", "nodes {other} and {node} lead term {term}");
+            hold!(
+                false,
+                "election-safety",
+                "nodes {other} and {node} lead term {term}"
+            );
         }
         let granted = |id: NodeId| self.votes.get(&(id, term)) == Some(&node);
         let quorums = Quorums::of(log.configuration());
@@ -244,7 +211,8 @@ impl History {
             log.configuration()
         );
         let base = self.chain.partition_point(|committed| committed.by < term) as u64;
-        let held = log.start().index.0 > base || log.id(LogIndex(base)) == self.id_at(LogIndex(base));
+        let held =
+            log.start().index.0 > base || log.id(LogIndex(base)) == self.id_at(LogIndex(base));
         hold!(
             held && log.last().index.0 >= base,
             "leader-completeness",
@@ -319,7 +287,9 @@ impl History {
         let Some(last) = self.entry_of_leader(term, through) else {
             return Err(Broken {
                 invariant: "commit-quorum",
-                detail: format!("the leader of term {term} commits {through}, which it does not have"),
+                detail: format!(
+                    "the leader of term {term} commits {through}, which it does not have"
+                ),
             });
         };
         let have = holders(last);
@@ -352,7 +322,10 @@ impl History {
                 detail: format!("{id} is committed in term {by}, and nobody appended it"),
             });
         };
-        let last = self.chain.last().map_or(LogId::ZERO, |committed| committed.id);
+        let last = self
+            .chain
+            .last()
+            .map_or(LogId::ZERO, |committed| committed.id);
         hold!(
             known.before == last,
             "committed-never-changes",
@@ -401,7 +374,10 @@ impl History {
     }
 
     fn reconfigure(&mut self, id: LogId) -> Check {
-        let at = self.open_configurations.iter().position(|(other, _)| *other == id);
+        let at = self
+            .open_configurations
+            .iter()
+            .position(|(other, _)| *other == id);
         let Some((_, new)) = at.map(|at| self.open_configurations.swap_remove(at)) else {
             return Ok(());
         };
@@ -409,7 +385,8 @@ impl History {
         // Who starts from nothing has no quorums to meet.
         let meet = old.voters.is_empty() || Quorums::of(old).meet(Quorums::of(&new));
         hold!(meet, "quorums-meet", "entry {id} follows {old} with {new}");
-        self.open_configurations.retain(|(other, _)| other.index > id.index);
+        self.open_configurations
+            .retain(|(other, _)| other.index > id.index);
         self.configurations.push((id.index, new));
         Ok(())
     }

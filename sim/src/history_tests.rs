@@ -52,7 +52,10 @@ impl Stage {
     }
 
     fn vote(&mut self, node: u64, term: u64, candidate: u64) -> &'static str {
-        name(self.history.voted(NodeId(node), Term(term), NodeId(candidate)))
+        name(
+            self.history
+                .voted(NodeId(node), Term(term), NodeId(candidate)),
+        )
     }
 
     fn append(&mut self, node: u64, entry: &Entry) -> &'static str {
@@ -81,7 +84,10 @@ impl Stage {
     fn commit(&mut self, term: u64, index: u64, durable_on: &[u64]) -> &'static str {
         let quorums = [Quorums::of(&voters(&[1, 2, 3]))];
         let holders = |_| set(durable_on);
-        name(self.history.leader_committed(Term(term), LogIndex(index), &quorums, holders))
+        name(
+            self.history
+                .leader_committed(Term(term), LogIndex(index), &quorums, holders),
+        )
     }
 }
 
@@ -183,11 +189,20 @@ fn another_entry_where_one_is_committed_is_seen() {
 fn two_changes_at_once_are_seen() {
     let mut stage = first_term();
     stage.lead(1, 1, &reconfigured(1, 2, &[1, 2]));
-    assert_eq!(name(stage.history.check_changes(Term(1), LogIndex(1))), "nothing");
+    assert_eq!(
+        name(stage.history.check_changes(Term(1), LogIndex(1))),
+        "nothing"
+    );
     stage.lead(1, 1, &reconfigured(1, 3, &[1]));
-    assert_eq!(name(stage.history.check_changes(Term(1), LogIndex(2))), "nothing");
+    assert_eq!(
+        name(stage.history.check_changes(Term(1), LogIndex(2))),
+        "nothing"
+    );
     stage.lead(1, 1, &reconfigured(1, 4, &[1, 2]));
-    assert_eq!(name(stage.history.check_changes(Term(1), LogIndex(2))), "one-change-at-a-time");
+    assert_eq!(
+        name(stage.history.check_changes(Term(1), LogIndex(2))),
+        "one-change-at-a-time"
+    );
 }
 
 #[test]
@@ -205,10 +220,16 @@ fn a_snapshot_of_what_is_not_committed_is_seen() {
         configuration: voters(ids).into(),
     };
     let check = |meta| name(stage.history.check_snapshot(NodeId(2), &meta));
-    let (committed, other) = (LogId::new(Term(1), LogIndex(1)), LogId::new(Term(2), LogIndex(1)));
+    let (committed, other) = (
+        LogId::new(Term(1), LogIndex(1)),
+        LogId::new(Term(2), LogIndex(1)),
+    );
     assert_eq!(check(snapshot(committed, &[1, 2, 3])), "nothing");
     assert_eq!(check(snapshot(other, &[1, 2, 3])), "snapshot-is-committed");
-    assert_eq!(check(snapshot(committed, &[1, 2])), "snapshot-configuration");
+    assert_eq!(
+        check(snapshot(committed, &[1, 2])),
+        "snapshot-configuration"
+    );
 }
 
 #[test]
@@ -216,10 +237,16 @@ fn another_state_is_seen() {
     let stage = first_term();
     let mut machine = Machine::default();
     machine.apply(&noop(1, 1), entry_hash(&noop(1, 1)));
-    assert_eq!(name(stage.history.check_machine(NodeId(2), &machine)), "nothing");
+    assert_eq!(
+        name(stage.history.check_machine(NodeId(2), &machine)),
+        "nothing"
+    );
     let mut other = Machine::default();
     other.apply(&noop(2, 1), entry_hash(&noop(2, 1)));
-    assert_eq!(name(stage.history.check_machine(NodeId(2), &other)), "state-machine-safety");
+    assert_eq!(
+        name(stage.history.check_machine(NodeId(2), &other)),
+        "state-machine-safety"
+    );
 }
 
 #[test]
@@ -237,7 +264,13 @@ fn a_claim_that_is_not_on_the_disk_is_seen() {
     });
     let mut disk = Disk::default();
     let mut check = |disk: &Disk, message: &DurableMessage| {
-        name(check_release(&mut stage.history, NodeId(2), disk, NodeId(3), message))
+        name(check_release(
+            &mut stage.history,
+            NodeId(2),
+            disk,
+            NodeId(3),
+            message,
+        ))
     };
     assert_eq!(check(&disk, &vote), "claimed-before-durable");
     disk.hard_state = HardState {

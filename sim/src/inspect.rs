@@ -10,6 +10,7 @@
 //! - `limits`: what is under way, and what is not committed.
 //! - `pre-vote-leaves-no-mark`: a pre-vote changes no term and writes nothing.
 //! - `isolated-leader`: a leader that hears no majority steps down within two election timeouts.
+//! - `stuck-disk`: a leader whose disk does not answer for an election timeout steps down.
 //! - `read-is-answered`, `transfer-ends`: in time.
 
 use raft_core::{Effect, LogIndex, PeerState, Role};
@@ -31,7 +32,9 @@ impl World {
             });
         }
         self.check_order(n, about)?;
-        let wrote = effects.iter().any(|effect| matches!(effect, Effect::Persist(_)));
+        let wrote = effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::Persist(_)));
         if wrote {
             self.check_log(n)?;
         }
@@ -61,7 +64,9 @@ impl World {
         let last = run.raft.last().index;
         hold!(
             new.log_start <= new.snapshot
-                && (new.snapshot <= new.handed_out || run.installing.is_some() || about.kind == Kind::Persisted)
+                && (new.snapshot <= new.handed_out
+                    || run.installing.is_some()
+                    || about.kind == Kind::Persisted)
                 && new.handed_out <= new.commit
                 && new.commit <= last
                 && run.machine.applied <= new.handed_out,
@@ -154,6 +159,7 @@ impl World {
         }
         if about.kind == Kind::Tick {
             self.check_isolation(n)?;
+            self.check_disk(n)?;
         }
         Ok(())
     }
@@ -202,14 +208,42 @@ impl World {
         Ok(())
     }
 
+    fn check_disk(&self, n: usize) -> Check {
+        let (id, run) = (self.nodes[n].id, self.nodes[n].run.as_ref().unwrap());
+        let patience = u64::from(self.fate.timeout.0) + 1;
+        let oldest = run
+            .unfinished
+            .front()
+            .filter(|(_, since)| since + patience < run.ticks);
+        hold!(
+            oldest.is_none(),
+            "stuck-disk",
+            "node {id} still leads at tick {}, and its write {oldest:?} is not done",
+            run.ticks
+        );
+        Ok(())
+    }
+
     fn check_patience(&self, n: usize) -> Check {
         let (id, run) = (self.nodes[n].id, self.nodes[n].run.as_ref().unwrap());
         let longest = u64::from(self.fate.timeout.1);
         let late = |asked: &&crate::node::Reading| asked.asked_tick + 2 * longest + 2 < run.ticks;
         let late = run.reads.iter().find(late);
-        hold!(late.is_none(), "read-is-answered", "node {id} never answers {late:?}, at tick {}", run.ticks);
-        let late = run.transfer.filter(|(_, since, _)| since + longest + 1 < run.ticks);
-        hold!(late.is_none(), "transfer-ends", "node {id} still hands over: {late:?}, at tick {}", run.ticks);
+        hold!(
+            late.is_none(),
+            "read-is-answered",
+            "node {id} never answers {late:?}, at tick {}",
+            run.ticks
+        );
+        let late = run
+            .transfer
+            .filter(|(_, since, _)| since + longest + 1 < run.ticks);
+        hold!(
+            late.is_none(),
+            "transfer-ends",
+            "node {id} still hands over: {late:?}, at tick {}",
+            run.ticks
+        );
         Ok(())
     }
 }

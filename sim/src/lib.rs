@@ -27,6 +27,7 @@ mod faults;
 mod history;
 mod inspect;
 mod machine;
+mod mix;
 mod network;
 mod node;
 mod observe;

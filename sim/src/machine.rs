@@ -114,9 +114,14 @@ pub(crate) fn chain(digest: u64, element: u64) -> u64 {
 
 /// A number for an entry: name, kind and data.
 pub(crate) fn entry_hash(entry: &Entry) -> u64 {
-    let head = chain(entry.id.term.0, entry.id.index.0 ^ ((entry.kind as u64) << 56));
+    let head = chain(
+        entry.id.term.0,
+        entry.id.index.0 ^ ((entry.kind as u64) << 56),
+    );
     let (chunks, rest) = entry.data.as_chunks::<8>();
-    let body = chunks.iter().fold(head, |d, c| chain(d, u64::from_le_bytes(*c)));
+    let body = chunks
+        .iter()
+        .fold(head, |d, c| chain(d, u64::from_le_bytes(*c)));
     rest.iter().fold(body, |d, byte| chain(d, u64::from(*byte)))
 }
 

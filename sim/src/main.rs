@@ -64,12 +64,15 @@ fn main() -> Result<ExitCode> {
     };
     let report = campaign.run()?;
     let stopped = arguments.stop_at_first && !report.violations.is_empty();
+    if campaign.twice && !stopped {
+        print_twice(&report)?;
+    }
     let least = match arguments.quick {
         true => 1,
         false => campaign.seeds * 100 / 2_000,
     };
-    let well = match stopped {
-        true => false,
+    let well = match stopped || campaign.twice {
+        true => report.violations.is_empty(),
         false => print_report(&campaign, &report, least)?,
     };
     for (seed, broken) in &report.violations {
@@ -96,6 +99,20 @@ fn run_one(seed: u64) -> ExitCode {
     }
 }
 
+/// Prints the figure of seeds that were run twice, which has a file of its own.
+fn print_twice(report: &Report) -> Result<()> {
+    let mut figures = Figures::default();
+    let same = report.seeds - report.violations.len() as u64;
+    figures.add(
+        "same_twice",
+        same,
+        "seeds",
+        report.seeds,
+        same == report.seeds,
+    );
+    figures.write("sim-twice.txt")
+}
+
 /// Prints the table of events and the figures. True when all is as it must be.
 fn print_report(campaign: &Campaign, report: &Report, least: u64) -> Result<bool> {
     for event in Event::ALL {
@@ -105,20 +122,44 @@ fn print_report(campaign: &Campaign, report: &Report, least: u64) -> Result<bool
     }
     let rare = report.counts.rarer_than(least);
     let mut figures = Figures::default();
-    figures.add("violations", report.violations.len() as u64, "count", 0, report.violations.is_empty());
-    figures.add("seeds", report.seeds, "count", campaign.seeds, report.seeds >= campaign.seeds);
+    figures.add(
+        "violations",
+        report.violations.len() as u64,
+        "count",
+        0,
+        report.violations.is_empty(),
+    );
+    figures.add(
+        "seeds",
+        report.seeds,
+        "count",
+        campaign.seeds,
+        report.seeds >= campaign.seeds,
+    );
     let steps = report.steps_min;
     let enough = steps >= 20_000 || steps == u64::MAX;
     figures.add("steps_per_seed_min", steps, "count", 20_000, enough);
     figures.add("steps", report.steps, "count", 0, true);
-    figures.add("steps_per_second", report.steps_per_second(), "1/s", 0, true);
+    figures.add(
+        "steps_per_second",
+        report.steps_per_second(),
+        "1/s",
+        0,
+        true,
+    );
     let all = Event::ALL.len() as u64;
-    figures.add("events_covered", all - rare.len() as u64, "count", all, rare.is_empty());
-    figures.write()?;
+    figures.add(
+        "events_covered",
+        all - rare.len() as u64,
+        "count",
+        all,
+        rare.is_empty(),
+    );
+    figures.write("sim.txt")?;
     Ok(figures.well)
 }
 
-/// `FIGURE sim.name value unit floor ok|missed`, printed and written to `sim.txt` in `FIGURES_DIR`.
+/// `FIGURE sim.name value unit floor ok|missed`, printed and written to a file in `FIGURES_DIR`.
 struct Figures {
     lines: String,
     well: bool,
@@ -141,12 +182,12 @@ impl Figures {
         self.well &= ok;
     }
 
-    fn write(&self) -> Result<()> {
+    fn write(&self, name: &str) -> Result<()> {
         let Some(folder) = std::env::var_os("FIGURES_DIR").map(PathBuf::from) else {
             return Ok(());
         };
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        let file = folder.join("sim.txt");
+        let file = folder.join(name);
         fs::write(&file, &self.lines).with_context(|| format!("cannot write {}", file.display()))
     }
 }

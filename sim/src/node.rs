@@ -2,9 +2,7 @@
 
 use std::collections::VecDeque;
 
-use raft_core::{
-    Config, Entry, LogIndex, NodeId, Raft, ReadId, Role, SnapshotMeta, Term, WriteId,
-};
+use raft_core::{Config, Entry, LogIndex, NodeId, Raft, ReadId, Role, SnapshotMeta, Term, WriteId};
 
 use crate::disk::Disk;
 use crate::machine::Machine;
@@ -105,10 +103,11 @@ pub(crate) struct Run {
     pub(crate) ticks: u64,
     pub(crate) shadow: Shadow,
     pub(crate) last_write: WriteId,
+    /// The writes that the core has not been told the end of, each since when, in `ticks`.
+    pub(crate) unfinished: VecDeque<(WriteId, u64)>,
     pub(crate) sync_due: bool,
     /// Followers to which a snapshot is on its way.
     pub(crate) sending: Set,
-    pub(crate) sending_term: Term,
     /// A received snapshot is not durable yet.
     pub(crate) installing: Option<WriteId>,
     pub(crate) log_reads: u32,
@@ -165,9 +164,9 @@ impl Run {
             ticks: 0,
             shadow,
             last_write: WriteId(0),
+            unfinished: VecDeque::new(),
             sync_due: false,
             sending: Set::default(),
-            sending_term: Term(0),
             installing: None,
             log_reads: 0,
             machine,

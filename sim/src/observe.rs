@@ -59,7 +59,11 @@ impl World {
         let sizes = &self.fate.sizes;
         let bound = 24 + crate::world::NODES_MAX * 2 * (sizes.inflight + 4);
         let (id, count) = (node.id, effects.len());
-        hold!(count <= bound, "bounded-work", "node {id} answers one input with {count} effects");
+        hold!(
+            count <= bound,
+            "bounded-work",
+            "node {id} answers one input with {count} effects"
+        );
         for effect in effects {
             let Effect::Send {
                 to,
@@ -71,7 +75,8 @@ impl World {
             let bytes: usize = m.entries.iter().map(|entry| entry.size_bytes()).sum();
             let last = m.entries.last().map_or(0, |entry| entry.size_bytes());
             hold!(
-                m.entries.len() <= sizes.append_entries && (bytes - last < sizes.append_bytes || bytes == last),
+                m.entries.len() <= sizes.append_entries
+                    && (bytes - last < sizes.append_bytes || bytes == last),
                 "bounded-work",
                 "node {id} sends {} entries of {bytes} bytes in one message to {to}",
                 m.entries.len()
@@ -117,13 +122,24 @@ impl World {
         let node = &mut self.nodes[n];
         let (id, run) = (node.id, node.run.as_mut().unwrap());
         let in_order = persist.write.0 == run.last_write.0 + 1;
-        hold!(in_order, "writes-in-order", "node {id} writes #{} behind #{}", persist.write, run.last_write);
+        hold!(
+            in_order,
+            "writes-in-order",
+            "node {id} writes #{} behind #{}",
+            persist.write,
+            run.last_write
+        );
         run.last_write = persist.write;
+        run.unfinished.push_back((persist.write, run.ticks));
         let (term, commit) = (run.raft.term(), run.raft.commit());
         let leads = self.history.leads(id, term)
             && (run.raft.role() == Role::Leader || about.before.role == Role::Leader);
         if let Some(write) = &persist.snapshot {
-            hold!(!(leads && write.replaces_log), "leader-append-only", "leader {id} replaces its log");
+            hold!(
+                !(leads && write.replaces_log),
+                "leader-append-only",
+                "leader {id} replaces its log"
+            );
             self.history.check_snapshot(id, &write.snapshot)?;
             if write.log_start.index > run.shadow.start().index && !write.replaces_log {
                 self.counts.add(Event::LogCompacted);
@@ -134,10 +150,17 @@ impl World {
             }
         }
         if let Some(from) = persist.truncate_from {
-            hold!(!leads, "leader-append-only", "leader {id} cuts its log from {from} on");
+            hold!(
+                !leads,
+                "leader-append-only",
+                "leader {id} cuts its log from {from} on"
+            );
             // A leader of a term before the one that committed it does not have it, and may cut it off
             // where it was not counted.
-            let lost = run.shadow.id(from).filter(|id| self.history.is_committed_by(*id, term));
+            let lost = run
+                .shadow
+                .id(from)
+                .filter(|id| self.history.is_committed_by(*id, term));
             hold!(
                 lost.is_none() && from > commit.min(about.before.commit),
                 "committed-never-changes",
@@ -152,7 +175,12 @@ impl World {
         for entry in persist.append.iter() {
             let before = run.shadow.last();
             let gap = before.index.next() != entry.id.index;
-            hold!(!gap, "log-without-gaps", "node {id} appends {} behind {before}", entry.id);
+            hold!(
+                !gap,
+                "log-without-gaps",
+                "node {id} appends {} behind {before}",
+                entry.id
+            );
             self.history.appended(id, before, entry)?;
             run.shadow.push(entry);
             if leads {
@@ -174,7 +202,13 @@ impl World {
             if entry.kind != EntryKind::Configuration {
                 continue;
             }
-            let joint = self.nodes[n].run.as_ref().unwrap().raft.configuration().is_joint();
+            let joint = self.nodes[n]
+                .run
+                .as_ref()
+                .unwrap()
+                .raft
+                .configuration()
+                .is_joint();
             match (joint, about.kind) {
                 (true, _) => self.count(Event::JointEntered),
                 (false, Kind::Change) => {}
@@ -202,7 +236,9 @@ impl World {
                 let has = disks.iter().filter(|node| node.disk.holds(entry));
                 Set::of(has.map(|node| &node.id))
             };
-            let earlier = self.history.leader_committed(term, commit, &configurations, holders)?;
+            let earlier = self
+                .history
+                .leader_committed(term, commit, &configurations, holders)?;
             if earlier {
                 self.counts.add(Event::OldTermCommitted);
             }
@@ -221,11 +257,20 @@ impl World {
     fn check_handed_out(&self, n: usize, after: LogIndex, commit: &Commit) -> Check {
         let node = &self.nodes[n];
         let (id, through) = (node.id, commit.through);
-        hold!(through > after, "handed-out", "node {id} hands out {through} behind {after}");
+        hold!(
+            through > after,
+            "handed-out",
+            "node {id} hands out {through} behind {after}"
+        );
         let in_memory = commit.entries.len() as u64;
-        hold!(in_memory <= through.0 - after.0, "handed-out", "node {id} hands out entries again");
+        hold!(
+            in_memory <= through.0 - after.0,
+            "handed-out",
+            "node {id} hands out entries again"
+        );
         for (entry, index) in commit.entries.iter().zip(through.0 - in_memory + 1..) {
-            let same = |c: &crate::history::Committed| c.id == entry.id && c.hash == entry_hash(entry);
+            let same =
+                |c: &crate::history::Committed| c.id == entry.id && c.hash == entry_hash(entry);
             hold!(
                 entry.id.index.0 == index && self.history.at(LogIndex(index)).is_some_and(same),
                 "handed-out",

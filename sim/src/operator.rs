@@ -78,7 +78,10 @@ impl World {
         let joint = configuration.is_joint();
         let leaves = change == Change::LeaveJoint;
         self.step(n, Input::ChangeMembership(change), Context::Change)?;
-        let left = self.nodes[n].run.as_ref().is_some_and(|run| !run.raft.configuration().is_joint());
+        let left = self.nodes[n]
+            .run
+            .as_ref()
+            .is_some_and(|run| !run.raft.configuration().is_joint());
         if joint && leaves && left {
             self.count(Event::JointLeftByOperator);
         }
@@ -97,7 +100,9 @@ impl World {
             return Change::LeaveJoint;
         }
         let count = self.random.pick(&[1, 1, 1, 2, 3]);
-        let steps: Vec<Step> = (0..count).map(|_| self.draw_step(n, configuration)).collect();
+        let steps: Vec<Step> = (0..count)
+            .map(|_| self.draw_step(n, configuration))
+            .collect();
         match self.random.below(10) {
             0 => Change::Simple(steps),
             1..3 => Change::EnterJoint {
@@ -156,7 +161,8 @@ impl World {
 
     /// Starts the nodes that a change names and that do not run: new ones, and those that were shut down.
     fn prepare(&mut self, change: &Change) -> Check {
-        let (Change::Auto(steps) | Change::Simple(steps) | Change::EnterJoint { steps, .. }) = change
+        let (Change::Auto(steps) | Change::Simple(steps) | Change::EnterJoint { steps, .. }) =
+            change
         else {
             return Ok(());
         };
@@ -188,7 +194,10 @@ impl World {
     fn retire_removed(&mut self) -> Check {
         for n in 0..self.nodes.len() {
             let id = self.nodes[n].id;
-            let named = self.history.relevant_configurations().any(|c| c.contains(id));
+            let named = self
+                .history
+                .relevant_configurations()
+                .any(|c| c.contains(id));
             if named || self.nodes[n].life != Life::Alive || !self.nodes[n].is_up() {
                 continue;
             }
@@ -209,7 +218,9 @@ fn run_leads(world: &World, n: usize) -> bool {
 
 fn removed(change: &Change) -> impl Iterator<Item = NodeId> {
     let steps = match change {
-        Change::Auto(steps) | Change::Simple(steps) | Change::EnterJoint { steps, .. } => &steps[..],
+        Change::Auto(steps) | Change::Simple(steps) | Change::EnterJoint { steps, .. } => {
+            &steps[..]
+        }
         Change::LeaveJoint => &[],
     };
     steps.iter().filter_map(|step| match step {

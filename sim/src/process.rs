@@ -78,12 +78,17 @@ impl World {
                 _ => {
                     return Err(Broken {
                         invariant: "snapshot-file",
-                        detail: format!("node {} starts without the file of {}", node.id, meta.last),
+                        detail: format!(
+                            "node {} starts without the file of {}",
+                            node.id, meta.last
+                        ),
                     });
                 }
             },
         };
-        let own = node.own_disk.filter(|own| own.applied >= of_snapshot.applied);
+        let own = node
+            .own_disk
+            .filter(|own| own.applied >= of_snapshot.applied);
         let machine = own.unwrap_or(of_snapshot);
         let behind = node.own_disk.is_some() && machine.applied < node.disk.last().index;
         self.history.check_machine(node.id, &machine)?;
@@ -94,7 +99,8 @@ impl World {
         let node = &mut self.nodes[n];
         let before = node.files.len();
         let pointer = node.disk.snapshot.clone();
-        node.files.retain(|file| Some(&file.meta) == pointer.as_ref());
+        node.files
+            .retain(|file| Some(&file.meta) == pointer.as_ref());
         if node.files.len() < before {
             self.count(Event::SnapshotOrphan);
         }
@@ -143,8 +149,15 @@ impl World {
         }
         self.nodes[n].paused_until = None;
         let start = self.nodes[n].config.start;
-        let leads = self.nodes[n].run.as_ref().is_some_and(|run| run.raft.role() == Role::Leader);
-        self.count(if leads { Event::LeaderPaused } else { Event::FollowerPaused });
+        let leads = self.nodes[n]
+            .run
+            .as_ref()
+            .is_some_and(|run| run.raft.role() == Role::Leader);
+        self.count(if leads {
+            Event::LeaderPaused
+        } else {
+            Event::FollowerPaused
+        });
         let waiting = std::mem::take(&mut self.nodes[n].waiting);
         for what in waiting {
             self.happen(what)?;
@@ -244,7 +257,14 @@ impl World {
         self.nodes[n].collect_files();
         let at = self.now + self.random.below(self.fate.sync.0 + 1);
         let (start, through) = (self.nodes[n].config.start, synced.through);
-        self.plan.at(at, Happening::Persisted { node: n, start, through });
+        self.plan.at(
+            at,
+            Happening::Persisted {
+                node: n,
+                start,
+                through,
+            },
+        );
         self.plan_sync(n);
         Ok(())
     }
@@ -260,6 +280,13 @@ impl World {
 
     pub(crate) fn persisted(&mut self, n: usize, through: WriteId) -> Check {
         let run = self.nodes[n].run.as_mut().unwrap();
+        while run
+            .unfinished
+            .front()
+            .is_some_and(|(write, _)| *write <= through)
+        {
+            run.unfinished.pop_front();
+        }
         if run.installing.is_some_and(|write| write <= through) {
             run.installing = None;
         }
@@ -294,7 +321,8 @@ impl World {
         }
         run.apply_due = true;
         let start = node.config.start;
-        self.plan.at(self.now + delay, Happening::Apply { node: n, start });
+        self.plan
+            .at(self.now + delay, Happening::Apply { node: n, start });
     }
 
     /// The state machine takes some of its work; what waited for that is answered.
@@ -328,7 +356,12 @@ impl World {
         let run = node.run.as_mut().unwrap();
         let fits = run.machine.applied.next() == entry.id.index;
         let (id, applied) = (node.id, run.machine.applied);
-        hold!(fits, "applied-in-order", "node {id} applies {} behind {applied}", entry.id);
+        hold!(
+            fits,
+            "applied-in-order",
+            "node {id} applies {} behind {applied}",
+            entry.id
+        );
         hold!(
             node.disk.holds(entry.id) && self.history.is_committed(entry.id),
             "applied-is-durable",
@@ -362,7 +395,8 @@ impl World {
         );
         run.machine = file.machine;
         // What was proposed here before may be in it, or not: nobody can say any more.
-        run.proposals.retain(|proposal| proposal.index > meta.last.index);
+        run.proposals
+            .retain(|proposal| proposal.index > meta.last.index);
         Ok(())
     }
 }

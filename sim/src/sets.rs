@@ -47,7 +47,9 @@ impl Set {
     }
 
     pub(crate) fn ids(self) -> impl Iterator<Item = NodeId> {
-        (1..=IDS_MAX as u64).map(NodeId).filter(move |id| self.contains(*id))
+        (1..=IDS_MAX as u64)
+            .map(NodeId)
+            .filter(move |id| self.contains(*id))
     }
 }
 

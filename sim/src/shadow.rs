@@ -23,7 +23,10 @@ pub(crate) struct Shadow {
 impl Shadow {
     pub(crate) fn of(disk: &Disk, initial: &Configuration) -> Self {
         let base = match &disk.snapshot {
-            Some(snapshot) => (snapshot.last.index, Configuration::clone(&snapshot.configuration)),
+            Some(snapshot) => (
+                snapshot.last.index,
+                Configuration::clone(&snapshot.configuration),
+            ),
             None => (LogIndex::ZERO, initial.clone()),
         };
         let mut shadow = Self {
@@ -54,15 +57,21 @@ impl Shadow {
             return Some(self.start);
         }
         let at = index.0.checked_sub(self.start.index.0 + 1)?;
-        self.terms.get(at as usize).map(|term| LogId::new(*term, index))
+        self.terms
+            .get(at as usize)
+            .map(|term| LogId::new(*term, index))
     }
 
     /// What the entries of `term` behind `after` and before `end` count for.
     pub(crate) fn bytes_of(&self, term: Term, after: LogIndex, end: LogIndex) -> usize {
-        let at = |index: u64| (index.saturating_sub(self.start.index.0) as usize).min(self.sizes.len());
+        let at =
+            |index: u64| (index.saturating_sub(self.start.index.0) as usize).min(self.sizes.len());
         let range = at(after.0)..at(end.0.saturating_sub(1)).max(at(after.0));
         let entries = self.terms.range(range.clone()).zip(self.sizes.range(range));
-        entries.filter(|(of, _)| **of == term).map(|(_, bytes)| bytes).sum()
+        entries
+            .filter(|(of, _)| **of == term)
+            .map(|(_, bytes)| bytes)
+            .sum()
     }
 
     pub(crate) fn push(&mut self, entry: &Entry) {

@@ -34,7 +34,8 @@ impl World {
         });
         let at = self.now + self.random.between(100, 4 * TICK);
         let (node, start) = (n, node.config.start);
-        self.plan.at(at, Happening::SnapshotWritten { node, start, meta });
+        self.plan
+            .at(at, Happening::SnapshotWritten { node, start, meta });
         Ok(())
     }
 
@@ -44,7 +45,11 @@ impl World {
             return Ok(());
         };
         file.durable = true;
-        self.step(n, Input::SnapshotTaken(meta.clone()), crate::step::Context::None)?;
+        self.step(
+            n,
+            Input::SnapshotTaken(meta.clone()),
+            crate::step::Context::None,
+        )?;
         self.drop_unwanted(n, &meta);
         Ok(())
     }
@@ -53,31 +58,42 @@ impl World {
     fn drop_unwanted(&mut self, n: usize, meta: &SnapshotMeta) {
         let node = &mut self.nodes[n];
         let Some(run) = &node.run else { return };
-        let current = run.raft.snapshot() == Some(meta) || node.disk.snapshot.as_ref() == Some(meta);
+        let current =
+            run.raft.snapshot() == Some(meta) || node.disk.snapshot.as_ref() == Some(meta);
         let pending = node.disk.pending().iter();
-        let named = pending.filter_map(|p| p.snapshot.as_ref()).any(|s| s.snapshot == *meta);
+        let named = pending
+            .filter_map(|p| p.snapshot.as_ref())
+            .any(|s| s.snapshot == *meta);
         if !current && !named {
             node.files.retain(|file| file.meta != *meta);
         }
     }
 
-    pub(crate) fn send_snapshot(&mut self, n: usize, to: NodeId, message: InstallSnapshot) -> Check {
+    pub(crate) fn send_snapshot(
+        &mut self,
+        n: usize,
+        to: NodeId,
+        message: InstallSnapshot,
+    ) -> Check {
         let node = &mut self.nodes[n];
         let run = node.run.as_mut().unwrap();
         let id = node.id;
-        if run.sending_term != message.term {
-            run.sending_term = message.term;
-            run.sending = Default::default();
-        }
         let idle = !run.sending.contains(to);
-        hold!(idle, "one-transfer-at-a-time", "node {id} sends two snapshots to {to}");
+        hold!(
+            idle,
+            "one-transfer-at-a-time",
+            "node {id} sends two snapshots to {to}"
+        );
         run.sending.insert(to);
         let start = node.config.start;
         let file = node.file(&message.snapshot).filter(|file| file.durable);
         let Some(machine) = file.map(|file| file.machine) else {
             return Err(Broken {
                 invariant: "snapshot-file",
-                detail: format!("node {id} is to send {}, of which it has no file", message.snapshot.last),
+                detail: format!(
+                    "node {id} is to send {}, of which it has no file",
+                    message.snapshot.last
+                ),
             });
         };
         let receiver = to.0 as usize - 1;
@@ -144,7 +160,7 @@ impl World {
         Ok(())
     }
 
-    fn tell_sent(&mut self, transfer: &Transfer, arrived: bool) {
+    pub(crate) fn tell_sent(&mut self, transfer: &Transfer, arrived: bool) {
         let (node, start) = (transfer.from, transfer.from_start);
         let to = self.nodes[transfer.to].id;
         let at = self.now + self.random.between(self.fate.delay.0, self.fate.delay.1);

@@ -20,7 +20,10 @@ use crate::world::World;
 pub(crate) enum Context {
     None,
     /// A client's write.
-    Write { client: usize, attempt: u64 },
+    Write {
+        client: usize,
+        attempt: u64,
+    },
     /// A command that nobody waits for.
     Bulk,
     /// A change of members; whether it takes the leader away.
@@ -47,7 +50,9 @@ pub(crate) enum Kind {
     Change,
     Transfer,
     Persisted,
-    EntriesRead { compacted: bool },
+    EntriesRead {
+        compacted: bool,
+    },
     SnapshotTaken,
     Gone,
     Campaign,
@@ -102,7 +107,9 @@ fn kind(input: &Input) -> Kind {
         Input::SnapshotTaken(_) => Kind::SnapshotTaken,
         Input::PeerGone(_) => Kind::Gone,
         Input::Campaign => Kind::Campaign,
-        Input::SnapshotSent { .. } | Input::PeerUnreachable(_) => Kind::Other,
+        Input::SnapshotSent { .. } | Input::PeerUnreachable(_) | Input::PeerForgot(_) => {
+            Kind::Other
+        }
     }
 }
 

@@ -29,7 +29,12 @@ fn entries(entries: &[Entry]) -> String {
     match entries {
         [] => "nothing".into(),
         [first, .., last] if entries.len() > 4 => {
-            format!("{} .. {} ({} entries)", entry(first), entry(last), entries.len())
+            format!(
+                "{} .. {} ({} entries)",
+                entry(first),
+                entry(last),
+                entries.len()
+            )
         }
         few => few.iter().map(entry).collect::<Vec<_>>().join(", "),
     }
@@ -55,13 +60,23 @@ fn open(message: &OpenMessage) -> String {
             entries(&m.entries),
             m.commit
         ),
-        OpenMessage::Heartbeat(m) => format!("Heartbeat t{term} round {}, commit {}", m.round, m.commit),
+        OpenMessage::Heartbeat(m) => {
+            format!("Heartbeat t{term} round {}, commit {}", m.round, m.commit)
+        }
         OpenMessage::HeartbeatResponse(m) => format!("HeartbeatResponse t{term} round {}", m.round),
         OpenMessage::CommitAdvanced(m) => format!("CommitAdvanced t{term} commit {}", m.commit),
-        OpenMessage::PreVote(m) => format!("PreVote t{term} last {}", m.last),
-        OpenMessage::PreVoteResponse(m) => format!("PreVoteResponse t{term} {}", verdict(m.granted)),
+        OpenMessage::PreVote(m) => {
+            let transfer = if m.transfer { " transfer" } else { "" };
+            format!("PreVote t{term} last {}{transfer}", m.last)
+        }
+        OpenMessage::PreVoteResponse(m) => {
+            format!("PreVoteResponse t{term} {}", verdict(m.granted))
+        }
         OpenMessage::TimeoutNow(_) => format!("TimeoutNow t{term}"),
-        OpenMessage::ReadIndex(m) => format!("ReadIndex t{term} batch {}.{}", m.batch.start, m.batch.number),
+        OpenMessage::ReadIndex(m) => format!(
+            "ReadIndex t{term} batch {}.{}",
+            m.batch.start, m.batch.number
+        ),
         OpenMessage::ReadIndexResponse(m) => format!(
             "ReadIndexResponse t{term} batch {}.{}: {:?}",
             m.batch.start, m.batch.number, m.index
@@ -79,7 +94,9 @@ pub(crate) fn durable(message: &DurableMessage) -> String {
         }
         DurableMessage::VoteResponse(m) => format!("VoteResponse t{term} {}", verdict(m.granted)),
         DurableMessage::AppendResponse(m) => match m.outcome {
-            AppendOutcome::Accepted { matched } => format!("AppendResponse t{term} matched {matched}"),
+            AppendOutcome::Accepted { matched } => {
+                format!("AppendResponse t{term} matched {matched}")
+            }
             AppendOutcome::Rejected { prev, hint } => {
                 format!("AppendResponse t{term} refused after {prev}, hint {hint}")
             }
@@ -92,7 +109,10 @@ pub(crate) fn input(input: &Input) -> String {
     match input {
         Input::Received(e) => format!("from n{}: {}", e.from, message(&e.message)),
         Input::SnapshotReceived { from, message } => {
-            format!("from n{from}: snapshot of {} t{}", message.snapshot.last, message.term)
+            format!(
+                "from n{from}: snapshot of {} t{}",
+                message.snapshot.last, message.term
+            )
         }
         Input::Propose(commands) => format!("propose {} commands", commands.len()),
         Input::EntriesRead {
@@ -106,11 +126,17 @@ pub(crate) fn input(input: &Input) -> String {
 fn write(persist: &Persist) -> String {
     let mut parts = Vec::new();
     if let Some(hard_state) = persist.hard_state {
-        let vote = hard_state.voted_for.map_or("nobody".into(), |id| format!("n{id}"));
+        let vote = hard_state
+            .voted_for
+            .map_or("nobody".into(), |id| format!("n{id}"));
         parts.push(format!("term {}, vote {vote}", hard_state.term));
     }
     if let Some(write) = &persist.snapshot {
-        let replaces = if write.replaces_log { ", in place of the log" } else { "" };
+        let replaces = if write.replaces_log {
+            ", in place of the log"
+        } else {
+            ""
+        };
         let (last, start) = (write.snapshot.last, write.log_start);
         parts.push(format!("snapshot of {last}, log behind {start}{replaces}"));
     }
@@ -136,10 +162,17 @@ pub(crate) fn effect(effect: &Effect) -> Vec<String> {
         }
         Effect::Send { to, message } => format!("->n{to} {}", open(message)),
         Effect::SendSnapshot { to, message } => {
-            format!("->n{to} snapshot of {} t{}", message.snapshot.last, message.term)
+            format!(
+                "->n{to} snapshot of {} t{}",
+                message.snapshot.last, message.term
+            )
         }
         Effect::Commit(commit) => {
-            format!("commits through {}: {}", commit.through, entries(&commit.entries))
+            format!(
+                "commits through {}: {}",
+                commit.through,
+                entries(&commit.entries)
+            )
         }
         Effect::Restore(meta) => format!("restores the snapshot of {}", meta.last),
         Effect::Read {
@@ -148,7 +181,9 @@ pub(crate) fn effect(effect: &Effect) -> Vec<String> {
             through,
             ..
         } => format!("reads #{request}: {from} to {through}"),
-        Effect::Appended { first, term, count } => format!("appended {count} from {first}@{term} on"),
+        Effect::Appended { first, term, count } => {
+            format!("appended {count} from {first}@{term} on")
+        }
         Effect::Rejected(Rejection::NotLeader {
             leader: Some(leader),
         }) => format!("rejects: n{leader} leads"),

@@ -26,11 +26,7 @@ pub(crate) struct Frame {
 #[derive(Clone, Debug)]
 pub(crate) enum Happening {
     /// A node's clock reads `clock`.
-    Tick {
-        node: usize,
-        start: u64,
-        clock: u64,
-    },
+    Tick { node: usize, start: u64, clock: u64 },
     /// A message arrives.
     Arrive(Box<Frame>),
     /// A disk syncs some of what waits.
@@ -80,7 +76,11 @@ pub(crate) enum Happening {
     /// A node is started.
     Start { node: usize },
     /// A client's request arrives at a node.
-    Request { node: usize, client: usize, attempt: u64 },
+    Request {
+        node: usize,
+        client: usize,
+        attempt: u64,
+    },
     /// A client begins something, or loses its patience.
     ClientWakes { client: usize, attempt: u64 },
     /// A read is answered.

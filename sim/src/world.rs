@@ -75,7 +75,9 @@ impl World {
         }
         for client in 0..world.clients.len() {
             let at = world.random.below(20 * TICK);
-            world.plan.at(at, Happening::ClientWakes { client, attempt: 0 });
+            world
+                .plan
+                .at(at, Happening::ClientWakes { client, attempt: 0 });
         }
         world.plan.at(TICK, Happening::Strike);
         Ok(world)

@@ -143,6 +143,10 @@ fn run_command(cluster: &mut Cluster, command: &str) -> Result<(), String> {
             let (id, peer) = (words.node(cluster)?, words.node(cluster)?);
             cluster.step(id, Input::PeerGone(peer));
         }
+        "forgot" => {
+            let (id, peer) = (words.node(cluster)?, words.node(cluster)?);
+            cluster.step(id, Input::PeerForgot(peer));
+        }
         "unreachable" => {
             let (id, peer) = (words.node(cluster)?, words.node(cluster)?);
             cluster.step(id, Input::PeerUnreachable(peer));
@@ -292,6 +296,7 @@ fn config(id: NodeId, initial: Configuration, settings: &[&str]) -> Result<Confi
     config.election_timeout_ticks_min = 10;
     config.election_timeout_ticks_max = 20;
     config.compaction_margin_entries = 0;
+    config.compaction_hold_entries_max = 0;
     for word in settings {
         let (name, value) = setting(word)?;
         let value = number(value)?;
@@ -302,6 +307,7 @@ fn config(id: NodeId, initial: Configuration, settings: &[&str]) -> Result<Confi
             "uncommitted_bytes_max" => config.uncommitted_bytes_max = value as usize,
             "reads_max" => config.reads_max = value as usize,
             "compaction_margin_entries" => config.compaction_margin_entries = value,
+            "compaction_hold_entries_max" => config.compaction_hold_entries_max = value,
             "lease_drift_ticks" => config.lease_drift_ticks = Some(value as u32),
             _ => return Err(format!("there is no setting {name:?}")),
         }

@@ -78,7 +78,10 @@ pub(crate) fn open(message: &OpenMessage) -> String {
         OpenMessage::CommitAdvanced(m) => {
             format!("CommitAdvanced term {}, commit {}", m.term, m.commit)
         }
-        OpenMessage::PreVote(m) => format!("PreVote term {}, last {}", m.term, m.last),
+        OpenMessage::PreVote(m) => {
+            let transfer = if m.transfer { ", transfer" } else { "" };
+            format!("PreVote term {}, last {}{transfer}", m.term, m.last)
+        }
         OpenMessage::PreVoteResponse(m) => {
             format!("PreVoteResponse term {}, {}", m.term, verdict(m.granted))
         }
