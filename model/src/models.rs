@@ -111,10 +111,10 @@ fn replication(quick: bool) -> Vec<Scene> {
     let pick = |small: u8, large: u8| if quick { small } else { large };
     let disks = Scene {
         prologue: node_1_leads(),
-        candidates: if quick { &[2] } else { &[1, 2] },
+        candidates: &[2],
         budget: Budget {
             campaigns: 1,
-            proposals: 1,
+            proposals: pick(1, 2),
             crashes: 1,
             ..Budget::default()
         },

@@ -125,6 +125,7 @@ impl Scene {
             config.election_timeout_ticks_min = 10;
             config.election_timeout_ticks_max = u32::MAX;
             config.compaction_margin_entries = 0;
+            config.compaction_hold_entries_max = 0;
             config.tail_bytes_max = self.tail_bytes_max;
             config.append_entries_max = self.append_entries_max;
             let disk = Disk {

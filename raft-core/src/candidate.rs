@@ -1,5 +1,6 @@
 //! How a node comes to lead: it asks whether it would be elected (thesis §9.6), and then is (paper §5.2).
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use crate::membership::Configuration;
@@ -112,6 +113,18 @@ impl Raft {
             self.ask_for_pre_votes(true);
         }
         Ok(())
+    }
+
+    /// Of two who ask at once the one with the shorter log, or else with the higher id, stops asking: both
+    /// would get the same pre-votes, and then neither a majority.
+    pub(crate) fn make_way(&mut self, other: NodeId, m: &PreVote) {
+        let RoleState::PreCandidate { transfer, .. } = self.role else {
+            return;
+        };
+        let theirs = (m.transfer, m.last, Reverse(other));
+        if theirs > (transfer, self.log.last(), Reverse(self.config.id)) {
+            self.role = RoleState::Follower;
+        }
     }
 
     /// Enters a new term and votes for itself; asks the others once that is durable.

@@ -34,11 +34,14 @@ impl Raft {
         match apply(self.roster.latest(), change) {
             Ok(configuration) => {
                 let (first, term) = (self.log.last().index.next(), self.term());
-                let count = 1;
+                let changes = configuration != **self.roster.latest();
+                let count = usize::from(changes);
                 self.gathered
                     .effects
                     .push(Effect::Appended { first, term, count });
-                self.append_configuration(configuration);
+                if changes {
+                    self.append_configuration(configuration);
+                }
             }
             Err(error) => self.reject(Rejection::Change(error)),
         }

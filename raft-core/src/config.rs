@@ -43,7 +43,8 @@ pub struct Config {
     pub compaction_hold_entries_max: u64,
     /// With it, leases are on: the most that the clocks of two nodes drift apart in one election timeout,
     /// in ticks. With it and one tick more, the grain of a clock, a lease is shorter than the shortest
-    /// election timeout, which with leases must be the same on all nodes.
+    /// election timeout. It is on at all nodes or at none, and the shortest election timeout is the same at
+    /// all of them: a lease rests on what the others have promised.
     pub lease_drift_ticks: Option<u32>,
     /// Bytes of entries kept in memory for followers, beside those that are not durable or not
     /// committed yet.
@@ -52,8 +53,10 @@ pub struct Config {
     pub birth: Option<Bytes>,
     /// From this the node draws its election timeouts. Each node has another one.
     pub seed: u64,
-    /// How often this node was started, this time included: no two of its runs share a number. Names its
-    /// reads.
+    /// How often this node was started, this time included: no two of its runs share a number. It names the
+    /// questions that this node asks for its reads; with a number that came before, the answer to a question
+    /// of an earlier run would be taken for one of this run, and a read could miss what was acknowledged.
+    /// [`Config::new`] says 1: whoever starts a node a second time says more.
     pub start: u64,
 }
 

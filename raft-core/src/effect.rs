@@ -37,10 +37,10 @@ pub enum Input {
     /// [`Effect::Rejected`].
     Propose(Vec<Bytes>),
     /// How far must the log be applied here before a linearizable read may be answered (thesis §6.4)?
-    /// Answered by [`Effect::ReadReady`] or [`Effect::ReadFailed`], at once or later, always.
+    /// Answered by [`Effect::ReadReady`] or [`Effect::ReadFailed`], at once or later, unless the node ends.
     ReadIndex(ReadId),
     /// A change of who belongs to the cluster. Answered at once by [`Effect::Appended`], with a count of
-    /// one, or [`Effect::Rejected`].
+    /// one, or of none if there is nothing to change, or by [`Effect::Rejected`].
     ChangeMembership(Change),
     /// Hand the leadership over, to the best of the other voters if none is named (thesis §3.10). Answered
     /// at once by [`Effect::Rejected`], or later by [`Effect::TransferEnded`]. Neither proposals nor reads
@@ -76,11 +76,12 @@ pub enum Input {
     },
     /// The connection to a node broke: what was sent last may be lost.
     PeerUnreachable(NodeId),
-    /// A node's process is gone: its connection was reset, and it refused the next one. Who followed it
-    /// need not wait for the timer.
+    /// A node's process is gone: its connection was reset, and it refused the next one, or the next one shows
+    /// that it was started anew. Who followed it need not wait for the timer.
     PeerGone(NodeId),
     /// A node came back without what it had acknowledged: its disk is another one, or has lost its end. A
-    /// leader forgets what it knew of it, and feeds it anew. Such a node must not vote under its old id.
+    /// leader forgets what it knew of it, and feeds it anew. Such a node must not vote under its old id, and
+    /// nothing that it said before may be handed over after this.
     PeerForgot(NodeId),
     /// Begin an election now, without waiting for the timer. For operators and tests. With leases on, a node
     /// that hears a leader does not.
@@ -122,7 +123,7 @@ pub enum Effect {
     /// The log is committed further, and durable here that far. Apply and deliver it.
     Commit(Commit),
     /// Replace the state by this snapshot, once all that was handed out before is done with. The log before
-    /// it is gone.
+    /// it is gone: what was handed out and not in memory cannot be read any more, and is in the snapshot.
     Restore(SnapshotMeta),
     /// Read entries from the log on disk, then answer [`Input::EntriesRead`].
     Read {
@@ -136,7 +137,8 @@ pub enum Effect {
         bytes_max: usize,
     },
     /// What [`Input::Propose`] brought is in this leader's log, from `first` on. It is not committed
-    /// yet: it will be once an entry of the same term at its index is, and never if another's is.
+    /// yet: it will be once an entry of the same term at its index is, and never if another's is. If a
+    /// [`Effect::Restore`] passes its index, nobody knows.
     Appended {
         /// The first one's position; the others follow it.
         first: LogIndex,
@@ -187,7 +189,7 @@ pub enum Effect {
     Halt(Violation),
 }
 
-/// Why a proposal was refused.
+/// Why a proposal, a change, a transfer or a read was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Rejection {
     /// Only a leader takes proposals.

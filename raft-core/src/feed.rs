@@ -57,7 +57,7 @@ impl Raft {
         if m.round.0 == 0 {
             return; // It told its term, which is this one by now.
         }
-        peer.paused = false;
+        peer.resume();
         peer.catch_up(last, patience);
         // Reads begin rounds of their own; to look once in a heartbeat's time is enough.
         let (before, since) = peer.matched_before;

@@ -146,6 +146,9 @@ impl Raft {
     pub(crate) fn pre_vote(&mut self, from: NodeId, m: &PreVote) {
         let free = m.transfer || !self.is_bound(from);
         let granted = m.term > self.term() && m.last >= self.log.last() && free;
+        if granted {
+            self.make_way(from, m);
+        }
         let term = if granted { m.term } else { self.term() };
         self.send(
             from,

@@ -55,7 +55,7 @@ impl Raft {
             matched: peer.matched,
             next: peer.next,
             inflight: peer.inflight(),
-            active: peer.active,
+            active: peer.active || peer.heard,
             rounds: peer.catch_up.rounds,
         };
         leading.peers.iter().map(status).collect()

@@ -119,7 +119,7 @@
 //! to be gone ([`Input::PeerGone`]) its followers stand for election without waiting for their timers.
 //!
 //! **Restart.** Term, vote, log and snapshot are on disk ([`Recovered`]); everything else is learnt again.
-//! A node comes back as a follower that knows of no commit beyond its snapshot, and hands out its log from
+//! A node comes back as a follower that knows of no commit beyond what it has applied, and hands out its log from
 //! there on as it hears how far it is committed.
 //!
 //! # Durable before said
@@ -155,8 +155,8 @@
 //!   leaving the others to their timers.
 //! - *A lease binds across terms.* Stickiness ends when a node enters a new term by whatever message; the
 //!   promise on which a lease rests does not.
-//! - *A refused term is taught with [`HeartbeatResponse`]*, whatever the question was: it says "this is
-//!   my term" and nothing else. A request for a vote from a higher term that finds a leader is not
+//! - *A refused term is taught with [`HeartbeatResponse`]*, whatever the question was but a pre-vote: it says
+//!   "this is my term" and nothing else. A request for a vote from a higher term that finds a leader is not
 //!   answered at all; its sender learns of the leader, and the leader of its term, by the next heartbeat.
 //! - *Broken safety ends the node.* Two leaders in a term, or a leader that contradicts a committed
 //!   entry, cannot be while all disks keep their word. Who sees it stops ([`Effect::Halt`]) instead of

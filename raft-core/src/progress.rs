@@ -21,6 +21,9 @@ use std::collections::VecDeque;
 
 use crate::{LogIndex, PeerState, RequestId, Round};
 
+/// How often the wait for another try with a snapshot is doubled.
+const FAILURES_DOUBLED: u32 = 7;
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Progress {
     pub(crate) state: PeerState,
@@ -28,6 +31,10 @@ pub(crate) struct Progress {
     pub(crate) next: LogIndex,
     /// In Probe: a message is on its way, and nothing is sent until it is answered or a heartbeat is.
     pub(crate) paused: bool,
+    /// Answers to heartbeats that do not end that pause, because snapshots sent to it came to nothing, and how
+    /// many did.
+    pub(crate) patience: u32,
+    pub(crate) failures: u32,
     /// The read of the disk that has to come back before more can be sent, and where it begins.
     pub(crate) reading: Option<(RequestId, LogIndex)>,
     /// The highest commit index that the follower has been told and could take.
@@ -73,6 +80,8 @@ impl Progress {
             matched: LogIndex::ZERO,
             next,
             paused: false,
+            patience: 0,
+            failures: 0,
             reading: None,
             commit_told: LogIndex::ZERO,
             round: Round(0),
@@ -166,11 +175,27 @@ impl Progress {
     }
 
     /// The transfer of its snapshot is over; an acknowledgement may still come. It is probed behind `arrived`,
-    /// the last entry of what it has now, or where it was, when it has answered the next heartbeat.
+    /// the last entry of what it has now, or where it was, when it has answered the next heartbeat, and later
+    /// each time that it did not arrive.
     pub(crate) fn snapshot_sent(&mut self, arrived: Option<LogIndex>) {
         if self.state == PeerState::Snapshot {
             self.probe(arrived.map_or(self.next, LogIndex::next));
             self.paused = true;
+            match arrived {
+                Some(_) => self.failures = 0,
+                None => {
+                    self.patience = (1 << self.failures) - 1;
+                    self.failures = (self.failures + 1).min(FAILURES_DOUBLED);
+                }
+            }
+        }
+    }
+
+    /// It answered a heartbeat: what it was asked last may be lost.
+    pub(crate) fn resume(&mut self) {
+        match self.patience.checked_sub(1) {
+            Some(patience) => self.patience = patience,
+            None => self.paused = false,
         }
     }
 

@@ -357,7 +357,8 @@ impl Raft {
             return false;
         }
         if term > self.term() {
-            if self.writes.is_full() {
+            // Who leads must hear that it does no more; anybody else is asked again.
+            if self.writes.is_full() && !matches!(self.role, RoleState::Leader(_)) {
                 return false;
             }
             match message {
@@ -421,7 +422,7 @@ impl Raft {
     }
 
     fn persisted(&mut self, through: WriteId) {
-        if self.writes.finish(through) {
+        if self.writes.finish(through, self.ticks) {
             self.own_vote_persisted(through);
             self.advance_commit();
         }
@@ -448,11 +449,11 @@ impl Raft {
         self.ticks - self.heard < u64::from(self.config.election_timeout_ticks_min)
     }
 
-    /// Whether the oldest write has waited for an election timeout. Who cannot write can neither vote nor
-    /// lead.
+    /// Whether a write waits, and none was finished, for an election timeout. Who cannot write can neither
+    /// vote nor lead.
     pub(crate) fn disk_is_stuck(&self) -> bool {
         let patience = u64::from(self.config.election_timeout_ticks_min);
-        let since = self.writes.oldest_since();
+        let since = self.writes.stuck_since();
         since.is_some_and(|since| self.ticks - since >= patience)
     }
 

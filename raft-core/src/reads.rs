@@ -235,11 +235,18 @@ impl Raft {
         if transferring {
             return self.answer_reader(from, m.batch, None);
         }
-        let rounds = &leading.rounds;
-        let asked = rounds.asked.iter().flat_map(|asked| &asked.readers);
-        if !asked.chain(&rounds.waiting).any(|other| *other == reader) {
-            self.wait_for_round(reader);
+        if !leading.peers.contains_key(&from) {
+            return;
         }
+        let rounds = &mut leading.rounds;
+        let mut asked = rounds.asked.iter().flat_map(|asked| &asked.readers);
+        if asked.any(|other| *other == reader) {
+            return;
+        }
+        // A node has one question at a time: what waits of it is the same one, or one that it gave up.
+        let others = |other: &Reader| !matches!(other, Reader::Follower(id, _) if *id == from);
+        rounds.waiting.retain(others);
+        self.wait_for_round(reader);
     }
 
     fn answer_reader(&mut self, to: NodeId, batch: ReadBatch, index: Option<LogIndex>) {

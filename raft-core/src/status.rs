@@ -89,7 +89,8 @@ pub struct PeerStatus {
     pub next: LogIndex,
     /// Messages on their way to it that are not answered.
     pub inflight: usize,
-    /// Whether it has said anything since the last check of the quorum.
+    /// Whether it has said anything since the last check of the quorum but one: within two of the shortest
+    /// election timeouts.
     pub active: bool,
     /// Rounds of catching up that it took so far (thesis §4.2.1): one that joins becomes a voter when a
     /// round takes less than an election timeout.

@@ -20,6 +20,8 @@ pub(crate) struct Writes {
     last: WriteId,
     unfinished: VecDeque<Unfinished>,
     durable: LogIndex,
+    /// The tick at which a write was finished last.
+    finished: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -37,6 +39,7 @@ impl Writes {
             last: WriteId(0),
             unfinished: VecDeque::new(),
             durable,
+            finished: 0,
         }
     }
 
@@ -67,9 +70,10 @@ impl Writes {
         self.unfinished.len() >= WRITES_MAX
     }
 
-    /// The tick at which the oldest unfinished write began.
-    pub(crate) fn oldest_since(&self) -> Option<u64> {
-        self.unfinished.front().map(|oldest| oldest.since)
+    /// Since which tick something waits and nothing was finished.
+    pub(crate) fn stuck_since(&self) -> Option<u64> {
+        let oldest = self.unfinished.front();
+        oldest.map(|oldest| oldest.since.max(self.finished))
     }
 
     /// Whether `write`, which was begun, is durable.
@@ -87,14 +91,15 @@ impl Writes {
         }
     }
 
-    /// All writes up to `write` are durable. Says whether it was the answer to any.
-    pub(crate) fn finish(&mut self, write: WriteId) -> bool {
+    /// All writes up to `write` are durable, at tick `now`. Says whether it was the answer to any.
+    pub(crate) fn finish(&mut self, write: WriteId, now: u64) -> bool {
         let mut any = false;
         while let Some(oldest) = self.unfinished.front()
             && oldest.write <= write
         {
             self.durable = self.durable.max(oldest.through);
             self.unfinished.pop_front();
+            self.finished = now;
             any = true;
         }
         any
@@ -111,9 +116,9 @@ mod tests {
         writes.begin(LogIndex(5), 0);
         let second = writes.begin(LogIndex(9), 0);
         assert_eq!(writes.durable(), LogIndex(3));
-        assert!(writes.finish(second));
+        assert!(writes.finish(second, 0));
         assert_eq!(writes.durable(), LogIndex(9));
-        assert!(!writes.finish(second));
+        assert!(!writes.finish(second, 0));
     }
 
     /// etcd's asynchronous storage writes had to solve this ABA: written, cut off, written again.
@@ -123,9 +128,9 @@ mod tests {
         let first = writes.begin(LogIndex(5), 0);
         writes.truncate(LogIndex(4));
         let second = writes.begin(LogIndex(5), 0);
-        writes.finish(first);
+        writes.finish(first, 0);
         assert_eq!(writes.durable(), LogIndex(3));
-        writes.finish(second);
+        writes.finish(second, 0);
         assert_eq!(writes.durable(), LogIndex(5));
     }
 }

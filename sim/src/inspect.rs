@@ -214,7 +214,7 @@ impl World {
         let oldest = run
             .unfinished
             .front()
-            .filter(|(_, since)| since + patience < run.ticks);
+            .filter(|(_, since)| run.finished.max(*since) + patience < run.ticks);
         hold!(
             oldest.is_none(),
             "stuck-disk",

@@ -105,6 +105,8 @@ pub(crate) struct Run {
     pub(crate) last_write: WriteId,
     /// The writes that the core has not been told the end of, each since when, in `ticks`.
     pub(crate) unfinished: VecDeque<(WriteId, u64)>,
+    /// When it was last told the end of one, in `ticks`.
+    pub(crate) finished: u64,
     pub(crate) sync_due: bool,
     /// Followers to which a snapshot is on its way.
     pub(crate) sending: Set,
@@ -165,6 +167,7 @@ impl Run {
             shadow,
             last_write: WriteId(0),
             unfinished: VecDeque::new(),
+            finished: 0,
             sync_due: false,
             sending: Set::default(),
             installing: None,

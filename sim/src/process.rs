@@ -286,6 +286,7 @@ impl World {
             .is_some_and(|(write, _)| *write <= through)
         {
             run.unfinished.pop_front();
+            run.finished = run.ticks;
         }
         if run.installing.is_some_and(|write| write <= through) {
             run.installing = None;
