@@ -91,7 +91,17 @@ kill: programs ## ROUNDS=50: a random node killed with -9 under load; no acknowl
 sim: setup ## SEEDS=2000: the protocol under lying disks and networks; SEED=n: one fate, step by step
 	@mkdir -p $(FIGURES_DIR)
 	cargo build $(LOCKED) --release --package sim
-	$(TARGET)/release/sim $(if $(SEED),--seed $(SEED),$(if $(QUICK),--quick,--seeds $(SEEDS) --state $(TARGET)/sim))
+ifdef SEED
+	$(TARGET)/release/sim --seed $(SEED)
+else ifdef QUICK
+	$(TARGET)/release/sim --quick
+	$(TARGET)/release/sim --twice 5
+else
+	@# What an interrupted run has done counts only for the lines that it ran.
+	@state=$(TARGET)/sim/$$(cat $$(find raft-core/src sim/src -name '*.rs' | sort) | sha256sum | cut -c1-16); \
+	set -x; $(TARGET)/release/sim --seeds $(SEEDS) --state "$$state"; rm -rf "$$state"
+	$(TARGET)/release/sim --twice 50
+endif
 
 .PHONY: model
 model: setup ## every order of messages, writes and crashes, within bounds

@@ -111,10 +111,10 @@ fn replication(quick: bool) -> Vec<Scene> {
     let pick = |small: u8, large: u8| if quick { small } else { large };
     let disks = Scene {
         prologue: node_1_leads(),
-        candidates: &[2],
+        candidates: if quick { &[2] } else { &[1, 2] },
         budget: Budget {
             campaigns: 1,
-            proposals: pick(1, 2),
+            proposals: 1,
             crashes: 1,
             ..Budget::default()
         },
@@ -129,6 +129,21 @@ fn replication(quick: bool) -> Vec<Scene> {
             Overwritten,
         ],
         ..Scene::new("replication", "disks")
+    };
+    // An entry is cut off and another one written in its place before the first is durable.
+    let rewritten = Scene {
+        prologue: node_1_leads(),
+        candidates: &[2],
+        silence: silence::commits,
+        forgets: Forgets::AllStale,
+        budget: Budget {
+            campaigns: 1,
+            proposals: pick(1, 2),
+            ..Budget::default()
+        },
+        syncs_first_alone: true,
+        promises: vec![Elected, Committed, Batched, Overwritten, DurableOverwritten],
+        ..Scene::new("replication", "writes behind each other")
     };
     let suffixes = Scene {
         prologue: node_1_leads(),
@@ -153,7 +168,36 @@ fn replication(quick: bool) -> Vec<Scene> {
         ],
         ..Scene::new("replication", "conflicting suffixes")
     };
+    // Node 1 led term 1 and node 3 term 2, and each has its first entry for itself.
+    let crash = |id| (Action::Crash(NodeId(id), 0), silence::leaders as Silence);
+    let mut two_led = vec![(campaign(1), silence::leaders as Silence), crash(1)];
+    two_led.extend([(campaign(3), silence::leaders as Silence), crash(3)]);
     let figure8 = Scene {
+        prologue: two_led,
+        habits: SYNCED,
+        candidates: &[1, 3],
+        append_entries_max: 1,
+        silence: silence::commits,
+        forgets: if quick {
+            Forgets::StaleAnswers
+        } else {
+            Forgets::Nothing
+        },
+        budget: Budget {
+            campaigns: 2,
+            ..Budget::default()
+        },
+        promises: vec![
+            Elected,
+            ElectedThrice,
+            Overwritten,
+            DurableOverwritten,
+            OlderTermCommitted,
+            OlderTermWaits,
+        ],
+        ..Scene::new("replication", "figure 8")
+    };
+    let in_turn = Scene {
         habits: SYNCED,
         candidates: &[1, 3],
         append_entries_max: 1,
@@ -171,9 +215,9 @@ fn replication(quick: bool) -> Vec<Scene> {
             OlderTermCommitted,
             OlderTermWaits,
         ],
-        ..Scene::new("replication", "figure 8")
+        ..Scene::new("replication", "leaders in turn")
     };
-    vec![disks, suffixes, figure8]
+    vec![disks, rewritten, suffixes, figure8, in_turn]
 }
 
 /// Logs that are cut at the front.
