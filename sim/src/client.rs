@@ -102,8 +102,12 @@ impl World {
 
     fn send_request(&mut self, c: usize, node: usize) {
         let delay = self.random.between(100, TICK);
-        let longest = if self.rough { 40 } else { 15 };
-        let patience = self.random.between(10, longest) * TICK;
+        let (least, most) = match (self.rough, self.fate.hunts) {
+            (true, true) => (2, 6),
+            (true, false) => (10, 40),
+            (false, _) => (10, 15),
+        };
+        let patience = self.random.between(least, most) * TICK;
         let client = &mut self.clients[c];
         client.attempt += 1;
         client.sent += 1;

@@ -54,6 +54,9 @@ pub(crate) struct Fate {
     pub(crate) nodes: u64,
     pub(crate) drift: Option<u32>,
     pub(crate) rates: (u64, u64),
+    /// Clocks go at the one end or at the other, leaders lose all their followers at once, and clients do not
+    /// wait for them.
+    pub(crate) hunts: bool,
     pub(crate) heartbeat: u32,
     pub(crate) timeout: (u32, u32),
     pub(crate) margin: u64,
@@ -174,13 +177,15 @@ impl Fate {
         });
         let shortest = random.pick(&[8, 10, 12]);
         let spread = random.between(3, u64::from(shortest)) as u32;
-        let drift = leases.then(|| random.pick(&[0, 0, 1, shortest / 4, shortest / 2]));
+        let drift =
+            leases.then(|| random.pick(&[0, 0, 1, shortest / 4, shortest / 2, shortest / 2]));
         Self {
             theme,
             ending: random.pick(&[Ending::Whole, Ending::Whole, Ending::Minority, Ending::Cuts]),
             nodes: random.pick(&[1, 2, 3, 3, 3, 4, 5, 5, 5, 6, 7]),
             drift,
             rates: Self::rates(random, drift, shortest),
+            hunts: false,
             // Of the slowest leader, and still often enough for the fastest follower.
             heartbeat: random.between(1, u64::from(shortest) / 6) as u32,
             timeout: (shortest, shortest + spread),
@@ -326,6 +331,10 @@ impl Fate {
     /// All is quick, and leaders lose their followers again and again: the next one may be elected, and may
     /// have committed something, at the earliest moment that the rules of leases allow.
     fn hunt(&mut self, random: &mut Random) {
+        self.hunts = true;
+        // Left alone, the fastest clock leads; the lease of the slowest is the longest.
+        self.transfer = 6_000;
+        self.clients = 6;
         self.delay = (10, 120);
         self.sync = (10, 80);
         // Not less: two candidates that need each other must not fall into step for ever.
@@ -333,7 +342,7 @@ impl Fate {
         self.heartbeat = 1;
         (self.loss, self.straggler) = (0, 0);
         self.heal = 8_000;
-        self.partition = 4_000;
+        self.partition = 3_000;
         match random.below(3) {
             // Whoever has promised to wait comes back without its memory.
             0 => (self.cut, self.crash) = (6_000, 2_500),

@@ -215,7 +215,11 @@ impl World {
     }
 
     fn partition(&mut self, ids: &[NodeId]) -> Check {
-        match self.random.below(5) {
+        let kind = match self.fate.hunts && self.random.permille(800) {
+            true => 4,
+            false => self.random.below(5),
+        };
+        match kind {
             0 => {
                 self.count(Event::Bridge);
                 let bridge = self.random.pick(ids);

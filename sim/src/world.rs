@@ -88,6 +88,10 @@ impl World {
         let id = NodeId(self.nodes.len() as u64 + 1);
         let seed = self.random.next();
         let (slowest, fastest) = self.fate.rates;
+        let rate = match self.fate.hunts {
+            true => self.random.pick(&[slowest, fastest, fastest]),
+            false => self.random.between(slowest, fastest),
+        };
         let own_disk = self.random.permille(self.fate.own_disk);
         let mut config = self.fate.config(id, initial, seed);
         config.start = 0;
@@ -99,7 +103,7 @@ impl World {
             files: Vec::new(),
             own_disk: own_disk.then(Default::default),
             run: None,
-            rate: self.random.between(slowest, fastest),
+            rate,
             stalled_until: 0,
             fsync_fails: false,
             is_full: false,
