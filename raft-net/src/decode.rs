@@ -265,6 +265,7 @@ pub(crate) fn decode_frame(kind: FrameKind, body: &Bytes) -> Result<Frame, Decod
             O::PreVote(PreVote {
                 term: in_term(body.term)?,
                 last: in_id(body.last_term, body.last_index)?,
+                transfer: body.transfer,
             })
             .into()
         }

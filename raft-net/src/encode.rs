@@ -226,6 +226,7 @@ impl FrameEncoder {
                     term: m.term.0,
                     last_term: m.last.term.0,
                     last_index: m.last.index.0,
+                    transfer: m.transfer,
                 };
                 self.fixed(K::PreVote, &body)
             }

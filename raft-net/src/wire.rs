@@ -109,6 +109,7 @@ pub(crate) struct PreVoteBody {
     pub(crate) term: u64,
     pub(crate) last_term: u64,
     pub(crate) last_index: u64,
+    pub(crate) transfer: bool,
 }
 
 /// `RequestVote`.

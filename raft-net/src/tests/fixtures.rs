@@ -98,6 +98,7 @@ pub(super) fn frames() -> Vec<(&'static str, Frame)> {
             open(OpenMessage::PreVote(PreVote {
                 term,
                 last: id(6, 302),
+                transfer: true,
             })),
         ),
         (
