@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use raft_core::{ClusterId, LogIndex, NodeId, Violation};
+use raft_core::{ClusterId, LogId, LogIndex, NodeId, Violation};
 use raft_net::{ListenError, Refusal};
 use raft_storage::{OpenError, StorageError};
 
@@ -39,6 +39,14 @@ pub enum StartError {
         stored: Vec<NodeId>,
         /// The nodes that are listed now.
         listed: Vec<NodeId>,
+    },
+    /// The log begins behind a snapshot, and a node cannot restore one yet.
+    #[error(
+        "the log begins behind a snapshot through entry {last}, and this version cannot restore snapshots"
+    )]
+    NeedsStateMachine {
+        /// The last entry that it covers.
+        last: LogId,
     },
     /// A data folder was given to a program that was built without RocksDB.
     #[cfg(not(feature = "rocksdb"))]

@@ -60,7 +60,11 @@ impl Node {
         let sent = self
             .parts
             .storage
-            .send(Record { members, cluster })
+            .send(Record {
+                members,
+                cluster,
+                ..Record::default()
+            })
             .into_actor(self);
         ctx.spawn(sent.map(|result, node, ctx| match result {
             Ok(Ok(())) => then(node, ctx),

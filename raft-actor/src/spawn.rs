@@ -43,7 +43,12 @@ impl RaftActor {
             store,
             recovered,
             identity,
+            cursors: _,
         } = opened;
+        if let Some(snapshot) = &recovered.snapshot {
+            let last = snapshot.last;
+            return Err(StartError::NeedsStateMachine { last });
+        }
         // Each start draws other election timeouts, so that nodes do not fall into step.
         core_config.seed = (identity.incarnation.0 as u64) ^ identity.starts.rotate_left(32);
         core_config.start = identity.starts;

@@ -208,7 +208,10 @@ impl Node {
         actix_rt::spawn(async move {
             let result = match sent.await {
                 Ok(Err(StorageError::Closed)) | Err(_) => return, // The node ends.
-                Ok(result) => result.map_err(|error| ReadFailure::Failed(error.to_string())),
+                Ok(result) => result.map_err(|error| match error {
+                    StorageError::Compacted { .. } => ReadFailure::Compacted,
+                    error => ReadFailure::Failed(error.to_string()),
+                }),
             };
             node.do_send(EntriesRead { request, result });
         });

@@ -15,7 +15,6 @@
 
 use std::{
     any::Any,
-    collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind},
     time::Duration,
 };
@@ -23,9 +22,9 @@ use std::{
 use actix::{
     Actor, ActorContext, Addr, Arbiter, AsyncContext, Context, Handler, Message, Recipient,
 };
-use raft_core::{ClusterId, DurableMessage, Incarnation, NodeId, Persist, Withheld, WriteId};
+use raft_core::{DurableMessage, NodeId, Persist, Withheld, WriteId};
 
-use crate::{Batch, LogStore, Misfit, StorageError};
+use crate::{Batch, LogStore, Record, StorageError};
 
 /// A batch with so many bytes of entries is written though more waits.
 const BATCH_BYTES_MAX: usize = 4 << 20;
@@ -73,17 +72,6 @@ pub struct Durable {
     pub messages: Vec<(NodeId, DurableMessage)>,
 }
 
-/// Makes durable what this node learned of its cluster; `None` leaves what is stored. It comes behind all
-/// writes before it, and is synced when it is answered.
-#[derive(Clone, Debug, Default, Message)]
-#[rtype(result = "Result<(), StorageError>")]
-pub struct Record {
-    /// The members, each with its incarnation.
-    pub members: Option<BTreeMap<NodeId, Incarnation>>,
-    /// The cluster.
-    pub cluster: Option<ClusterId>,
-}
-
 /// Writes what waits, closes the store and ends the actor and its thread. When it is answered, with
 /// whatever answer, the data folder is free and can be opened again at once. A
 /// [`MailboxError`](actix::MailboxError) means that the actor had ended before, and the folder is free too.
@@ -117,6 +105,9 @@ impl Pending {
             .iter()
             .map(raft_core::Entry::size_bytes)
             .sum::<usize>();
+        if let Some(write) = persist.snapshot {
+            self.batch.push_snapshot(*write);
+        }
         self.batch
             .push(persist.hard_state, persist.truncate_from, persist.append);
         self.through = Some(persist.write);
@@ -274,13 +265,6 @@ impl Handler<Write> for LogStorage {
             return;
         }
         for persist in persists {
-            if let Some(write) = &persist.snapshot {
-                let last = write.snapshot.last;
-                self.flush(ctx);
-                let refused = StorageError::Refused(Misfit::Snapshot { last });
-                let _ = self.attempt(|_| Err(refused));
-                return;
-            }
             self.pending.push(persist);
         }
         if self.pending.bytes >= BATCH_BYTES_MAX {
@@ -306,7 +290,7 @@ impl Handler<Record> for LogStorage {
 
     fn handle(&mut self, record: Record, ctx: &mut Self::Context) -> Self::Result {
         self.flush(ctx);
-        self.attempt(|store| store.record(record.members.as_ref(), record.cluster))
+        self.attempt(|store| store.record(&record))
     }
 }
 

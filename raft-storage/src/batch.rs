@@ -2,21 +2,24 @@
 //!
 //! Invariants:
 //! - Carrying out a batch leaves the store exactly as carrying out, in order, all that was pushed into it.
-//! - In this order a store reads it: term and vote, then the cut, then the entries, which follow what the
-//!   cut leaves without a gap.
-//! - What a later push of the same batch cuts off again is not in it.
+//! - In this order a store reads it: term and vote; whether the log is replaced; the cut; the entries, which
+//!   follow what is left without a gap; the snapshot, and where the log begins then.
+//! - What a later push of the same batch takes away again is not in it.
 
 use std::sync::Arc;
 
-use raft_core::{Entry, HardState, LogIndex};
+use raft_core::{Entry, HardState, LogId, LogIndex, SnapshotMeta, SnapshotWrite};
 
 /// One atomic, synced write: what several Persists become.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
     hard_state: Option<HardState>,
+    /// Where the log began anew, if a snapshot took its place.
+    replaced: Option<LogId>,
     truncate_from: Option<LogIndex>,
     /// What was appended, shared with the core, and how much of each still counts.
     appended: Vec<(Arc<[Entry]>, usize)>,
+    snapshot: Option<(SnapshotMeta, LogId)>,
 }
 
 impl Batch {
@@ -24,6 +27,21 @@ impl Batch {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Adds a snapshot behind all that is in the batch. What else belongs to the same write is pushed after.
+    pub fn push_snapshot(&mut self, write: SnapshotWrite) {
+        let SnapshotWrite {
+            snapshot,
+            log_start,
+            replaces_log,
+        } = write;
+        if replaces_log {
+            self.appended.clear();
+            self.truncate_from = None;
+            self.replaced = Some(log_start);
+        }
+        self.snapshot = Some((snapshot, log_start));
     }
 
     /// Adds one write behind all that is in the batch: term and vote if they change, a cut of the log
@@ -50,8 +68,10 @@ impl Batch {
         let begins = self.entries().next().map(|entry| entry.id.index);
         if begins.is_none_or(|first| from <= first) {
             self.appended.clear();
-            // A cut above an earlier one of the same batch finds nothing there that it could cut.
-            self.truncate_from = Some(self.truncate_from.map_or(from, |cut| cut.min(from)));
+            if self.replaced.is_none() {
+                // A cut above an earlier one of the same batch finds nothing there that it could cut.
+                self.truncate_from = Some(self.truncate_from.map_or(from, |cut| cut.min(from)));
+            }
             return;
         }
         for (entries, count) in &mut self.appended {
@@ -64,6 +84,12 @@ impl Batch {
     #[must_use]
     pub fn hard_state(&self) -> Option<HardState> {
         self.hard_state
+    }
+
+    /// The log goes as a whole, and begins anew behind this entry.
+    #[must_use]
+    pub fn replaced(&self) -> Option<LogId> {
+        self.replaced
     }
 
     /// The first entry that goes. It may lie behind the end of the log, where it cuts nothing.
@@ -79,10 +105,21 @@ impl Batch {
             .flat_map(|(entries, count)| &entries[..*count])
     }
 
+    /// The snapshot that the store starts from after this, and the last entry that the log does not hold any
+    /// more then.
+    #[must_use]
+    pub fn snapshot(&self) -> Option<(&SnapshotMeta, LogId)> {
+        let (snapshot, log_start) = self.snapshot.as_ref()?;
+        Some((snapshot, *log_start))
+    }
+
     /// Whether there is nothing to write.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.hard_state.is_none() && self.truncate_from.is_none() && self.appended.is_empty()
+        self.hard_state.is_none()
+            && self.truncate_from.is_none()
+            && self.appended.is_empty()
+            && self.snapshot.is_none()
     }
 }
 
@@ -139,6 +176,29 @@ mod tests {
         batch.push(None, Some(LogIndex(5)), [].into());
         assert_eq!(names(&batch), []);
         assert_eq!(batch.truncate_from(), Some(LogIndex(3)));
+    }
+
+    #[test]
+    fn a_snapshot_in_the_logs_place_takes_what_the_batch_had_before_it() {
+        let snapshot = |index, replaces_log| SnapshotWrite {
+            snapshot: SnapshotMeta {
+                last: LogId::new(Term(1), LogIndex(index)),
+                ..SnapshotMeta::default()
+            },
+            log_start: LogId::new(Term(1), LogIndex(index)),
+            replaces_log,
+        };
+        let mut batch = Batch::new();
+        batch.push(None, Some(LogIndex(4)), entries(1, 4..=7));
+        batch.push_snapshot(snapshot(20, true));
+        batch.push(None, None, entries(1, 21..=23));
+        batch.push(None, Some(LogIndex(21)), entries(2, 21..=22));
+        batch.push_snapshot(snapshot(21, false));
+        assert_eq!(names(&batch), [(2, 21), (2, 22)]);
+        assert_eq!(batch.truncate_from(), None, "there is nothing to cut");
+        assert_eq!(batch.replaced(), Some(LogId::new(Term(1), LogIndex(20))));
+        let (snapshot, log_start) = batch.snapshot().unwrap();
+        assert_eq!((snapshot.last.index.0, log_start.index.0), (21, 21));
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub enum StorageError {
     /// Something stored is not what was stored.
     #[error("{}: {item}: {damage}", path.display())]
     Damaged {
-        /// The database's folder.
+        /// The database's folder, or the snapshot's file.
         path: PathBuf,
         /// Which of its values.
         item: Item,
@@ -68,6 +68,15 @@ pub enum StorageError {
         /// The last one.
         through: LogIndex,
     },
+    /// There is no such snapshot. Only the one that was written last is kept.
+    #[error("there is no snapshot through {last}")]
+    NoSnapshot {
+        /// The last entry that it should cover.
+        last: LogId,
+    },
+    /// The system gave no random number for a snapshot.
+    #[error("no random number: {0}")]
+    NoRandomness(getrandom::Error),
     /// A write that contradicts what is stored: an error of the caller, who cannot go on either.
     #[error("refused to write: {0}")]
     Refused(Misfit),
@@ -90,6 +99,20 @@ pub enum StorageError {
 
 #[cfg(feature = "rocksdb")]
 impl StorageError {
+    /// Whether the database says that what it has stored is damaged, and not that something is refused to it.
+    pub(crate) fn is_corruption(&self) -> bool {
+        let Self::Database { cause, .. } = self else {
+            return false;
+        };
+        cause.downcast_ref::<rocksdb::Error>().is_some_and(|error| {
+            use rocksdb::ErrorKind;
+            matches!(
+                error.kind(),
+                ErrorKind::Corruption | ErrorKind::InvalidArgument | ErrorKind::NotFound
+            ) || error.as_ref().contains("No such file")
+        })
+    }
+
     /// For `map_err`: what was tried, and on what.
     pub(crate) fn io(
         action: &'static str,
@@ -113,6 +136,12 @@ pub enum Item {
     Entry(LogIndex),
     /// A record of what a node knows beside its log.
     Record(&'static str),
+    /// What stands at the beginning and at the end of a snapshot's file.
+    Snapshot,
+    /// A piece of a snapshot, counted from 0.
+    Chunk(u64),
+    /// The database as a whole.
+    Database,
     /// A key that no version of this library has written.
     Key,
 }
@@ -123,6 +152,9 @@ impl fmt::Display for Item {
             Self::Run(first) => write!(f, "the run of entries from {first} on"),
             Self::Entry(index) => write!(f, "entry {index}"),
             Self::Record(name) => write!(f, "the record \"{name}\""),
+            Self::Snapshot => f.write_str("the snapshot's frame"),
+            Self::Chunk(number) => write!(f, "chunk {number} of the snapshot"),
+            Self::Database => f.write_str("the database"),
             Self::Key => f.write_str("a key of the log"),
         }
     }
@@ -160,9 +192,21 @@ pub enum Damage {
     /// Terms never go down along the log; here they do.
     #[error("has a lower term than the run before it")]
     TermBack,
+    /// It does not hold what it held when it was read a moment before.
+    #[error("changed while it was opened")]
+    Changed,
+    /// It names entries that are not in the log.
+    #[error("does not fit the log")]
+    Outside,
     /// It is not there, though it must be.
     #[error("is missing")]
     Absent,
+    /// Its end is missing or damaged.
+    #[error("is not whole: it does not end as it must")]
+    Unfinished,
+    /// It is another one than its name or its place says.
+    #[error("is another one than it is said to be")]
+    OtherName,
 }
 
 /// How a write contradicts what is stored.
@@ -187,11 +231,51 @@ pub enum Misfit {
     /// A node belongs to one cluster for ever.
     #[error("this node belongs to another cluster already")]
     OtherCluster,
-    /// A snapshot, which stores cannot hold yet. To write the rest and leave it out would lose it.
-    #[error("there is no place for the snapshot at {last} yet")]
-    Snapshot {
+    /// A cut of entries that a snapshot covers, and that are committed therefore.
+    #[error("a cut from entry {from} would take what the snapshot through {covered} covers")]
+    CutOfCovered {
+        /// The first entry that was to go.
+        from: LogIndex,
+        /// The last entry that the snapshot covers.
+        covered: LogId,
+    },
+    /// A snapshot that is not newer than the stored one.
+    #[error("the snapshot through {last} is not newer than the one through {stored}")]
+    SnapshotBack {
+        /// The last entry that the new one covers.
+        last: LogId,
+        /// The last entry that the stored one covers.
+        stored: LogId,
+    },
+    /// A snapshot, or a beginning of the log, that is not in the log.
+    #[error(
+        "the log from {start} to {end} does not hold {missing}, which a snapshot is to stand for"
+    )]
+    SnapshotOutside {
+        /// What should be there.
+        missing: LogId,
+        /// The last entry that the log does not hold any more.
+        start: LogId,
+        /// The last entry of the log.
+        end: LogId,
+    },
+    /// The snapshot that a write names has no whole file.
+    #[error("there is no whole snapshot through {last}")]
+    SnapshotAbsent {
         /// The last entry that it covers.
         last: LogId,
+    },
+    /// The name of a cursor is empty or too long.
+    #[error("a cursor's name has 1 to 255 bytes, not {len}")]
+    CursorName {
+        /// How long it is, in bytes.
+        len: usize,
+    },
+    /// There are as many cursors as a store keeps.
+    #[error("there are {max} cursors already")]
+    TooManyCursors {
+        /// How many it keeps.
+        max: usize,
     },
 }
 
@@ -293,12 +377,46 @@ pub enum OpenError {
         /// The newest version that this program knows.
         known: u8,
     },
+    /// The snapshot that the log begins behind has no file.
+    #[error("{} is missing: the log begins behind it; bring it back, or move the data folder away so that the node \
+             starts without one", file.display())]
+    SnapshotMissing {
+        /// The file that should be there.
+        file: PathBuf,
+    },
+    /// Something in the folder cannot be read as it was written.
+    #[error("{cause}; nothing was changed: bring the data folder {} back as it was, or move it away so that the node \
+             starts without one", dir.display())]
+    Damaged {
+        /// The folder.
+        dir: PathBuf,
+        /// What, and why.
+        cause: StorageError,
+    },
+    /// The operating system or the disk refused something; the data folder need not be at fault.
+    #[error("{cause}; {}", advice(cause))]
+    Refused {
+        /// What, and why.
+        cause: StorageError,
+    },
     /// The system gave no random number for the incarnation.
     #[error("no random number for a new data folder: {0}")]
     NoRandomness(getrandom::Error),
     /// Reading or writing failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
+}
+
+/// What to do about a failure that need not be the folder's fault.
+fn advice(cause: &StorageError) -> &'static str {
+    let text = cause.to_string();
+    if text.contains("No space left") || text.contains("Disk quota") {
+        "make room on that disk and start again: nothing is lost"
+    } else if text.contains("Permission denied") || text.contains("Read-only file system") {
+        "let this user write there and start again: nothing is lost"
+    } else {
+        "if the disk is sound and nobody else uses the folder, start again: nothing was taken back"
+    }
 }
 
 /// How much of a log and of a node's promises something holds.

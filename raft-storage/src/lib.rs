@@ -36,17 +36,19 @@ mod rocks;
 #[cfg(feature = "rocksdb")]
 mod sealed;
 mod shape;
+mod snapshot;
 mod store;
 pub mod suite;
 
-pub use actor::{Close, Durable, LogStorage, LogStorageHandle, Record, Write, Written};
+pub use actor::{Close, Durable, LogStorage, LogStorageHandle, Write, Written};
 pub use batch::Batch;
 pub use error::{Cause, Claim, Damage, Item, Misfit, OpenError, StorageError};
 pub use memory::MemoryDisk;
 pub use reads::{LogReads, ReadEntries};
 #[cfg(feature = "rocksdb")]
 pub use rocks::open_rocksdb;
-pub use store::{Identity, LogReader, LogStore, Opened};
+pub use snapshot::{CHUNK_BYTES, SnapshotInfo, SnapshotSink, SnapshotSource, Snapshots};
+pub use store::{Identity, LogReader, LogStore, Opened, Record};
 
 #[cfg(test)]
 mod model_test;

@@ -2,6 +2,7 @@
 //!
 //! Invariants:
 //! - What a write made durable survives [`MemoryDisk::crash`]; what waits for its sync does not.
+//! - `log` holds the entries behind `shape`'s start, and none other.
 //! - One store at a time has the disk open; a store that was open at a crash is dead for good, so that no
 //!   late write of it reaches what is opened next.
 
@@ -11,14 +12,15 @@ use std::{
 };
 
 use raft_core::{
-    ClusterId, Entry, EntryKind, HardState, Incarnation, LogIndex, NodeId, Recovered,
-    membership::Configuration,
+    ClusterId, Entry, EntryKind, HardState, Incarnation, LogId, LogIndex, NodeId, Recovered,
+    SnapshotMeta, membership::Configuration,
 };
 
 use crate::{
-    Batch, Damage, Identity, LogReader, LogStore, Misfit, OpenError, Opened, StorageError,
-    error::Item, shape::Shape, store::random_incarnation,
+    Batch, Damage, Identity, LogReader, LogStore, Misfit, OpenError, Opened, Record, Snapshots,
+    StorageError, error::Item, shape::Shape, store::random_incarnation,
 };
+use snapshots::{MemorySnapshot, MemorySnapshots};
 
 /// What errors name as the disk's place.
 const PLACE: &str = "memory";
@@ -46,6 +48,10 @@ struct Disk {
     hard_state: HardState,
     log: Vec<Entry>,
     shape: Shape,
+    snapshot: Option<SnapshotMeta>,
+    /// All that are whole.
+    snapshots: BTreeMap<LogId, Arc<MemorySnapshot>>,
+    cursors: BTreeMap<String, LogIndex>,
 
     in_use: bool,
     crashes: u64,
@@ -95,9 +101,12 @@ impl MemoryDisk {
             Some(incarnation) => incarnation,
             None => *disk.incarnation.insert(random_incarnation()?),
         };
-        let configurations = configurations(&disk.log)?;
+        let configurations = configurations(&disk.log);
+        let configurations = configurations.map_err(|cause| OpenError::Damaged { dir, cause })?;
         disk.starts += 1;
         disk.in_use = true;
+        let named = disk.snapshot.as_ref().map(|meta| meta.last);
+        disk.snapshots.retain(|last, _| Some(*last) == named);
         let identity = Identity {
             node,
             incarnation,
@@ -107,11 +116,13 @@ impl MemoryDisk {
         };
         let recovered = Recovered {
             hard_state: disk.hard_state,
+            snapshot: disk.snapshot.clone(),
+            log_start: disk.shape.start(),
             last: disk.shape.last(),
             terms: disk.shape.terms().to_vec(),
             configurations,
             tail: disk.log.clone(),
-            ..Recovered::default()
+            applied: LogIndex::ZERO,
         };
         let store = MemoryStore {
             handle: Handle {
@@ -124,6 +135,7 @@ impl MemoryDisk {
             store: Box::new(store),
             recovered,
             identity,
+            cursors: disk.cursors.clone(),
         })
     }
 
@@ -235,36 +247,56 @@ impl MemoryStore {
 
     fn try_write(&self, batch: &Batch) -> Result<(), StorageError> {
         let disk = self.handle.disk()?;
-        let fits = disk.shape.check(disk.hard_state, batch);
-        fits.map_err(StorageError::Refused)?;
+        let after = disk.shape.after(disk.hard_state, batch);
+        let after = after.map_err(StorageError::Refused)?;
+        if let Some((SnapshotMeta { last, .. }, _)) = batch.snapshot()
+            && !disk.snapshots.contains_key(last)
+        {
+            let last = *last;
+            return Err(StorageError::Refused(Misfit::SnapshotAbsent { last }));
+        }
         if batch.is_empty() {
             return Ok(());
         }
         drop(disk);
         let disk = &mut *self.handle.synced()?;
         disk.hard_state = batch.hard_state().unwrap_or(disk.hard_state);
+        let start = match batch.replaced() {
+            Some(start) => {
+                disk.log.clear();
+                start.index
+            }
+            None => disk.shape.start().index,
+        };
         if let Some(from) = batch.truncate_from() {
-            disk.log.truncate(position(from));
+            disk.log.truncate(behind(start, from));
         }
         disk.log.extend(batch.entries().cloned());
-        disk.shape.apply(batch);
+        if let Some((meta, log_start)) = batch.snapshot() {
+            disk.log.drain(..behind(start, log_start.index.next()));
+            disk.snapshot = Some(meta.clone());
+            disk.snapshots
+                .retain(|last, _| *last == meta.last || last.index > meta.last.index);
+        }
+        disk.shape = after;
         Ok(())
     }
 
-    fn try_record(
-        &self,
-        members: Option<&BTreeMap<NodeId, Incarnation>>,
-        cluster: Option<ClusterId>,
-    ) -> Result<(), StorageError> {
-        let known = self.handle.disk()?.cluster;
-        if cluster.is_some() && known.is_some() && cluster != known {
+    fn try_record(&self, record: &Record) -> Result<(), StorageError> {
+        let disk = self.handle.disk()?;
+        let known = disk.cluster;
+        if record.cluster.is_some() && known.is_some() && record.cluster != known {
             return Err(StorageError::Refused(Misfit::OtherCluster));
         }
+        let cursors = record.cursors_over(&disk.cursors);
+        let cursors = cursors.map_err(StorageError::Refused)?;
+        drop(disk);
         let mut disk = self.handle.synced()?;
-        if let Some(members) = members {
+        if let Some(members) = &record.members {
             disk.members = Some(members.clone());
         }
-        disk.cluster = cluster.or(known);
+        disk.cluster = record.cluster.or(known);
+        disk.cursors = cursors;
         Ok(())
     }
 }
@@ -276,20 +308,21 @@ impl LogStore for MemoryStore {
         self.poisoned_by(result)
     }
 
-    fn record(
-        &mut self,
-        members: Option<&BTreeMap<NodeId, Incarnation>>,
-        cluster: Option<ClusterId>,
-    ) -> Result<(), StorageError> {
+    fn record(&mut self, record: &Record) -> Result<(), StorageError> {
         self.alive()?;
-        let result = self.try_record(members, cluster);
+        let result = self.try_record(record);
         self.poisoned_by(result)
     }
 
     fn reader(&self) -> Arc<dyn LogReader> {
         Arc::new(MemoryReader {
-            handle: self.handle.clone(),
-            starts: self.handle.shared.lock().starts,
+            view: self.handle.view(),
+        })
+    }
+
+    fn snapshots(&self) -> Arc<dyn Snapshots> {
+        Arc::new(MemorySnapshots {
+            view: self.handle.view(),
         })
     }
 
@@ -311,10 +344,35 @@ impl Drop for MemoryStore {
     }
 }
 
-struct MemoryReader {
+/// Access for as long as the store is open.
+#[derive(Clone)]
+struct View {
     handle: Handle,
-    /// Which opening of the disk this reads for.
+    /// Which opening of the disk this belongs to.
     starts: u64,
+}
+
+impl Handle {
+    fn view(&self) -> View {
+        View {
+            handle: self.clone(),
+            starts: self.shared.lock().starts,
+        }
+    }
+}
+
+impl View {
+    fn disk(&self) -> Result<MutexGuard<'_, Disk>, StorageError> {
+        let disk = self.handle.disk()?;
+        if !disk.in_use || disk.starts != self.starts {
+            return Err(StorageError::Closed);
+        }
+        Ok(disk)
+    }
+}
+
+struct MemoryReader {
+    view: View,
 }
 
 impl LogReader for MemoryReader {
@@ -327,22 +385,20 @@ impl LogReader for MemoryReader {
         if from > through {
             return Err(StorageError::EmptyRange { from, through });
         }
-        let disk = self.handle.disk()?;
-        if !disk.in_use || disk.starts != self.starts {
-            return Err(StorageError::Closed);
+        let disk = self.view.disk()?;
+        let (start, last) = (disk.shape.start().index, disk.shape.last().index);
+        if from <= start {
+            let first = start.next();
+            return Err(StorageError::Compacted { first });
         }
-        let last = disk.shape.last().index;
         if from > last {
             let index = from;
             return Err(StorageError::Missing { index, last });
         }
-        if from == LogIndex::ZERO {
-            let first = LogIndex(1);
-            return Err(StorageError::Compacted { first });
-        }
         let mut bytes = 0;
         let mut entries = Vec::new();
-        for entry in &disk.log[position(from)..position(through.next()).min(disk.log.len())] {
+        let end = behind(start, through.next()).min(disk.log.len());
+        for entry in &disk.log[behind(start, from)..end] {
             bytes += entry.size_bytes();
             entries.push(entry.clone());
             if bytes >= bytes_max {
@@ -368,10 +424,11 @@ fn configurations(log: &[Entry]) -> Result<Vec<(LogIndex, Configuration)>, Stora
     log.iter().filter(of_that_kind).map(decode).collect()
 }
 
-/// Where an entry is in the vector that holds the log from entry 1 on.
-fn position(index: LogIndex) -> usize {
-    usize::try_from(index.0.saturating_sub(1)).unwrap_or(usize::MAX)
+/// Where the entry at `index` is in the vector that holds the log behind `start`.
+fn behind(start: LogIndex, index: LogIndex) -> usize {
+    usize::try_from(index.0.saturating_sub(start.0 + 1)).unwrap_or(usize::MAX)
 }
 
+mod snapshots;
 #[cfg(test)]
 mod tests;

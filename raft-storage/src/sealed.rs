@@ -54,7 +54,12 @@ fn checksum(key: &[u8], value: &[u8]) -> u32 {
 /// Reads a body field by field.
 pub(crate) struct Fields<'v>(pub(crate) &'v [u8]);
 
-impl Fields<'_> {
+impl<'v> Fields<'v> {
+    /// All that was not read yet.
+    pub(crate) fn rest(&mut self) -> &'v [u8] {
+        std::mem::take(&mut self.0)
+    }
+
     fn take<const N: usize>(&mut self) -> Result<[u8; N], Damage> {
         let (field, rest) = self.0.split_first_chunk::<N>().ok_or(Damage::Length)?;
         self.0 = rest;

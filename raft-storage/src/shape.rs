@@ -1,8 +1,11 @@
-//! What a store knows of its log without reading it: where each term begins, and where the log ends.
+//! What a store knows of its log without reading it: where it begins, where each term begins, where it ends,
+//! and what the snapshot covers.
 //!
 //! Invariants:
-//! - `terms` holds the first entry of each run of entries of one term; terms and indexes both rise.
-//! - `last` is at or behind the last of `terms` and of its term; both are empty together.
+//! - The log holds what lies behind `start`. `start` is at or before `covered`, and `covered` at or before
+//!   `last`; a snapshot's last entry is in the log, or is its start.
+//! - `terms` holds the first entry in the log of each run of entries of one term; terms and indexes both rise.
+//! - `last` is at or behind the last of `terms` and of its term, or is `start`, and then `terms` is empty.
 
 use raft_core::{HardState, LogId, LogIndex, Term};
 
@@ -11,11 +14,33 @@ use crate::{Batch, Misfit};
 /// The log's outline.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Shape {
+    start: LogId,
     terms: Vec<LogId>,
     last: LogId,
+    covered: LogId,
 }
 
 impl Shape {
+    /// An empty log that begins behind `start`, with a snapshot through `covered`.
+    pub(crate) fn new(start: LogId, covered: LogId) -> Self {
+        Self {
+            start,
+            terms: Vec::new(),
+            last: start,
+            covered,
+        }
+    }
+
+    /// The last entry that the log does not hold any more.
+    pub(crate) fn start(&self) -> LogId {
+        self.start
+    }
+
+    /// The last entry that the snapshot covers.
+    pub(crate) fn covered(&self) -> LogId {
+        self.covered
+    }
+
     pub(crate) fn terms(&self) -> &[LogId] {
         &self.terms
     }
@@ -24,12 +49,12 @@ impl Shape {
         self.last
     }
 
-    /// The entry's name; [`LogId::ZERO`] for index 0, none for what is not in the log.
+    /// The entry's name, of `start` and of what the log holds.
     pub(crate) fn id_at(&self, index: LogIndex) -> Option<LogId> {
-        if index == LogIndex::ZERO {
-            return Some(LogId::ZERO);
+        if index == self.start.index {
+            return Some(self.start);
         }
-        if index > self.last.index {
+        if index < self.start.index || index > self.last.index {
             return None;
         }
         let behind = self.terms.partition_point(|first| first.index <= index);
@@ -37,12 +62,20 @@ impl Shape {
         Some(LogId::new(term, index))
     }
 
-    /// The last entry that a cut from `from` on leaves.
-    pub(crate) fn last_below(&self, from: LogIndex) -> LogId {
-        self.id_at(from.prev()).unwrap_or(self.last)
+    /// Whether the log holds the entry, or has held it: what lies before its start, a snapshot stands for.
+    pub(crate) fn has(&self, id: LogId) -> bool {
+        id.index < self.start.index || self.id_at(id.index) == Some(id)
     }
 
-    pub(crate) fn truncate(&mut self, from: LogIndex) {
+    /// The last entry that a cut from `from` on leaves.
+    pub(crate) fn last_below(&self, from: LogIndex) -> LogId {
+        if from > self.last.index {
+            return self.last;
+        }
+        self.id_at(from.prev()).unwrap_or(self.start)
+    }
+
+    fn truncate(&mut self, from: LogIndex) {
         self.last = self.last_below(from);
         self.terms.retain(|first| first.index <= self.last.index);
     }
@@ -55,17 +88,25 @@ impl Shape {
         self.last = LogId::new(first.term, last);
     }
 
-    pub(crate) fn apply(&mut self, batch: &Batch) {
-        if let Some(from) = batch.truncate_from() {
-            self.truncate(from);
+    /// Lets the log begin behind an entry that it holds.
+    fn compact(&mut self, start: LogId) {
+        let behind = self
+            .terms
+            .partition_point(|first| first.index <= start.index);
+        if let Some(of_start) = behind.checked_sub(1) {
+            let next = self.terms.get(behind).map(|next| next.index);
+            self.terms.drain(..of_start);
+            if next.unwrap_or(self.last.index.next()) == start.index.next() {
+                self.terms.remove(0);
+            } else {
+                self.terms[0].index = start.index.next();
+            }
         }
-        for entry in batch.entries() {
-            self.append(entry.id, entry.id.index);
-        }
+        self.start = start;
     }
 
-    /// Whether `batch` fits the log, and the term and vote that are stored.
-    pub(crate) fn check(&self, stored: HardState, batch: &Batch) -> Result<(), Misfit> {
+    /// What the log is after `batch`, if it fits the log, and the term and vote that are stored.
+    pub(crate) fn after(&self, stored: HardState, batch: &Batch) -> Result<Self, Misfit> {
         if let Some(to) = batch.hard_state() {
             let back = to.term < stored.term
                 || to.term == stored.term
@@ -75,10 +116,19 @@ impl Shape {
                 return Err(Misfit::HardStateBack { from: stored, to });
             }
         }
-        let mut last = batch
-            .truncate_from()
-            .map_or(self.last, |from| self.last_below(from));
+        let mut shape = match batch.replaced() {
+            Some(start) => Self::new(start, start),
+            None => self.clone(),
+        };
+        if let Some(from) = batch.truncate_from() {
+            if from <= shape.covered.index {
+                let covered = shape.covered;
+                return Err(Misfit::CutOfCovered { from, covered });
+            }
+            shape.truncate(from);
+        }
         for entry in batch.entries() {
+            let last = shape.last;
             let follows = entry.id.index == last.index.next()
                 && entry.id.term >= last.term
                 && entry.id.term > Term(0);
@@ -86,9 +136,28 @@ impl Shape {
                 let found = entry.id;
                 return Err(Misfit::Gap { found, last });
             }
-            last = entry.id;
+            shape.append(entry.id, entry.id.index);
         }
-        Ok(())
+        if let Some((snapshot, log_start)) = batch.snapshot() {
+            let last = snapshot.last;
+            if last.index <= self.covered.index {
+                let stored = self.covered;
+                return Err(Misfit::SnapshotBack { last, stored });
+            }
+            for named in [log_start, last] {
+                let held = shape.id_at(named.index) == Some(named);
+                if !held || named.index > last.index {
+                    return Err(Misfit::SnapshotOutside {
+                        missing: named,
+                        start: shape.start,
+                        end: shape.last,
+                    });
+                }
+            }
+            shape.compact(log_start);
+            shape.covered = last;
+        }
+        Ok(shape)
     }
 }
 
@@ -132,5 +201,21 @@ mod tests {
         assert_eq!((shape.last(), shape.terms()), (id(1, 4), &[id(1, 1)][..]));
         shape.truncate(LogIndex(0));
         assert_eq!(shape, Shape::default());
+    }
+
+    #[test]
+    fn a_compaction_keeps_the_terms_of_what_is_left() {
+        let compacted = |start| {
+            let mut shape = shape();
+            shape.compact(start);
+            assert_eq!(shape.id_at(start.index), Some(start));
+            assert_eq!(shape.id_at(start.index.prev()), None);
+            assert_eq!(shape.last(), id(3, 9));
+            shape.terms().to_vec()
+        };
+        assert_eq!(compacted(id(1, 2)), [id(1, 3), id(3, 5)]);
+        assert_eq!(compacted(id(1, 4)), [id(3, 5)]);
+        assert_eq!(compacted(id(3, 5)), [id(3, 6)]);
+        assert_eq!(compacted(id(3, 9)), []);
     }
 }

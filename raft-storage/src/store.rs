@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use raft_core::{ClusterId, Entry, Incarnation, LogIndex, NodeId, Recovered};
 
-use crate::{Batch, StorageError};
+use crate::{Batch, Misfit, Snapshots, StorageError};
 
 /// A log on some disk, with the term and the vote. One thread writes it; [`LogReader`]s read it from others.
 pub trait LogStore: Send + 'static {
@@ -21,15 +21,12 @@ pub trait LogStore: Send + 'static {
     /// Any error is final, and each later call of any method but [`reader`](Self::reader) repeats it.
     fn write(&mut self, batch: &Batch) -> Result<(), StorageError>;
 
-    /// Makes durable what this node learned of its cluster; `None` leaves what is stored.
+    /// Makes durable what this node keeps beside its log.
     ///
     /// # Errors
-    /// As for [`write`](Self::write); a second cluster id that differs from the first is refused.
-    fn record(
-        &mut self,
-        members: Option<&BTreeMap<NodeId, Incarnation>>,
-        cluster: Option<ClusterId>,
-    ) -> Result<(), StorageError>;
+    /// As for [`write`](Self::write); a second cluster id that differs from the first is refused, and so is
+    /// a cursor beyond the [bounds](Record::cursors).
+    fn record(&mut self, record: &Record) -> Result<(), StorageError>;
 
     /// Brings to the disk what no acknowledgement waits for. To be called about every half second, also
     /// when nothing is written.
@@ -42,6 +39,10 @@ pub trait LogStore: Send + 'static {
 
     /// Reads what is written, from any thread.
     fn reader(&self) -> Arc<dyn LogReader>;
+
+    /// The snapshots beside the log, to be written and read from any thread. Once a write has named one, and
+    /// is durable, all others go.
+    fn snapshots(&self) -> Arc<dyn Snapshots>;
 
     /// Brings everything to the disk and lets go of it. Later calls, and the readers, answer
     /// [`StorageError::Closed`]. The place is released whatever the answer.
@@ -69,6 +70,49 @@ pub trait LogReader: Send + Sync + 'static {
     ) -> Result<Vec<Entry>, StorageError>;
 }
 
+/// What a node keeps beside its log. What is `None` or not named stays as it is.
+///
+/// [`LogStorage`](crate::LogStorage) takes it as a message: it comes behind all writes before it, and is
+/// synced when it is answered.
+#[derive(Clone, Debug, Default, PartialEq, Eq, actix::Message)]
+#[rtype(result = "Result<(), StorageError>")]
+pub struct Record {
+    /// The members, each with its incarnation.
+    pub members: Option<BTreeMap<NodeId, Incarnation>>,
+    /// The cluster.
+    pub cluster: Option<ClusterId>,
+    /// How far each of these named readers of the log has come; with none, the cursor goes. A name has 1 to
+    /// 255 bytes, and a store keeps up to 1,000 of them.
+    pub cursors: BTreeMap<String, Option<LogIndex>>,
+}
+
+impl Record {
+    const CURSOR_NAME_BYTES_MAX: usize = 255;
+    const CURSORS_MAX: usize = 1000;
+
+    /// The cursors of a store that has `stored`, with these changes.
+    pub(crate) fn cursors_over(
+        &self,
+        stored: &BTreeMap<String, LogIndex>,
+    ) -> Result<BTreeMap<String, LogIndex>, Misfit> {
+        let mut cursors = stored.clone();
+        for (name, at) in &self.cursors {
+            if name.is_empty() || name.len() > Self::CURSOR_NAME_BYTES_MAX {
+                return Err(Misfit::CursorName { len: name.len() });
+            }
+            match at {
+                Some(at) => cursors.insert(name.clone(), *at),
+                None => cursors.remove(name),
+            };
+        }
+        if cursors.len() > Self::CURSORS_MAX {
+            let max = Self::CURSORS_MAX;
+            return Err(Misfit::TooManyCursors { max });
+        }
+        Ok(cursors)
+    }
+}
+
 /// Whose store it is, and what it knows of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
@@ -93,6 +137,8 @@ pub struct Opened {
     pub recovered: Recovered,
     /// Whose it is.
     pub identity: Identity,
+    /// How far each named reader of the log has come.
+    pub cursors: BTreeMap<String, LogIndex>,
 }
 
 impl std::fmt::Debug for Opened {

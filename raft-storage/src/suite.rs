@@ -11,17 +11,19 @@
 
 mod log;
 mod node;
+mod snapshot;
 
 use std::{collections::BTreeMap, ops::RangeInclusive, sync::Arc};
 
 use bytes::Bytes;
 use raft_core::{
-    ClusterId, Entry, EntryKind, HardState, Incarnation, LogId, LogIndex, NodeId, Recovered, Term,
-    membership::Configuration,
+    ClusterId, Entry, EntryKind, HardState, Incarnation, LogId, LogIndex, NodeId, Recovered,
+    SnapshotMeta, SnapshotWrite, Term, membership::Configuration,
 };
 
 use crate::{
-    Batch, Damage, LogReader, LogStore, Misfit, OpenError, Opened, StorageError, error::Item,
+    Batch, CHUNK_BYTES, Damage, LogReader, LogStore, Misfit, OpenError, Opened, Record, Snapshots,
+    StorageError, error::Item,
 };
 
 /// Opens one and the same disk each time it is called. The store that it gave out before is closed or
@@ -114,6 +116,102 @@ pub const CASES: &[Case] = &[
         "a closed store answers that it is closed",
         node::closed_store_says_so,
     ),
+    (
+        "a named reader's place is kept, moved and given up",
+        node::cursors_survive,
+    ),
+    (
+        "a snapshot is read as it was written, piece by piece",
+        snapshot::is_read_as_written,
+    ),
+    (
+        "a snapshot that is not finished is not there",
+        snapshot::unfinished_is_not_there,
+    ),
+    (
+        "a finished snapshot that no write names goes at the next opening",
+        snapshot::unnamed_goes,
+    ),
+    (
+        "a snapshot and the log behind it survive",
+        snapshot::named_survives,
+    ),
+    (
+        "a compacted log begins where it was told, within a run and at its border",
+        snapshot::log_begins_anywhere,
+    ),
+    (
+        "the log may keep a margin before the snapshot's last entry",
+        snapshot::margin_is_kept,
+    ),
+    (
+        "a log of which nothing is left goes on behind the snapshot",
+        snapshot::nothing_is_left,
+    ),
+    (
+        "compactions follow each other",
+        snapshot::compactions_follow_each_other,
+    ),
+    (
+        "a reader is told what is compacted, also one from before",
+        snapshot::readers_are_told,
+    ),
+    (
+        "the terms of a compacted log are recovered",
+        snapshot::terms_are_recovered,
+    ),
+    (
+        "a configuration behind the snapshot is recovered, and the snapshot's own",
+        snapshot::configurations_are_recovered,
+    ),
+    (
+        "a snapshot takes the place of a shorter log",
+        snapshot::replaces_a_shorter_log,
+    ),
+    (
+        "a snapshot takes the place of a longer log that contradicts it",
+        snapshot::replaces_a_longer_log,
+    ),
+    (
+        "a snapshot, a vote and the entries behind it are one write",
+        snapshot::is_one_write_with_the_rest,
+    ),
+    (
+        "a log is replaced again and again",
+        snapshot::replaces_again,
+    ),
+    (
+        "older snapshots go when a newer one is named, and one that is not yet named stays",
+        snapshot::older_ones_go,
+    ),
+    (
+        "who reads a snapshot reads on when a newer one is named",
+        snapshot::readers_read_on,
+    ),
+    (
+        "a snapshot that nobody wants can be removed, and the named one cannot",
+        snapshot::unwanted_is_removed,
+    ),
+    (
+        "a second snapshot through the same entry takes the first one's place",
+        snapshot::same_again,
+    ),
+    (
+        "a write that names an absent snapshot is refused, and is the last write",
+        snapshot::absent_is_refused,
+    ),
+    (
+        "a snapshot that goes back or lies outside of the log is refused",
+        snapshot::misplaced_is_refused,
+    ),
+    (
+        "a cut of what a snapshot covers is refused",
+        snapshot::covered_is_not_cut,
+    ),
+    (
+        "a closed store takes and gives no snapshots",
+        snapshot::closed_store_says_so,
+    ),
 ];
 
 const NODE: NodeId = NodeId(3);
@@ -176,7 +274,11 @@ fn write(store: &mut dyn LogStore, batch: &Batch) {
 }
 
 fn read_all(reader: &dyn LogReader) -> Vec<Entry> {
-    match reader.read(LogIndex(1), LogIndex(u64::MAX), usize::MAX) {
+    read_from(reader, 1)
+}
+
+fn read_from(reader: &dyn LogReader, first: u64) -> Vec<Entry> {
+    match reader.read(LogIndex(first), LogIndex(u64::MAX), usize::MAX) {
         Ok(entries) => entries,
         Err(StorageError::Missing { .. }) => Vec::new(),
         Err(error) => panic!("{error}"),

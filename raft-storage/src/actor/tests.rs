@@ -18,7 +18,7 @@ use raft_core::{
 };
 
 use super::*;
-use crate::{LogReader, LogReads, MemoryDisk, Opened, ReadEntries};
+use crate::{LogReader, LogReads, MemoryDisk, Misfit, Opened, ReadEntries, Snapshots};
 
 const NODE: NodeId = NodeId(2);
 
@@ -54,10 +54,12 @@ struct Bench {
     addr: Addr<LogStorage>,
     listener: Addr<Listener>,
     heard: mpsc::Receiver<Written>,
+    snapshots: Arc<dyn Snapshots>,
 }
 
 impl Bench {
     fn new(store: Box<dyn LogStore>) -> Self {
+        let snapshots = store.snapshots();
         let (sender, heard) = mpsc::channel();
         let arbiter = Arbiter::new();
         let listener = Listener::start_in_arbiter(&arbiter.handle(), |_| Listener(sender));
@@ -66,6 +68,7 @@ impl Bench {
             addr,
             listener,
             heard,
+            snapshots,
         }
     }
 
@@ -294,32 +297,59 @@ fn a_failed_write_is_told_once_and_nothing_follows_it() {
 }
 
 #[test]
-fn a_snapshot_is_refused_by_name_and_what_came_before_it_is_kept() {
+fn a_snapshot_is_one_batch_with_what_stands_around_it() {
     over_memory(async |disk, bench| {
+        let last = LogId::new(Term(2), LogIndex(100));
+        let meta = SnapshotMeta {
+            last,
+            ..SnapshotMeta::default()
+        };
+        let mut sink = bench.snapshots.create(&meta).unwrap();
+        sink.write(b"state").unwrap();
+        sink.finish().unwrap();
+        let install = Persist {
+            snapshot: Some(Box::new(SnapshotWrite {
+                snapshot: meta.clone(),
+                log_start: last,
+                replaces_log: true,
+            })),
+            ..persist(2, Some(3), &[])
+        };
+        let before = persist(1, None, &[entry(1, 1, 5)]);
+        let behind = persist(3, None, &[entry(3, 101, 5)]);
+        bench.addr.do_send(Write(vec![before, install, behind]));
+        assert_eq!(bench.next().unwrap().through, WriteId(3));
+        assert_eq!(disk.syncs(), 1);
+        bench.addr.send(Close).await.unwrap().unwrap();
+        let recovered = disk.open(NODE).unwrap().recovered;
+        assert_eq!(recovered.snapshot, Some(meta));
+        assert_eq!((recovered.log_start, recovered.last.index.0), (last, 101));
+    });
+}
+
+#[test]
+fn a_snapshot_that_is_not_there_ends_the_storage_by_name() {
+    over_memory(async |_, bench| {
         let last = LogId::new(Term(1), LogIndex(1));
-        let snapshot = SnapshotWrite {
-            snapshot: SnapshotMeta {
-                last,
-                ..SnapshotMeta::default()
-            },
-            log_start: last,
-            replaces_log: false,
+        let snapshot = SnapshotMeta {
+            last,
+            ..SnapshotMeta::default()
         };
         let taken = Persist {
-            snapshot: Some(snapshot.into()),
+            snapshot: Some(Box::new(SnapshotWrite {
+                snapshot,
+                log_start: last,
+                replaces_log: false,
+            })),
             ..persist(2, None, &[])
         };
         let before = persist(1, None, &[entry(1, 1, 5)]);
-        let behind = persist(3, None, &[entry(1, 2, 5)]);
-        bench.addr.do_send(Write(vec![before, taken, behind]));
-        assert_eq!(bench.next().unwrap().through, WriteId(1));
-        let refused = |error| matches!(error, StorageError::Refused(Misfit::Snapshot { .. }));
-        assert!(refused(bench.next().unwrap_err()));
-        bench.write(persist(4, None, &[]));
-        bench.hears_nothing();
-        let closed = bench.addr.send(Close).await.unwrap();
-        assert!(refused(closed.unwrap_err()));
-        assert_eq!(disk.open(NODE).unwrap().recovered.last, last);
+        bench.addr.do_send(Write(vec![before, taken]));
+        let error = bench.next().unwrap_err();
+        assert!(
+            matches!(error, StorageError::Refused(Misfit::SnapshotAbsent { .. })),
+            "{error}"
+        );
     });
 }
 
@@ -333,11 +363,7 @@ impl LogStore for Panics {
         panic!("on purpose")
     }
 
-    fn record(
-        &mut self,
-        _: Option<&BTreeMap<NodeId, Incarnation>>,
-        _: Option<ClusterId>,
-    ) -> Result<(), StorageError> {
+    fn record(&mut self, _: &Record) -> Result<(), StorageError> {
         Ok(())
     }
 
@@ -348,6 +374,10 @@ impl LogStore for Panics {
 
     fn reader(&self) -> Arc<dyn LogReader> {
         unreachable!("nobody reads here")
+    }
+
+    fn snapshots(&self) -> Arc<dyn Snapshots> {
+        MemoryDisk::new().open(NODE).unwrap().store.snapshots()
     }
 
     fn close(&mut self) -> Result<(), StorageError> {

@@ -84,7 +84,12 @@ fn after_a_failed_write_the_first_cause_is_the_answer_to_everything() {
         let error = store.write(&vote(term)).unwrap_err();
         assert!(matches!(error, StorageError::Injected));
     }
-    let error = store.record(None, Some(ClusterId(1))).unwrap_err();
+    let error = store
+        .record(&Record {
+            cluster: Some(ClusterId(1)),
+            ..Record::default()
+        })
+        .unwrap_err();
     assert!(matches!(error, StorageError::Injected));
     assert!(matches!(store.close(), Err(StorageError::Injected)));
     assert!(matches!(store.close(), Err(StorageError::Closed)));

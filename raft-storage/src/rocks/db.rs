@@ -10,7 +10,9 @@ use std::{
 
 use bytes::Bytes;
 use raft_core::LogIndex;
-use rocksdb::{ColumnFamily, DB, DBRawIterator, Options, WriteBatch, WriteOptions};
+use rocksdb::{
+    ColumnFamily, DB, DBRawIterator, Direction, IteratorMode, Options, WriteBatch, WriteOptions,
+};
 
 use super::{
     options::{self, LOG, STATE},
@@ -28,14 +30,21 @@ pub(super) struct Database {
 impl Database {
     /// Opens the database in `path`; makes it if it is missing and `fresh` allows that.
     pub(super) fn open(path: &Path, fresh: bool) -> Result<Self, StorageError> {
-        let present = if path.join("CURRENT").exists() {
-            let listed = DB::list_cf(&Options::default(), path);
-            listed.map_err(failed(path, "be listed"))?
-        } else {
-            Vec::new()
-        };
-        let families = options::column_families(&present);
+        let families = options::column_families(&present(path)?);
         let db = DB::open_cf_descriptors(&options::database(fresh), path, families);
+        Self::of(path, db)
+    }
+
+    /// Opens the database to be read, and changes no byte of it: not even what recovery would cut off. It shows
+    /// what was written when it was opened. A process that writes it need not be stopped, but may make the
+    /// opening fail, by removing a file that was just about to be read.
+    pub(super) fn open_read_only(path: &Path) -> Result<Self, StorageError> {
+        let families = options::column_families(&present(path)?);
+        let db = DB::open_cf_descriptors_read_only(&options::read_only(), path, families, false);
+        Self::of(path, db)
+    }
+
+    fn of(path: &Path, db: Result<DB, rocksdb::Error>) -> Result<Self, StorageError> {
         Ok(Self {
             db: db.map_err(failed(path, "be opened"))?,
             path: path.to_owned(),
@@ -60,6 +69,22 @@ impl Database {
         value.map_err(failed(&self.path, "read"))
     }
 
+    /// The values whose keys begin with `prefix`, in the order of their keys.
+    pub(super) fn states_under(&self, prefix: &[u8]) -> Result<Vec<Row>, StorageError> {
+        let from = IteratorMode::From(prefix, Direction::Forward);
+        let rows = self.db.iterator_cf(self.family(STATE), from);
+        let under = rows.take_while(|row| match row {
+            Ok((key, _)) => key.starts_with(prefix),
+            Err(_) => true,
+        });
+        let rows = under.collect::<Result<_, _>>();
+        rows.map_err(failed(&self.path, "read"))
+    }
+
+    pub(super) fn delete_state(&self, batch: &mut WriteBatch, key: &[u8]) {
+        batch.delete_cf(self.family(STATE), key);
+    }
+
     pub(super) fn put_state(&self, batch: &mut WriteBatch, key: &[u8], value: &[u8]) {
         batch.put_cf(self.family(STATE), key, value);
     }
@@ -72,10 +97,35 @@ impl Database {
         batch.delete_cf(self.family(LOG), run::key(first));
     }
 
+    /// Takes out all runs that begin at or below `last`: of a log that is replaced as a whole.
+    pub(super) fn delete_runs_through(&self, batch: &mut WriteBatch, last: LogIndex) {
+        let (from, end) = (run::key(LogIndex::ZERO), options::upper(last));
+        batch.delete_range_cf(self.family(LOG), from, end);
+    }
+
+    /// Gives the disk back the table files that hold nothing but runs which begin before `first`. Not a write:
+    /// what goes was hidden before, and a crash leaves it to the next call.
+    pub(super) fn drop_files_below(&self, first: LogIndex) -> Result<(), StorageError> {
+        let (from, last) = (run::key(LogIndex::ZERO), run::key(first.prev()));
+        let dropped = self
+            .db
+            .delete_file_in_range_cf(self.family(LOG), from, last);
+        dropped.map_err(failed(&self.path, "drop old files"))
+    }
+
     /// Writes all of it or nothing, and returns when it is on the disk.
     pub(super) fn write(&self, batch: WriteBatch) -> Result<(), StorageError> {
         let written = self.db.write_opt(batch, &self.synced);
         written.map_err(failed(&self.path, "write"))
+    }
+
+    /// The last run of the log.
+    pub(super) fn last_run(&self) -> Result<Option<Run>, StorageError> {
+        let last = self
+            .runs(LogIndex(u64::MAX))
+            .seek_to_last()?
+            .map(|found| found.run);
+        Ok(last)
     }
 
     /// The runs that begin at or below `through`, as they are at this moment.
@@ -86,6 +136,18 @@ impl Database {
             iterator: self.db.raw_iterator_cf_opt(self.family(LOG), bounds),
         }
     }
+}
+
+/// A key and its value.
+type Row = (Box<[u8]>, Box<[u8]>);
+
+/// The column families that a database has.
+fn present(path: &Path) -> Result<Vec<String>, StorageError> {
+    if !path.join("CURRENT").exists() {
+        return Ok(Vec::new());
+    }
+    let listed = DB::list_cf(&Options::default(), path);
+    listed.map_err(failed(path, "be listed"))
 }
 
 fn failed(path: &Path, action: &'static str) -> impl FnOnce(rocksdb::Error) -> StorageError {

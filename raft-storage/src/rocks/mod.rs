@@ -1,36 +1,44 @@
-//! The store over RocksDB, with the mark beside it.
+//! The store over RocksDB, with the mark and the snapshots beside it.
 //!
 //! Invariants:
-//! - A write is one synced batch over both column families: term, vote, cut and entries, or none of them.
+//! - A write is one synced batch over both column families: term, vote, cut, entries, and the snapshot with
+//!   the log's beginning, or none of them.
 //! - Before the batch the mark claims nothing that the batch takes away; behind it, and before the write is
 //!   answered, term and vote are synced in the mark as well.
 //! - A run is cut by rewriting it in the same batch. The log is at every moment a row of runs without a gap.
+//! - A log loses its beginning by a pointer that hides it, and not by tombstones: keys only grow, so that
+//!   table files lie one behind the other, and those before the beginning are dropped whole
+//!   ([`sweeper`]).
 //! - The database lives behind one lock, which readers share: at the close it is dropped for all.
 
 mod db;
+mod found;
 mod open;
 mod options;
+mod read;
 mod run;
 mod state;
+mod sweeper;
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
-};
+use std::{collections::BTreeMap, sync::Arc};
 
-use raft_core::{ClusterId, Entry, HardState, Incarnation, LogIndex, NodeId};
+use raft_core::{ClusterId, Entry, HardState, LogId, LogIndex, SnapshotMeta};
 use rocksdb::WriteBatch;
 
 use crate::{
-    Batch, Damage, LogReader, LogStore, Misfit, StorageError,
+    Batch, LogReader, LogStore, Misfit, Record, Snapshots, StorageError,
     crash_point::{self, CrashPoint},
     error::{Claim, Item},
     folder::Folder,
     mark::Mark,
     shape::Shape,
+    snapshot::files::SnapshotFiles,
 };
 use db::Database;
 pub use open::open_rocksdb;
+use read::Shared;
+use state::Pointer;
+use sweeper::Sweeper;
 
 /// The open store.
 struct RocksStore {
@@ -39,29 +47,15 @@ struct RocksStore {
     hard_state: HardState,
     shape: Shape,
     cluster: Option<ClusterId>,
+    cursors: BTreeMap<String, LogIndex>,
+    snapshots: SnapshotFiles,
+    sweeper: Sweeper,
     /// Why nothing is written any more; while something is written, that it was interrupted.
     poison: Option<StorageError>,
     /// The value that is being written; kept for its memory.
     value: Vec<u8>,
     /// Released last, when the database and the mark are gone.
     folder: Option<Folder>,
-}
-
-/// What the writer and the readers share.
-struct Shared {
-    /// None once it is closed.
-    db: RwLock<Option<Database>>,
-}
-
-impl Shared {
-    fn lock(&self) -> RwLockReadGuard<'_, Option<Database>> {
-        self.db.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn close(&self) {
-        // Waits for the reads that are under way, which are bounded.
-        *self.db.write().unwrap_or_else(PoisonError::into_inner) = None;
-    }
 }
 
 impl RocksStore {
@@ -80,10 +74,16 @@ impl RocksStore {
     }
 
     fn try_write(&mut self, batch: &Batch) -> Result<(), StorageError> {
-        let fits = self.shape.check(self.hard_state, batch);
-        fits.map_err(StorageError::Refused)?;
+        let after = self.shape.after(self.hard_state, batch);
+        let after = after.map_err(StorageError::Refused)?;
         if batch.is_empty() {
             return Ok(());
+        }
+        if let Some((SnapshotMeta { last, .. }, _)) = batch.snapshot()
+            && !self.snapshots.holds(*last)
+        {
+            let last = *last;
+            return Err(StorageError::Refused(Misfit::SnapshotAbsent { last }));
         }
         let shared = self.shared.clone();
         let guard = shared.lock();
@@ -94,7 +94,11 @@ impl RocksStore {
             state::put_hard_state(db, &mut rows, hard_state);
         }
         let last = self.shape.last().index;
-        if let Some(from) = batch.truncate_from().filter(|from| *from <= last) {
+        if batch.replaced().is_some() {
+            db.delete_runs_through(&mut rows, last);
+            self.mark.lower(LogId::ZERO)?;
+            crash_point::reached(CrashPoint::MarkLowered)?;
+        } else if let Some(from) = batch.truncate_from().filter(|from| *from <= last) {
             self.cut(db, &mut rows, from)?;
             self.mark.lower(self.shape.last_below(from))?;
             crash_point::reached(CrashPoint::MarkLowered)?;
@@ -103,23 +107,33 @@ impl RocksStore {
             let key = run::encode(run, &mut self.value);
             db.put_run(&mut rows, key, &self.value);
         });
+        if let Some((meta, log_start)) = batch.snapshot() {
+            let meta = meta.clone();
+            state::put_pointer(db, &mut rows, &Pointer { meta, log_start });
+        }
         db.write(rows)?;
         crash_point::reached(CrashPoint::BatchWritten)?;
 
-        self.shape.apply(batch);
+        self.shape = after;
         let promised = self.hard_state;
         self.hard_state = batch.hard_state().unwrap_or(promised);
-        if self.hard_state == promised {
+        if self.hard_state == promised && batch.replaced().is_none() {
             self.mark.note(self.shape.last())?;
-            self.mark.settle_if_due()
+            self.mark.settle_if_due()?;
         } else {
             let starts = self.mark.record().claim.starts;
             self.mark.promise(Claim {
                 starts,
                 hard_state: self.hard_state,
                 position: self.shape.last(),
-            })
+            })?;
         }
+        if let Some((meta, log_start)) = batch.snapshot() {
+            self.shared.begin_behind(log_start.index);
+            self.snapshots.set_named(meta.last);
+            self.sweeper.wake();
+        }
+        Ok(())
     }
 
     /// Takes the entries from `from` on out of the log. Keys one by one: a cut is short, and what a range
@@ -155,25 +169,29 @@ impl RocksStore {
         Ok(())
     }
 
-    fn try_record(
-        &mut self,
-        members: Option<&BTreeMap<NodeId, Incarnation>>,
-        cluster: Option<ClusterId>,
-    ) -> Result<(), StorageError> {
-        if cluster.is_some() && self.cluster.is_some() && cluster != self.cluster {
+    fn try_record(&mut self, record: &Record) -> Result<(), StorageError> {
+        if record.cluster.is_some() && self.cluster.is_some() && record.cluster != self.cluster {
             return Err(StorageError::Refused(Misfit::OtherCluster));
         }
+        let cursors = record.cursors_over(&self.cursors);
+        let cursors = cursors.map_err(StorageError::Refused)?;
         let guard = self.shared.lock();
         let db = guard.as_ref().ok_or(StorageError::Closed)?;
         let mut rows = WriteBatch::default();
-        if let Some(members) = members {
+        if let Some(members) = &record.members {
             state::put_members(db, &mut rows, members);
         }
-        if let Some(cluster) = cluster {
+        if let Some(cluster) = record.cluster {
             state::put_cluster(db, &mut rows, cluster);
         }
+        for (name, at) in &record.cursors {
+            state::put_cursor(db, &mut rows, name, *at);
+        }
         db.write(rows)?;
-        self.cluster = cluster.or(self.cluster);
+        drop(guard);
+        self.cursors = cursors;
+        self.cluster = record.cluster.or(self.cluster);
+        self.snapshots.set_cluster(self.cluster);
         Ok(())
     }
 }
@@ -183,12 +201,8 @@ impl LogStore for RocksStore {
         self.guarded(|store| store.try_write(batch))
     }
 
-    fn record(
-        &mut self,
-        members: Option<&BTreeMap<NodeId, Incarnation>>,
-        cluster: Option<ClusterId>,
-    ) -> Result<(), StorageError> {
-        self.guarded(|store| store.try_record(members, cluster))
+    fn record(&mut self, record: &Record) -> Result<(), StorageError> {
+        self.guarded(|store| store.try_record(record))
     }
 
     fn settle(&mut self) -> Result<(), StorageError> {
@@ -199,9 +213,15 @@ impl LogStore for RocksStore {
         self.shared.clone()
     }
 
+    fn snapshots(&self) -> Arc<dyn Snapshots> {
+        Arc::new(self.snapshots.clone())
+    }
+
     fn close(&mut self) -> Result<(), StorageError> {
         let result = self.guarded(|store| store.mark.settle());
         self.poison = Some(StorageError::Closed);
+        self.snapshots.close();
+        self.sweeper.stop();
         self.shared.close();
         self.folder = None;
         result
@@ -213,70 +233,6 @@ impl Drop for RocksStore {
         // Whoever wants to know how the close went calls it.
         let _ = self.close();
     }
-}
-
-impl LogReader for Shared {
-    fn read(
-        &self,
-        from: LogIndex,
-        through: LogIndex,
-        bytes_max: usize,
-    ) -> Result<Vec<Entry>, StorageError> {
-        if from > through {
-            return Err(StorageError::EmptyRange { from, through });
-        }
-        let guard = self.lock();
-        let db = guard.as_ref().ok_or(StorageError::Closed)?;
-        let mut runs = db.runs(through);
-        let mut at = runs.seek(from)?;
-        if at.is_none() {
-            return Err(absent(&mut runs, from)?);
-        }
-        let mut entries = Vec::new();
-        let mut bytes = 0;
-        let mut expected = from;
-        while let Some(found) = at {
-            let (run, value) = (found.run, found.to_bytes());
-            let damaged = |damage| db.damaged(Item::Run(run.first.index), damage);
-            if run.last() < from {
-                let (index, last) = (from, run.last());
-                return Err(StorageError::Missing { index, last });
-            }
-            if run.first.index.max(from) != expected {
-                return Err(damaged(Damage::Hole { expected }));
-            }
-            expected = run.last().next();
-            let mut enough = false;
-            let decoded = run::decode(run, &value, from, |entry| {
-                if entry.id.index > through || bytes >= bytes_max && !entries.is_empty() {
-                    enough = true;
-                } else {
-                    bytes += entry.size_bytes();
-                    entries.push(entry);
-                }
-                !enough
-            });
-            decoded.map_err(damaged)?;
-            if enough || bytes >= bytes_max || run.last() >= through {
-                break;
-            }
-            at = runs.next()?;
-        }
-        Ok(entries)
-    }
-}
-
-/// Why there is no run that begins at or below `from`.
-fn absent(runs: &mut db::Runs<'_>, from: LogIndex) -> Result<StorageError, StorageError> {
-    Ok(match runs.seek_to_first()? {
-        Some(found) => StorageError::Compacted {
-            first: found.run.first.index,
-        },
-        None => StorageError::Missing {
-            index: from,
-            last: LogIndex::ZERO,
-        },
-    })
 }
 
 #[cfg(test)]

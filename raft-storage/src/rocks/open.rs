@@ -6,41 +6,46 @@
 //! whose database must be there.
 //!
 //! Invariants:
-//! - Nothing is written to a folder that will be refused, except by RocksDB's own recovery.
+//! - Nothing is written to a folder that will be refused. RocksDB's own recovery cuts off what it cannot
+//!   read; so the database is first opened to be read only, and judged, and only then to be written.
 //! - What is handed out is counted as a start in the database and in the mark, durably.
 
 use std::path::Path;
 
-use raft_core::{Entry, LogId, LogIndex, NodeId, Recovered, membership::Configuration};
+use raft_core::NodeId;
 use rocksdb::WriteBatch;
 
 use super::{
     RocksStore, Shared,
     db::Database,
-    run,
-    state::{self, Owner, State},
+    found::{Found, wrong_node},
+    state::{self, Owner},
+    sweeper::Sweeper,
 };
 use crate::{
     Damage, Identity, OpenError, Opened, StorageError,
     crash_point::{self, CrashPoint},
-    error::{Claim, Item},
+    error::Claim,
     folder::Folder,
-    mark::{self, Mark, Record},
-    shape::Shape,
+    mark::{self, Mark},
+    snapshot::files::{FileSource, SnapshotFiles},
     store::random_incarnation,
 };
-
-/// How much of the log's end is handed to the core, for followers that are a little behind.
-const TAIL_BYTES_MAX: usize = 1 << 20;
 
 /// Opens `node`'s data folder, which is made if it is missing or empty. One process at a time can have it
 /// open.
 ///
 /// # Errors
-/// Each names the folder or file, and why. A folder that has lost something that was synced is refused.
+/// Each names the folder or file, the reason, and what to do. A folder that has lost something that was
+/// synced is refused, and left as it was.
 pub fn open_rocksdb(dir: impl AsRef<Path>, node: NodeId) -> Result<Opened, OpenError> {
-    let folder = Folder::open(dir.as_ref())?;
+    let folder = Folder::open(dir.as_ref()).map_err(OpenError::or_refused)?;
     crash_point::reached(CrashPoint::FolderMade)?;
+    let opened = open_folder(folder, node);
+    opened.map_err(|error| error.in_folder(dir.as_ref()))
+}
+
+fn open_folder(folder: Folder, node: NodeId) -> Result<Opened, OpenError> {
     let mut mark = open_mark(&folder, node)?;
     let record = mark.record();
     if record.node != node {
@@ -53,16 +58,23 @@ pub fn open_rocksdb(dir: impl AsRef<Path>, node: NodeId) -> Result<Opened, OpenE
         return Err(OpenError::DatabaseMissing { dir, marked });
     }
     crash_point::reached(CrashPoint::MarkMade)?;
-    let db = Database::open(&folder.database(), fresh).map_err(newer_format)?;
-    let state = State::load(&db).map_err(newer_format)?;
-    let Scanned {
-        shape,
-        configurations,
-    } = scan(&db).map_err(newer_format)?;
+    let made = fresh.then(|| Database::open(&folder.database(), true));
+    let judged = match made.transpose()? {
+        Some(db) => {
+            let judged = judge(&folder, &db, &mark)?;
+            (Some(db), judged)
+        }
+        None => {
+            let db = Database::open_read_only(&folder.database())?;
+            (None, judge(&folder, &db, &mark)?)
+        }
+    };
+    let (db, (mut found, owner)) = judged;
+    let db = match db {
+        Some(db) => db,
+        None => reopen(&folder, &found)?,
+    };
     crash_point::reached(CrashPoint::DatabaseMade)?;
-
-    let owner = check_owner(&folder, &db, record, state.owner, &shape)?;
-    check_claim(&folder, record.claim, owner.starts, &state, &shape)?;
 
     let owner = Owner {
         starts: owner.starts + 1,
@@ -74,18 +86,15 @@ pub fn open_rocksdb(dir: impl AsRef<Path>, node: NodeId) -> Result<Opened, OpenE
     crash_point::reached(CrashPoint::IdentityWritten)?;
     mark.promise(Claim {
         starts: owner.starts,
-        hard_state: state.hard_state,
-        position: shape.last(),
+        hard_state: found.hard_state(),
+        position: found.shape.last(),
     })?;
 
-    let recovered = Recovered {
-        hard_state: state.hard_state,
-        last: shape.last(),
-        terms: shape.terms().to_vec(),
-        configurations,
-        tail: tail(&db)?,
-        ..Recovered::default()
-    };
+    let named = found.state.pointer.as_ref().map(|p| p.meta.last);
+    let snapshots = SnapshotFiles::new(folder.path(), found.state.cluster, named);
+    snapshots.remove_others()?;
+    let recovered = found.recovered();
+    let Found { state, shape, .. } = found;
     let identity = Identity {
         node,
         incarnation: owner.incarnation,
@@ -93,15 +102,17 @@ pub fn open_rocksdb(dir: impl AsRef<Path>, node: NodeId) -> Result<Opened, OpenE
         cluster: state.cluster,
         members: state.members,
     };
+    let shared = Shared::new(db, shape.start().index);
+    let sweeper = Sweeper::start(shared.clone(), snapshots.clone())?;
     let store = RocksStore {
-        shared: Shared {
-            db: Some(db).into(),
-        }
-        .into(),
+        shared,
         mark,
         hard_state: state.hard_state,
         shape,
         cluster: state.cluster,
+        cursors: state.cursors.clone(),
+        snapshots,
+        sweeper,
         poison: None,
         value: Vec::new(),
         folder: Some(folder),
@@ -110,7 +121,46 @@ pub fn open_rocksdb(dir: impl AsRef<Path>, node: NodeId) -> Result<Opened, OpenE
         store: Box::new(store),
         recovered,
         identity,
+        cursors: state.cursors,
     })
+}
+
+/// Reads all that the database holds, and compares it with what it must hold.
+fn judge(folder: &Folder, db: &Database, mark: &Mark) -> Result<(Found, Owner), OpenError> {
+    let found = Found::load(db)?;
+    let record = mark.record();
+    let owner = found.check_owner(folder, db, record)?;
+    found.check_claim(folder, record.claim, owner.starts)?;
+    if let Some(pointer) = &found.state.pointer {
+        check_snapshot(folder, pointer)?;
+    }
+    Ok((found, owner))
+}
+
+/// Whether the snapshot that the log begins behind is there and whole, as far as its frame tells.
+fn check_snapshot(folder: &Folder, pointer: &state::Pointer) -> Result<(), OpenError> {
+    let last = pointer.meta.last;
+    let files = SnapshotFiles::new(folder.path(), None, Some(last));
+    let file = files.file(last);
+    if !files.holds(last) {
+        return Err(OpenError::SnapshotMissing { file });
+    }
+    let source = FileSource::open(&file)?;
+    source.check_is(last)?;
+    Ok(())
+}
+
+/// Opens a database that was read and judged, to be written. What is in it then must be what was judged.
+fn reopen(folder: &Folder, found: &Found) -> Result<Database, OpenError> {
+    let db = Database::open(&folder.database(), false)?;
+    let last = db.last_run()?.map(|run| run.last());
+    let same_end =
+        found.shape.last() == found.shape.start() || last == Some(found.shape.last().index);
+    if same_end && state::State::load(&db)? == found.state {
+        return Ok(db);
+    }
+    let item = crate::Item::Database;
+    Err(db.damaged(item, Damage::Changed).into())
 }
 
 /// The folder's mark, made if the folder is new.
@@ -128,162 +178,34 @@ fn open_mark(folder: &Folder, node: NodeId) -> Result<Mark, OpenError> {
     Ok(Mark::create(dir, node, random_incarnation()?)?)
 }
 
-/// What a walk over the whole log has found.
-#[derive(Default)]
-struct Scanned {
-    shape: Shape,
-    configurations: Vec<(LogIndex, Configuration)>,
-}
-
-/// Reads the log once from its beginning to its end: where its terms begin, which configurations it holds,
-/// and that nothing in it is damaged or missing.
-fn scan(db: &Database) -> Result<Scanned, StorageError> {
-    let mut scanned = Scanned::default();
-    let Scanned {
-        shape,
-        configurations,
-    } = &mut scanned;
-    let mut runs = db.runs(LogIndex(u64::MAX));
-    let mut at = runs.seek_to_first()?;
-    while let Some(found) = at {
-        let first = found.run.first;
-        let expected = shape.last().index.next();
-        let damaged = |damage| Err(db.damaged(Item::Run(first.index), damage));
-        if first.index != expected {
-            return damaged(Damage::Hole { expected });
+impl OpenError {
+    /// What the disk or the operating system refused, with what to do about it.
+    fn or_refused(self) -> Self {
+        match self {
+            Self::Storage(cause @ StorageError::Io { .. }) => Self::Refused { cause },
+            error => error,
         }
-        if first.term < shape.last().term {
-            return damaged(Damage::TermBack);
+    }
+
+    /// Names the folder, and what to do about it, where a library below knew neither.
+    fn in_folder(self, dir: &Path) -> Self {
+        let dir = dir.to_owned();
+        match self {
+            // A value of a newer version is nobody's damage.
+            Self::Storage(StorageError::Damaged {
+                path,
+                damage: Damage::NewerVersion { found, known },
+                ..
+            }) => Self::NewerFormat { path, found, known },
+            Self::Storage(cause @ StorageError::Damaged { .. }) => Self::Damaged { dir, cause },
+            Self::Storage(cause @ StorageError::Database { .. }) => {
+                if cause.is_corruption() {
+                    Self::Damaged { dir, cause }
+                } else {
+                    Self::Refused { cause }
+                }
+            }
+            error => error.or_refused(),
         }
-        shape.append(first, found.run.last());
-        let held = run::configurations(found.run, found.value);
-        let held = held.map_err(|damage| db.damaged(Item::Run(first.index), damage))?;
-        for (index, data) in held {
-            let decoded = Configuration::decode(data);
-            let decoded = decoded.map_err(|error| db.damaged(Item::Entry(index), error.into()))?;
-            configurations.push((index, decoded));
-        }
-        at = runs.next()?;
-    }
-    Ok(scanned)
-}
-
-/// The log's last entries.
-fn tail(db: &Database) -> Result<Vec<Entry>, StorageError> {
-    let mut runs = db.runs(LogIndex(u64::MAX));
-    let mut values = Vec::new();
-    let mut bytes = 0;
-    let mut at = runs.seek_to_last()?;
-    while let Some(found) = at {
-        bytes += found.value.len();
-        if bytes > TAIL_BYTES_MAX {
-            break;
-        }
-        values.push((found.run, found.to_bytes()));
-        at = runs.prev()?;
-    }
-    let mut entries = Vec::new();
-    for (run, value) in values.into_iter().rev() {
-        let decoded = run::decode(run, &value, run.first.index, |entry| {
-            entries.push(entry);
-            true
-        });
-        decoded.map_err(|damage| db.damaged(Item::Run(run.first.index), damage))?;
-    }
-    Ok(entries)
-}
-
-/// Whether the database is of the same folder as the mark.
-fn check_owner(
-    folder: &Folder,
-    db: &Database,
-    record: Record,
-    owner: Option<Owner>,
-    shape: &Shape,
-) -> Result<Owner, OpenError> {
-    let Some(owner) = owner else {
-        if shape.last() != LogId::ZERO {
-            let item = Item::Record("identity");
-            return Err(db.damaged(item, Damage::Absent).into());
-        }
-        // Made, but never said whose it is. If the mark knows of more, the next check says so.
-        return Ok(Owner {
-            node: record.node,
-            incarnation: record.incarnation,
-            starts: 0,
-        });
-    };
-    if owner.node != record.node {
-        return Err(wrong_node(folder, owner.node, record.node));
-    }
-    if owner.incarnation != record.incarnation {
-        return Err(OpenError::Mixed {
-            dir: folder.path().to_owned(),
-            marked: record.incarnation,
-            found: owner.incarnation,
-        });
-    }
-    Ok(owner)
-}
-
-/// Whether the database holds at least what the mark says. It may hold more: it is written first.
-///
-/// Not even a term or a vote that the mark has and the database lacks is taken over from the mark. The
-/// database had them synced before the mark, so it has lost a synced write, and with it all that it
-/// acknowledged behind that.
-fn check_claim(
-    folder: &Folder,
-    marked: Claim,
-    starts: u64,
-    state: &State,
-    shape: &Shape,
-) -> Result<(), OpenError> {
-    let dir = folder.path().to_owned();
-    let (ours, theirs) = (marked.hard_state, state.hard_state);
-    if ours.term == theirs.term
-        && let (Some(marked), Some(found)) = (ours.voted_for, theirs.voted_for)
-        && marked != found
-    {
-        let term = ours.term;
-        return Err(OpenError::VotesConflict {
-            dir,
-            term,
-            marked,
-            found,
-        });
-    }
-    let at_mark = shape.id_at(marked.position.index);
-    let lost = starts < marked.starts
-        || theirs.term < ours.term
-        || theirs.term == ours.term && theirs.voted_for.is_none() && ours.voted_for.is_some()
-        || at_mark != Some(marked.position);
-    if lost {
-        let found = Claim {
-            starts,
-            hard_state: theirs,
-            position: at_mark.unwrap_or(shape.last()),
-        };
-        return Err(OpenError::LogLost { dir, marked, found });
-    }
-    Ok(())
-}
-
-fn wrong_node(folder: &Folder, belongs_to: NodeId, asked: NodeId) -> OpenError {
-    OpenError::WrongNode {
-        dir: folder.path().to_owned(),
-        belongs_to,
-        asked,
-    }
-}
-
-/// A value of a newer version is nobody's damage.
-fn newer_format(error: StorageError) -> OpenError {
-    match error {
-        StorageError::Damaged {
-            path,
-            damage: Damage::NewerVersion { found, known },
-            ..
-        } => OpenError::NewerFormat { path, found, known },
-        error => error.into(),
     }
 }

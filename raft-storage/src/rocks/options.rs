@@ -63,6 +63,14 @@ pub(super) fn database(fresh: bool) -> Options {
     options
 }
 
+/// For reading a database that is not to be changed. All its files are opened at once, so that a process that
+/// writes it meanwhile may remove what it likes.
+pub(super) fn read_only() -> Options {
+    let mut options = database(false);
+    options.set_max_open_files(-1);
+    options
+}
+
 /// The column families, ours and those that are there: RocksDB opens none unless all are named, and what
 /// a newer version has added must be met by a sentence about versions.
 pub(super) fn column_families(present: &[String]) -> Vec<ColumnFamilyDescriptor> {
@@ -106,11 +114,13 @@ pub(super) fn synced() -> WriteOptions {
 pub(super) fn iterator(through: LogIndex) -> ReadOptions {
     let mut options = ReadOptions::default();
     options.set_iterate_lower_bound(run::key(LogIndex::ZERO));
-    let upper = through
-        .0
-        .checked_add(1)
-        .map(|next| run::key(LogIndex(next)));
-    options.set_iterate_upper_bound(upper.unwrap_or_else(run::key_of_next_group));
+    options.set_iterate_upper_bound(upper(through));
     options.set_verify_checksums(true);
     options
+}
+
+/// The first key behind all runs of this group that begin at or below `last`.
+pub(super) fn upper(last: LogIndex) -> [u8; 16] {
+    let next = last.0.checked_add(1).map(|next| run::key(LogIndex(next)));
+    next.unwrap_or_else(run::key_of_next_group)
 }

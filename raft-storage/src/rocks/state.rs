@@ -6,15 +6,21 @@
 //! | `hard_state` | the group | term and vote |
 //! | `cluster` | the group | the cluster's id, once there is one |
 //! | `members` | the group | each member with its incarnation, once recorded |
+//! | `snapshot` | the group | the last entry that the snapshot covers, the last that the log does not hold, the configuration |
+//! | `forced` | the group | who belongs to the cluster since an operator recovered it from the loss of its quorum |
+//! | `cursor/NAME` | the group | how far a named reader of the log has come |
 //!
 //! Invariants:
 //! - Each record is in the frame of [`sealed`]: a version and a checksum.
 //! - A key is the group's number and the record's name; what belongs to the folder as a whole stands under a
 //!   group that can never be.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
-use raft_core::{ClusterId, HardState, Incarnation, NodeId, Term};
+use raft_core::{
+    ClusterId, HardState, Incarnation, LogId, LogIndex, NodeId, SnapshotMeta, Term,
+    membership::Configuration,
+};
 use rocksdb::WriteBatch;
 
 use super::{db::Database, run::GROUP};
@@ -25,6 +31,8 @@ use crate::{
 };
 
 const FOLDER: u64 = u64::MAX;
+/// What the names of the cursors' records begin with.
+const CURSOR: &str = "cursor/";
 
 /// Whose folder it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,13 +42,31 @@ pub(super) struct Owner {
     pub(super) starts: u64,
 }
 
+/// The snapshot that the node starts from, and where its log begins.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Pointer {
+    pub(super) meta: SnapshotMeta,
+    /// The last entry that the log does not hold any more.
+    pub(super) log_start: LogId,
+}
+
+/// A configuration that an operator has put in the place of all that stand in the log up to `through`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Forced {
+    pub(super) through: LogIndex,
+    pub(super) configuration: Configuration,
+}
+
 /// All records, as they were found.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct State {
     pub(super) owner: Option<Owner>,
     pub(super) hard_state: HardState,
     pub(super) cluster: Option<ClusterId>,
     pub(super) members: Option<BTreeMap<NodeId, Incarnation>>,
+    pub(super) pointer: Option<Pointer>,
+    pub(super) forced: Option<Forced>,
+    pub(super) cursors: BTreeMap<String, LogIndex>,
 }
 
 impl State {
@@ -50,8 +76,24 @@ impl State {
             hard_state: load(db, GROUP, "hard_state", read_hard_state)?.unwrap_or_default(),
             cluster: load(db, GROUP, "cluster", |fields| Ok(ClusterId(fields.u128()?)))?,
             members: load(db, GROUP, "members", read_members)?,
+            pointer: load(db, GROUP, "snapshot", read_pointer)?,
+            forced: load(db, GROUP, "forced", read_forced)?,
+            cursors: load_cursors(db)?,
         })
     }
+}
+
+fn load_cursors(db: &Database) -> Result<BTreeMap<String, LogIndex>, StorageError> {
+    let prefix = key(GROUP, CURSOR);
+    let mut cursors = BTreeMap::new();
+    for (key, value) in db.states_under(&prefix)? {
+        let name = String::from_utf8_lossy(&key[prefix.len()..]).into_owned();
+        let read = |fields: &mut Fields<'_>| Ok(LogIndex(fields.u64()?));
+        let at = parse(&key, &value, read);
+        let at = at.map_err(|damage| db.damaged(Item::Record(CURSOR), damage))?;
+        cursors.insert(name, at);
+    }
+    Ok(cursors)
 }
 
 fn load<T>(
@@ -64,18 +106,23 @@ fn load<T>(
     let Some(value) = db.get_state(&key)? else {
         return Ok(None);
     };
-    let parsed = sealed::open(&key, &value).and_then(|body| {
-        let mut fields = Fields(body);
-        let record = read(&mut fields)?;
-        if fields.0.is_empty() {
-            Ok(record)
-        } else {
-            Err(Damage::Length)
-        }
-    });
-    match parsed {
+    match parse(&key, &value, read) {
         Ok(record) => Ok(Some(record)),
         Err(damage) => Err(db.damaged(Item::Record(name), damage)),
+    }
+}
+
+fn parse<T>(
+    key: &[u8],
+    value: &[u8],
+    read: impl FnOnce(&mut Fields<'_>) -> Result<T, Damage>,
+) -> Result<T, Damage> {
+    let mut fields = Fields(sealed::open(key, value)?);
+    let record = read(&mut fields)?;
+    if fields.0.is_empty() {
+        Ok(record)
+    } else {
+        Err(Damage::Length)
     }
 }
 
@@ -153,4 +200,60 @@ pub(super) fn put_members(
             out.extend_from_slice(&incarnation.0.to_be_bytes());
         }
     });
+}
+
+fn read_id(fields: &mut Fields<'_>) -> Result<LogId, Damage> {
+    Ok(LogId::new(Term(fields.u64()?), LogIndex(fields.u64()?)))
+}
+
+fn put_id(out: &mut Vec<u8>, id: LogId) {
+    out.extend_from_slice(&id.term.0.to_be_bytes());
+    out.extend_from_slice(&id.index.0.to_be_bytes());
+}
+
+fn read_pointer(fields: &mut Fields<'_>) -> Result<Pointer, Damage> {
+    let (last, log_start) = (read_id(fields)?, read_id(fields)?);
+    let configuration = Arc::new(Configuration::decode(fields.rest())?);
+    Ok(Pointer {
+        meta: SnapshotMeta {
+            last,
+            configuration,
+        },
+        log_start,
+    })
+}
+
+pub(super) fn put_pointer(db: &Database, batch: &mut WriteBatch, pointer: &Pointer) {
+    put(db, batch, GROUP, "snapshot", |out| {
+        put_id(out, pointer.meta.last);
+        put_id(out, pointer.log_start);
+        out.extend_from_slice(&pointer.meta.configuration.encode());
+    });
+}
+
+fn read_forced(fields: &mut Fields<'_>) -> Result<Forced, Damage> {
+    let through = LogIndex(fields.u64()?);
+    let configuration = Configuration::decode(fields.rest())?;
+    Ok(Forced {
+        through,
+        configuration,
+    })
+}
+
+pub(super) fn put_forced(db: &Database, batch: &mut WriteBatch, forced: &Forced) {
+    put(db, batch, GROUP, "forced", |out| {
+        out.extend_from_slice(&forced.through.0.to_be_bytes());
+        out.extend_from_slice(&forced.configuration.encode());
+    });
+}
+
+/// Puts a cursor where it is now; none takes it away.
+pub(super) fn put_cursor(db: &Database, batch: &mut WriteBatch, name: &str, at: Option<LogIndex>) {
+    let record = [CURSOR, name].concat();
+    match at {
+        Some(at) => put(db, batch, GROUP, &record, |out| {
+            out.extend_from_slice(&at.0.to_be_bytes());
+        }),
+        None => db.delete_state(batch, &key(GROUP, &record)),
+    }
 }

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use raft_core::{EntryKind, LogId, Term};
+use raft_core::{EntryKind, LogId, NodeId, Term};
 use tempfile::TempDir;
 
 use super::*;

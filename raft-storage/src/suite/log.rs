@@ -129,11 +129,15 @@ pub(super) fn no_configuration_is_named(disk: &Disk) {
     write(&mut *store, &batch);
     drop(store);
     match disk(NODE).expect_err("no configuration") {
-        OpenError::Storage(StorageError::Damaged {
-            item: Item::Entry(index),
-            damage: Damage::Configuration(_),
+        OpenError::Damaged {
+            cause:
+                StorageError::Damaged {
+                    item: Item::Entry(index),
+                    damage: Damage::Configuration(_),
+                    ..
+                },
             ..
-        }) => assert_eq!(index, LogIndex(5)),
+        } => assert_eq!(index, LogIndex(5)),
         error => panic!("{error}"),
     }
 }

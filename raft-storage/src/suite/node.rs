@@ -53,15 +53,19 @@ pub(super) fn cluster_survives(disk: &Disk) {
         nodes.iter().map(member).collect()
     };
     let mut opened = open(disk);
-    let recorded = opened.store.record(Some(&members(&[1, 2])), None);
+    let of = |nodes: &[u64]| Record {
+        members: Some(members(nodes)),
+        ..Record::default()
+    };
+    let recorded = opened.store.record(&of(&[1, 2]));
     recorded.expect("is recorded");
     drop(opened);
     let mut opened = open(disk);
     assert_eq!(opened.identity.members, Some(members(&[1, 2])));
     assert_eq!(opened.identity.cluster, None);
-    let recorded = opened.store.record(None, Some(ClusterId(u128::MAX)));
+    let recorded = opened.store.record(&cluster(u128::MAX));
     recorded.expect("is recorded");
-    let recorded = opened.store.record(Some(&members(&[1, 2, 9])), None);
+    let recorded = opened.store.record(&of(&[1, 2, 9]));
     recorded.expect("is recorded");
     drop(opened);
     let opened = open(disk);
@@ -72,9 +76,9 @@ pub(super) fn cluster_survives(disk: &Disk) {
 pub(super) fn other_cluster_is_refused(disk: &Disk) {
     let mut store = store(disk);
     for _ in 0..2 {
-        store.record(None, Some(ClusterId(1))).expect("is recorded");
+        store.record(&cluster(1)).expect("is recorded");
     }
-    let error = store.record(None, Some(ClusterId(2))).expect_err("another");
+    let error = store.record(&cluster(2)).expect_err("another");
     assert!(
         matches!(error, StorageError::Refused(Misfit::OtherCluster)),
         "{error}"
@@ -126,7 +130,7 @@ pub(super) fn closed_store_says_so(disk: &Disk) {
         Err(StorageError::Closed)
     ));
     assert!(matches!(
-        store.record(None, None),
+        store.record(&Record::default()),
         Err(StorageError::Closed)
     ));
     assert!(matches!(store.close(), Err(StorageError::Closed)));
@@ -135,4 +139,51 @@ pub(super) fn closed_store_says_so(disk: &Disk) {
     drop(store);
     assert!(matches!(disk(NODE), Err(OpenError::Locked { .. })));
     drop(reopened);
+}
+
+pub(super) fn cursors_survive(disk: &Disk) {
+    let moved = |name: &str, at: Option<u64>| Record {
+        cursors: [(name.to_owned(), at.map(LogIndex))].into(),
+        ..Record::default()
+    };
+    let cursors = |opened: &Opened| {
+        let cursors = opened.cursors.iter();
+        cursors
+            .map(|(name, at)| (name.clone(), at.0))
+            .collect::<Vec<_>>()
+    };
+    let mut opened = open(disk);
+    assert_eq!(cursors(&opened), []);
+    for (name, at) in [("mail", 3), ("audit", 7), ("mail", 9), ("mail", 4)] {
+        let recorded = opened.store.record(&moved(name, Some(at)));
+        recorded.expect("is recorded");
+    }
+    drop(opened);
+    let mut opened = open(disk);
+    assert_eq!(
+        cursors(&opened),
+        [("audit".to_owned(), 7), ("mail".to_owned(), 4)]
+    );
+    for name in ["audit", "nobody's"] {
+        let recorded = opened.store.record(&moved(name, None));
+        recorded.expect("is recorded");
+    }
+    drop(opened);
+    let mut opened = open(disk);
+    assert_eq!(cursors(&opened), [("mail".to_owned(), 4)]);
+    let error = opened
+        .store
+        .record(&moved("", Some(1)))
+        .expect_err("no name");
+    assert!(
+        matches!(error, StorageError::Refused(Misfit::CursorName { len: 0 })),
+        "{error}"
+    );
+}
+
+fn cluster(id: u128) -> Record {
+    Record {
+        cluster: Some(ClusterId(id)),
+        ..Record::default()
+    }
 }
