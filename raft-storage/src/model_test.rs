@@ -1,13 +1,17 @@
-//! Random sequences of writes and reopens against the simplest thing that could be right: a vector.
+//! Random sequences of writes, snapshots and reopenings: every store against the simplest thing that could be
+//! right, a vector, and so against each other.
+//!
+//! `SEQUENCES` says how many (default: 2,000; the long form is 10,000).
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
-use proptest::prelude::*;
+use proptest::{prelude::*, sample::Index, test_runner::TestRunner};
 use raft_core::{
-    Entry, EntryKind, HardState, LogId, LogIndex, NodeId, Term, membership::Configuration,
+    Entry, EntryKind, HardState, LogId, LogIndex, NodeId, SnapshotMeta, SnapshotWrite, Term,
+    membership::Configuration,
 };
 
-use crate::{Batch, MemoryDisk, Opened, StorageError, suite::Disk};
+use crate::{Batch, MemoryDisk, Opened, Record, StorageError, suite::Disk};
 
 const NODE: NodeId = NodeId(1);
 
@@ -15,23 +19,31 @@ const NODE: NodeId = NodeId(1);
 enum Op {
     /// Several writes as one batch.
     Write(Vec<Push>),
+    /// A named reader's place.
+    Cursor { name: u8, at: Option<u64> },
     /// Closed in an orderly way, or dropped.
     Reopen { close: bool },
-    /// A read of so many bytes from somewhere in the log.
-    Read {
-        from: prop::sample::Index,
-        bytes_max: usize,
-    },
+    /// A read of so many bytes from somewhere in the log, or a little outside of it.
+    Read { from: Index, bytes_max: usize },
 }
 
 #[derive(Clone, Debug)]
 struct Push {
     term_up: bool,
     vote: bool,
-    /// Where to cut, within the log and a little behind it.
-    cut: Option<prop::sample::Index>,
+    snapshot: Option<Snapshot>,
+    /// Where to cut, among what may be cut and a little behind it.
+    cut: Option<Index>,
     /// The lengths of the entries to append.
     append: Vec<usize>,
+}
+
+#[derive(Clone, Debug)]
+enum Snapshot {
+    /// Through this entry, with the log beginning behind that one.
+    Taken { last: Index, start: Index },
+    /// In the place of the log, through an entry that it lacks.
+    Installed { at: Index },
 }
 
 fn push() -> impl Strategy<Value = Push> {
@@ -40,15 +52,22 @@ fn push() -> impl Strategy<Value = Push> {
         4 => prop::collection::vec(length, 0..5),
         1 => prop::collection::vec(0..9_usize, 60..140),
     ];
+    let snapshot = prop_oneof![
+        3 => (any::<Index>(), any::<Index>())
+            .prop_map(|(last, start)| Snapshot::Taken { last, start }),
+        1 => any::<Index>().prop_map(|at| Snapshot::Installed { at }),
+    ];
     (
         prop::bool::weighted(0.2),
         any::<bool>(),
-        prop::option::weighted(0.25, any::<prop::sample::Index>()),
+        prop::option::weighted(0.15, snapshot),
+        prop::option::weighted(0.25, any::<Index>()),
         append,
     )
-        .prop_map(|(term_up, vote, cut, append)| Push {
+        .prop_map(|(term_up, vote, snapshot, cut, append)| Push {
             term_up,
             vote,
+            snapshot,
             cut,
             append,
         })
@@ -56,9 +75,10 @@ fn push() -> impl Strategy<Value = Push> {
 
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
-        6 => prop::collection::vec(push(), 0..4).prop_map(Op::Write),
-        1 => any::<bool>().prop_map(|close| Op::Reopen { close }),
-        2 => (any::<prop::sample::Index>(), 0..9000_usize)
+        12 => prop::collection::vec(push(), 0..4).prop_map(Op::Write),
+        1 => (0..3_u8, prop::option::of(0..99_u64)).prop_map(|(name, at)| Op::Cursor { name, at }),
+        2 => any::<bool>().prop_map(|close| Op::Reopen { close }),
+        4 => (any::<Index>(), 0..9000_usize)
             .prop_map(|(from, bytes_max)| Op::Read { from, bytes_max }),
     ]
 }
@@ -68,15 +88,82 @@ fn alone(index: u64) -> Configuration {
     Configuration::of([NodeId(index)])
 }
 
+/// A snapshot's bytes.
+fn state(last: LogId) -> Vec<u8> {
+    format!("the state as of {last}").into_bytes()
+}
+
 #[derive(Default)]
 struct Model {
     hard_state: HardState,
+    /// The last entry before `log`.
+    start: LogId,
     log: Vec<Entry>,
+    snapshot: Option<SnapshotMeta>,
+    cursors: BTreeMap<String, LogIndex>,
     starts: u64,
 }
 
 impl Model {
-    fn push(&mut self, push: &Push, batch: &mut Batch) {
+    fn last(&self) -> LogId {
+        self.log.last().map_or(self.start, |entry| entry.id)
+    }
+
+    fn covered(&self) -> u64 {
+        self.snapshot.as_ref().map_or(0, |meta| meta.last.index.0)
+    }
+
+    fn id_at(&self, index: u64) -> LogId {
+        let behind = index - self.start.index.0;
+        behind
+            .checked_sub(1)
+            .map_or(self.start, |at| self.log[at as usize].id)
+    }
+
+    /// What a snapshot does, if it can be there.
+    fn snapshot(&mut self, snapshot: &Snapshot) -> Option<SnapshotWrite> {
+        let pick = |index: &Index, range: Range<u64>| {
+            let len = (range.end - range.start) as usize;
+            (len > 0).then(|| range.start + index.index(len) as u64)
+        };
+        let after = self.last().index.0 + 1;
+        let (last, log_start) = match snapshot {
+            Snapshot::Taken { last, start } => {
+                let last = pick(last, self.covered() + 1..after)?;
+                let start = pick(start, self.start.index.0..last + 1)?;
+                (self.id_at(last), self.id_at(start))
+            }
+            Snapshot::Installed { at } => {
+                let at = pick(at, self.covered() + 1..after + 50)?;
+                let last = LogId::new(self.hard_state.term, LogIndex(at));
+                if at < after && self.id_at(at) == last {
+                    return None;
+                }
+                (last, last)
+            }
+        };
+        let replaces_log = matches!(snapshot, Snapshot::Installed { .. });
+        if replaces_log {
+            self.log.clear();
+        } else {
+            let gone = log_start.index.0 - self.start.index.0;
+            self.log.drain(..gone as usize);
+        }
+        self.start = log_start;
+        let meta = SnapshotMeta {
+            last,
+            configuration: alone(last.index.0).into(),
+        };
+        self.snapshot = Some(meta.clone());
+        Some(SnapshotWrite {
+            snapshot: meta,
+            log_start,
+            replaces_log,
+        })
+    }
+
+    /// Carries out a push, adds it to the batch, and gives the snapshot that it needs.
+    fn push(&mut self, push: &Push, batch: &mut Batch) -> Option<SnapshotMeta> {
         let before = self.hard_state;
         if push.term_up || self.hard_state.term == Term(0) {
             self.hard_state.term = self.hard_state.term.next();
@@ -86,12 +173,23 @@ impl Model {
             self.hard_state.voted_for = Some(NODE);
         }
         let changed = (self.hard_state != before).then_some(self.hard_state);
-        let cut = push.cut.map(|cut| cut.index(self.log.len() + 3));
-        self.log.truncate(cut.unwrap_or(usize::MAX));
+        let write = push.snapshot.as_ref().and_then(|s| self.snapshot(s));
+        let needed = write.as_ref().map(|write| write.snapshot.clone());
+        if let Some(write) = write {
+            batch.push_snapshot(write);
+        }
+        let cut = push.cut.map(|cut| {
+            let may_go = self.last().index.0 - self.covered() + 3;
+            self.covered() + 1 + cut.index(may_go as usize) as u64
+        });
+        if let Some(from) = cut {
+            let kept = from - self.start.index.0 - 1;
+            self.log.truncate(kept as usize);
+        }
         let append: Arc<[Entry]> = push
             .append
             .iter()
-            .zip(self.log.len() as u64 + 1..)
+            .zip(self.last().index.0 + 1..)
             .map(|(&length, index)| {
                 let command = || vec![(index % 256) as u8; length].into();
                 let (kind, data) = match length {
@@ -103,17 +201,18 @@ impl Model {
             })
             .collect();
         self.log.extend_from_slice(&append);
-        batch.push(changed, cut.map(|cut| LogIndex(cut as u64 + 1)), append);
+        batch.push(changed, cut.map(LogIndex), append);
+        needed
     }
 
     fn check_opened(&self, opened: &Opened) {
         let recovered = &opened.recovered;
         assert_eq!(opened.identity.starts, self.starts);
+        assert_eq!(opened.cursors, self.cursors);
         assert_eq!(recovered.hard_state, self.hard_state);
-        assert_eq!(
-            recovered.last,
-            self.log.last().map_or(LogId::ZERO, |entry| entry.id)
-        );
+        assert_eq!(recovered.snapshot, self.snapshot);
+        assert_eq!(recovered.log_start, self.start);
+        assert_eq!(recovered.last, self.last());
         let mut terms = self.log.iter().map(|entry| entry.id).collect::<Vec<_>>();
         terms.dedup_by_key(|id| id.term);
         assert_eq!(recovered.terms, terms);
@@ -123,14 +222,19 @@ impl Model {
             .map(|(_, index)| (index, alone(index.0)));
         assert_eq!(recovered.configurations, configurations.collect::<Vec<_>>());
         assert!(self.log.ends_with(&recovered.tail));
-        self.check_read(opened, LogIndex(1), usize::MAX);
+        self.check_read(opened, self.start.index.next(), usize::MAX);
+        if let Some(meta) = &self.snapshot {
+            let source = opened.store.snapshots().open(meta.last).unwrap();
+            assert_eq!(source.info().meta, *meta);
+            assert_eq!(source.read_chunk(0).unwrap(), state(meta.last));
+        }
     }
 
     fn check_read(&self, opened: &Opened, from: LogIndex, bytes_max: usize) {
         let through = LogIndex(u64::MAX);
         match opened.store.reader().read(from, through, bytes_max) {
             Ok(entries) => {
-                let at = from.0 as usize - 1;
+                let at = (from.0 - self.start.index.0) as usize - 1;
                 assert_eq!(entries, self.log[at..at + entries.len()]);
                 let bytes =
                     |entries: &[Entry]| entries.iter().map(Entry::size_bytes).sum::<usize>();
@@ -141,68 +245,127 @@ impl Model {
             }
             Err(StorageError::Missing { last, .. }) => {
                 assert!(from > last);
-                assert_eq!(last.0, self.log.len() as u64);
+                assert_eq!(last, self.last().index);
+            }
+            Err(StorageError::Compacted { first }) => {
+                assert!(from < first);
+                assert_eq!(first, self.start.index.next());
             }
             Err(error) => panic!("{error}"),
         }
     }
 }
 
-fn check(disk: &Disk, ops: &[Op]) {
+fn check(disks: &[Disk], ops: &[Op]) {
     let mut model = Model {
         starts: 1,
         ..Model::default()
     };
-    let mut opened = disk(NODE).unwrap();
-    model.check_opened(&opened);
+    let open = || -> Vec<Opened> { disks.iter().map(|disk| disk(NODE).unwrap()).collect() };
+    let mut opened = open();
+    for opened in &opened {
+        model.check_opened(opened);
+    }
     for op in ops {
         match op {
             Op::Write(pushes) => {
                 let mut batch = Batch::new();
                 for push in pushes {
-                    model.push(push, &mut batch);
+                    let Some(meta) = model.push(push, &mut batch) else {
+                        continue;
+                    };
+                    for opened in &opened {
+                        let mut sink = opened.store.snapshots().create(&meta).unwrap();
+                        sink.write(&state(meta.last)).unwrap();
+                        sink.finish().unwrap();
+                    }
                 }
-                opened.store.write(&batch).unwrap();
+                for opened in &mut opened {
+                    opened.store.write(&batch).unwrap();
+                }
+            }
+            Op::Cursor { name, at } => {
+                let (name, at) = (format!("reader {name}"), at.map(LogIndex));
+                match at {
+                    Some(at) => model.cursors.insert(name.clone(), at),
+                    None => model.cursors.remove(&name),
+                };
+                let record = Record {
+                    cursors: [(name, at)].into(),
+                    ..Record::default()
+                };
+                for opened in &mut opened {
+                    opened.store.record(&record).unwrap();
+                }
             }
             Op::Reopen { close } => {
-                if *close {
+                for opened in opened.iter_mut().filter(|_| *close) {
                     opened.store.close().unwrap();
                 }
                 drop(opened);
-                opened = disk(NODE).unwrap();
+                opened = open();
                 model.starts += 1;
-                model.check_opened(&opened);
+                for opened in &opened {
+                    model.check_opened(opened);
+                }
             }
             Op::Read { from, bytes_max } => {
-                let from = from.index(model.log.len() + 2) as u64 + 1;
-                model.check_read(&opened, LogIndex(from), *bytes_max);
+                let from = from.index(model.last().index.0 as usize + 3) as u64;
+                for opened in &opened {
+                    model.check_read(opened, LogIndex(from), *bytes_max);
+                }
             }
         }
     }
-    model.check_read(&opened, LogIndex(1), usize::MAX);
     drop(opened);
     model.starts += 1;
-    model.check_opened(&disk(NODE).unwrap());
+    for opened in open() {
+        model.check_opened(&opened);
+    }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn the_memory_disk_equals_the_model(ops in prop::collection::vec(op(), 0..40)) {
-        let disk = MemoryDisk::new();
-        check(&(Box::new(move |node| disk.open(node)) as Disk), &ops);
-    }
+fn memory() -> Disk {
+    let disk = MemoryDisk::new();
+    Box::new(move |node| disk.open(node))
 }
 
 #[cfg(feature = "rocksdb")]
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+fn rocksdb() -> Disk {
+    let dir = tempfile::tempdir().unwrap();
+    Box::new(move |node| crate::open_rocksdb(dir.path(), node))
+}
 
-    #[test]
-    fn rocksdb_equals_the_model(ops in prop::collection::vec(op(), 0..25)) {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().to_owned();
-        check(&(Box::new(move |node| crate::open_rocksdb(&path, node)) as Disk), &ops);
+/// Runs a part of all sequences; the parts run beside each other.
+fn sequences(part: u32, parts: u32, disks: impl Fn() -> Vec<Disk>) {
+    let all = std::env::var("SEQUENCES").map_or(2000, |all| all.parse().unwrap());
+    let config = ProptestConfig {
+        cases: all / parts + u32::from(part < all % parts),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
+    let ops = prop::collection::vec(op(), 0..30);
+    let tested = TestRunner::new(config).run(&ops, |ops| {
+        check(&disks(), &ops);
+        Ok(())
+    });
+    if let Err(failure) = tested {
+        panic!("{failure}");
     }
+}
+
+#[test]
+fn the_memory_disk_equals_the_model() {
+    sequences(0, 1, || vec![memory()]);
+}
+
+#[cfg(feature = "rocksdb")]
+#[test]
+fn rocksdb_and_the_memory_disk_equal_the_model() {
+    sequences(0, 2, || vec![memory(), rocksdb()]);
+}
+
+#[cfg(feature = "rocksdb")]
+#[test]
+fn rocksdb_and_the_memory_disk_equal_the_model_the_other_half() {
+    sequences(1, 2, || vec![memory(), rocksdb()]);
 }

@@ -20,6 +20,8 @@ use super::{
 };
 use crate::{Damage, StorageError, error::Item};
 
+const BACKGROUND_ERRORS: &str = "rocksdb.background-errors";
+
 /// An open database.
 pub(super) struct Database {
     db: DB,
@@ -95,6 +97,23 @@ impl Database {
 
     pub(super) fn delete_run(&self, batch: &mut WriteBatch, first: LogIndex) {
         batch.delete_cf(self.family(LOG), run::key(first));
+    }
+
+    /// Whether a flush or a compaction has failed behind our back. RocksDB may try such a thing again, and
+    /// "succeed"; and if nobody writes, nobody else would be told.
+    pub(super) fn check_background(&self) -> Result<(), StorageError> {
+        let errors = self.db.property_int_value(BACKGROUND_ERRORS);
+        let errors = errors.map_err(failed(&self.path, "be asked"))?.unwrap_or(0);
+        if errors == 0 {
+            return Ok(());
+        }
+        let log = self.path.join("LOG");
+        let cause = format!("{errors} errors, which {} names", log.display());
+        Err(StorageError::Database {
+            action: "flush or compact in the background",
+            path: self.path.clone(),
+            cause: Arc::new(std::io::Error::other(cause)),
+        })
     }
 
     /// Takes out all runs that begin at or below `last`: of a log that is replaced as a whole.

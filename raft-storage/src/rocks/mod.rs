@@ -206,7 +206,12 @@ impl LogStore for RocksStore {
     }
 
     fn settle(&mut self) -> Result<(), StorageError> {
-        self.guarded(|store| store.mark.settle())
+        self.guarded(|store| {
+            if let Some(db) = store.shared.lock().as_ref() {
+                db.check_background()?;
+            }
+            store.mark.settle()
+        })
     }
 
     fn reader(&self) -> Arc<dyn LogReader> {

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use raft_core::{EntryKind, LogId, NodeId, Term};
+use raft_core::{EntryKind, LogId, NodeId, SnapshotMeta, Term};
 use tempfile::TempDir;
 
 use super::*;
@@ -430,4 +430,198 @@ fn a_reader_works_while_the_log_is_written_and_cut() {
             store.write(&suite::batch_of(1, 300..=500)).unwrap();
         }
     });
+}
+
+/// Every file of a folder with its bytes.
+fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for file in fs::read_dir(dir).unwrap() {
+        let path = file.unwrap().path();
+        if path.is_dir() {
+            found.append(&mut files(&path));
+        } else {
+            found.insert(path.clone(), fs::read(path).unwrap());
+        }
+    }
+    found
+}
+
+#[test]
+fn a_refused_folder_is_left_as_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path()).unwrap().store;
+    for index in 1..=30 {
+        store.write(&suite::batch_of(1, index..=index)).unwrap();
+    }
+    let killed = killed(dir.path());
+    let wal = newest_wal(killed.path());
+    let middle = wal.metadata().unwrap().len() / 2;
+    change_from(&wal, middle, |bytes| bytes[0] ^= 1);
+    let before = files(killed.path());
+    refused(killed.path());
+    assert!(before == files(killed.path()), "not a byte has changed");
+    change_from(&wal, middle, |bytes| bytes[0] ^= 1);
+    assert_eq!(open(killed.path()).unwrap().recovered.last, id(1, 30));
+}
+
+fn meta(last: LogId) -> SnapshotMeta {
+    SnapshotMeta {
+        last,
+        ..SnapshotMeta::default()
+    }
+}
+
+fn named(last: LogId, log_start: LogId, replaces_log: bool) -> Batch {
+    let mut batch = Batch::new();
+    batch.push_snapshot(raft_core::SnapshotWrite {
+        snapshot: meta(last),
+        log_start,
+        replaces_log,
+    });
+    batch
+}
+
+fn take(store: &dyn LogStore, last: LogId) {
+    let mut sink = store.snapshots().create(&meta(last)).unwrap();
+    sink.write(&[7; 300_000]).unwrap();
+    sink.finish().unwrap();
+}
+
+/// A folder whose log, 41 to 50, begins behind a snapshot.
+fn folder_with_snapshot() -> (TempDir, PathBuf) {
+    let dir = folder();
+    let mut store = open(dir.path()).unwrap().store;
+    take(&*store, id(3, 40));
+    store.write(&named(id(3, 40), id(3, 40), false)).unwrap();
+    store.close().unwrap();
+    let file = dir.path().join(format!("snapshots/{:020}-3.snap", 40));
+    assert!(file.is_file());
+    (dir, file)
+}
+
+#[test]
+fn a_crash_around_an_installed_snapshot_leaves_the_old_log_or_the_new_one() {
+    for (point, last) in [
+        (CrashPoint::MarkLowered, id(3, 50)),
+        (CrashPoint::BatchWritten, id(4, 20)),
+    ] {
+        let dir = folder();
+        let mut store = open(dir.path()).unwrap().store;
+        take(&*store, id(4, 20));
+        crash_point::stop_at(point);
+        let error = store.write(&named(id(4, 20), id(4, 20), true)).unwrap_err();
+        assert!(matches!(error, StorageError::Injected), "{error}");
+        let killed = killed(dir.path());
+        drop(store);
+        let recovered = open(killed.path()).unwrap().recovered;
+        assert_eq!(recovered.last, last, "{point:?}");
+        assert_eq!(recovered.snapshot.is_some(), last == id(4, 20));
+    }
+}
+
+#[test]
+fn what_a_crash_left_of_a_snapshot_goes_at_the_start() {
+    let (dir, file) = folder_with_snapshot();
+    let snapshots = dir.path().join("snapshots");
+    let part = snapshots.join("00000000000000000045-3.part-0");
+    let whole = snapshots.join("00000000000000000045-3.snap");
+    fs::write(&part, "half").unwrap();
+    fs::copy(&file, &whole).unwrap();
+    fs::write(snapshots.join("notes.txt"), "an operator's").unwrap();
+    let opened = open(dir.path()).unwrap();
+    assert!(!part.exists() && !whole.exists());
+    assert!(file.exists() && snapshots.join("notes.txt").exists());
+    assert_eq!(opened.recovered.log_start, id(3, 40));
+}
+
+#[test]
+fn a_snapshot_that_is_missing_or_not_whole_is_refused_by_its_files_name() {
+    let damages: [fn(&Path); 5] = [
+        |file| fs::remove_file(file).unwrap(),
+        |file| cut_end(file, 1),
+        |file| cut_end(file, 270_000),
+        |file| change_from(file, 30, |bytes| bytes[0] ^= 1),
+        |file| {
+            let end = file.metadata().unwrap().len() - 1;
+            change_from(file, end, |bytes| bytes[0] ^= 1);
+        },
+    ];
+    for (number, damage) in damages.into_iter().enumerate() {
+        let (dir, file) = folder_with_snapshot();
+        damage(&file);
+        let text = refused(dir.path()).to_string();
+        assert!(text.contains(".snap"), "{number}: {text}");
+    }
+}
+
+#[test]
+fn a_damaged_piece_of_a_snapshot_is_named_when_it_is_read() {
+    let (dir, file) = folder_with_snapshot();
+    let middle = file.metadata().unwrap().len() - 10_000;
+    change_from(&file, middle, |bytes| bytes[0] ^= 1);
+    let store = open(dir.path()).unwrap().store;
+    let source = store.snapshots().open(id(3, 40)).unwrap();
+    source.read_chunk(0).unwrap();
+    let error = source.read_chunk(1).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            StorageError::Damaged {
+                item: Item::Chunk(1),
+                damage: crate::Damage::Checksum,
+                ..
+            }
+        ),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_snapshot_that_does_not_fit_leaves_the_log_alone() {
+    let dir = folder();
+    let mut store = open(dir.path()).unwrap().store;
+    // A file stands where the folder of snapshots should be.
+    fs::write(dir.path().join("snapshots"), "").unwrap();
+    let refused = store.snapshots().create(&meta(id(3, 40))).map(drop);
+    assert!(matches!(refused, Err(StorageError::Io { .. })));
+    store.write(&suite::batch_of(3, 51..=51)).unwrap();
+}
+
+#[test]
+fn what_lies_before_the_log_is_given_back_to_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path()).unwrap().store;
+    let size = || -> u64 {
+        let files = fs::read_dir(dir.path().join("db")).unwrap();
+        let tables = files.map(|file| file.unwrap());
+        tables
+            .filter(|file| file.file_name().to_string_lossy().ends_with(".sst"))
+            .map(|file| file.metadata().unwrap().len())
+            .sum()
+    };
+    // 320 MiB that do not compress.
+    let mut noise = 1_u64;
+    for index in 1..=320 {
+        let data: Vec<u8> = (0..1 << 17)
+            .flat_map(|_| {
+                noise = noise.wrapping_mul(6364136223846793005).wrapping_add(1);
+                noise.to_be_bytes()
+            })
+            .collect();
+        let entry = Entry::new(Term(1), LogIndex(index), EntryKind::Command, data.into());
+        let mut batch = Batch::new();
+        batch.push(None, None, [entry].into());
+        store.write(&batch).unwrap();
+    }
+    let full = size();
+    take(&*store, id(1, 310));
+    store.write(&named(id(1, 310), id(1, 300), false)).unwrap();
+    let given_back = (0..500).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        size() < full / 2
+    });
+    assert!(given_back, "{full} bytes before, {} after", size());
+    let reader = store.reader();
+    let entries = reader.read(LogIndex(301), LogIndex(320), usize::MAX);
+    assert_eq!(entries.unwrap().len(), 20);
 }
