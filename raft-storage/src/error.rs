@@ -37,7 +37,8 @@ pub enum StorageError {
         cause: Cause,
     },
     /// Something stored is not what was stored.
-    #[error("{}: {item}: {damage}", path.display())]
+    #[error("{}: {item}: {damage}; bring the data folder back as it was, or move it away so that the node starts \
+             without one", path.display())]
     Damaged {
         /// The database's folder, or the snapshot's file.
         path: PathBuf,
@@ -317,9 +318,9 @@ pub enum OpenError {
         /// The folder.
         dir: PathBuf,
         /// What the mark says.
-        marked: Claim,
+        marked: Box<Claim>,
         /// What the database holds; its position is the last one, or the entry where the mark's is.
-        found: Claim,
+        found: Box<Claim>,
     },
     /// Mark and database hold votes for different candidates in one term.
     #[error("data folder {}: in term {term} the mark holds a vote for node {marked} and the database one for node \
@@ -385,8 +386,7 @@ pub enum OpenError {
         file: PathBuf,
     },
     /// Something in the folder cannot be read as it was written.
-    #[error("{cause}; nothing was changed: bring the data folder {} back as it was, or move it away so that the node \
-             starts without one", dir.display())]
+    #[error("data folder {} is refused and left as it is: {cause}{}", dir.display(), mending(cause))]
     Damaged {
         /// The folder.
         dir: PathBuf,
@@ -407,6 +407,14 @@ pub enum OpenError {
     Storage(#[from] StorageError),
 }
 
+/// What to do about damage, where the cause does not say it.
+fn mending(cause: &StorageError) -> &'static str {
+    match cause {
+        StorageError::Damaged { .. } => "",
+        _ => "; bring it back as it was, or move it away so that the node starts without one",
+    }
+}
+
 /// What to do about a failure that need not be the folder's fault.
 fn advice(cause: &StorageError) -> &'static str {
     let text = cause.to_string();
@@ -424,6 +432,8 @@ fn advice(cause: &StorageError) -> &'static str {
 pub struct Claim {
     /// How often the folder was opened.
     pub starts: u64,
+    /// How often the cluster, its members or a cursor were written.
+    pub records: u64,
     /// Term and vote.
     pub hard_state: HardState,
     /// A position that is in the log.
@@ -434,10 +444,11 @@ impl fmt::Display for Claim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             starts,
+            records,
             hard_state: HardState { term, voted_for },
             position: LogId { term: of, index },
         } = self;
-        write!(f, "start {starts}, term {term}, ")?;
+        write!(f, "start {starts}, {records} records, term {term}, ")?;
         match voted_for {
             Some(node) => write!(f, "a vote for node {node}, ")?,
             None => f.write_str("no vote, ")?,

@@ -7,6 +7,7 @@
 //!   [`Batch`], and answers once. [`LogReads`] is the actor that reads old entries, on another thread.
 //! - [`LogStore`] and [`LogReader`] are what they write to and read from. `open_rocksdb` (feature
 //!   `rocksdb`, on by default) opens the one for production, and [`MemoryDisk`] is the one for tests, which can lose its power.
+//! - [`Snapshots`] stand for the beginning of the log: written and read in pieces, beside the log.
 //! - [`suite`] holds the cases that every store must pass.
 //!
 //! Invariants of the whole:
@@ -14,11 +15,10 @@
 //!   true has returned.
 //! - **The first failure is the last write.** After an error nothing is written, retried or released.
 //! - **A log that lost its end is noticed.** A small mark file beside the database says how much it must
-//!   hold; a folder that holds less is refused by name, never opened in silence.
+//!   hold; a folder that holds less is refused by name, never opened in silence, and left as it was.
 //!
-//! What is not here yet: snapshots and compaction (the log begins with entry 1), named cursors, many groups
-//! in one store (the group is in every key, and 0). What cannot be noticed: damage to what was synced in the
-//! last second before a power loss, where the loss took the mark's newest position too.
+//! What is promised, what is taken for granted and what cannot be noticed is in `docs/durability.md`. What is
+//! not here yet: many groups in one store (the group is in every key, and 0).
 
 mod actor;
 mod batch;

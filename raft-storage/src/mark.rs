@@ -163,6 +163,14 @@ impl Mark {
         Ok(())
     }
 
+    /// Takes note of so many records that the database has synced.
+    pub(crate) fn note_records(&mut self, records: u64) -> Result<(), StorageError> {
+        self.record.claim.records = records;
+        self.write()?;
+        self.unsynced_since.get_or_insert_with(Instant::now);
+        Ok(())
+    }
+
     /// Makes durable what the database has synced.
     pub(crate) fn promise(&mut self, claim: Claim) -> Result<(), StorageError> {
         self.record.claim = claim;
@@ -235,6 +243,7 @@ fn encode(sequence: u64, record: &Record) -> Vec<u8> {
     sealed.extend_from_slice(&node.0.to_be_bytes());
     sealed.extend_from_slice(&incarnation.0.to_be_bytes());
     sealed.extend_from_slice(&claim.starts.to_be_bytes());
+    sealed.extend_from_slice(&claim.records.to_be_bytes());
     sealed.extend_from_slice(&claim.hard_state.term.0.to_be_bytes());
     sealed::put_option_u64(&mut sealed, claim.hard_state.voted_for.map(|node| node.0));
     sealed.extend_from_slice(&claim.position.term.0.to_be_bytes());
@@ -264,6 +273,7 @@ fn decode(slot: &[u8; SLOT_LEN]) -> Result<(u64, Record), Damage> {
         incarnation: Incarnation(fields.u128()?),
         claim: Claim {
             starts: fields.u64()?,
+            records: fields.u64()?,
             hard_state: HardState {
                 term: Term(fields.u64()?),
                 voted_for: fields.option_u64()?.map(NodeId),

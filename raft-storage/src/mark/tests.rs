@@ -8,6 +8,7 @@ const INCARNATION: Incarnation = Incarnation(0xfeed);
 fn claim(term: u64, position: (u64, u64)) -> Claim {
     Claim {
         starts: 1,
+        records: 4,
         hard_state: HardState {
             term: Term(term),
             voted_for: Some(NodeId(2)),

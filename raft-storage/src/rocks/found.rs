@@ -130,15 +130,18 @@ impl Found {
             });
         }
         let lost = starts < marked.starts
+            || self.state.records < marked.records
             || theirs.term < ours.term
             || theirs.term == ours.term && theirs.voted_for.is_none() && ours.voted_for.is_some()
             || !self.shape.has(marked.position);
         if lost {
             let found = Claim {
                 starts,
+                records: self.state.records,
                 hard_state: theirs,
                 position: self.at_or_last(marked.position.index),
             };
+            let (marked, found) = (marked.into(), found.into());
             return Err(OpenError::LogLost { dir, marked, found });
         }
         Ok(())

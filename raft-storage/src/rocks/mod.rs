@@ -13,6 +13,7 @@
 
 mod db;
 mod found;
+mod manifest;
 mod open;
 mod options;
 mod read;
@@ -48,6 +49,8 @@ struct RocksStore {
     shape: Shape,
     cluster: Option<ClusterId>,
     cursors: BTreeMap<String, LogIndex>,
+    /// How many records were written in the folder's life.
+    records: u64,
     snapshots: SnapshotFiles,
     sweeper: Sweeper,
     /// Why nothing is written any more; while something is written, that it was interrupted.
@@ -121,11 +124,10 @@ impl RocksStore {
             self.mark.note(self.shape.last())?;
             self.mark.settle_if_due()?;
         } else {
-            let starts = self.mark.record().claim.starts;
             self.mark.promise(Claim {
-                starts,
                 hard_state: self.hard_state,
                 position: self.shape.last(),
+                ..self.mark.record().claim
             })?;
         }
         if let Some((meta, log_start)) = batch.snapshot() {
@@ -187,8 +189,17 @@ impl RocksStore {
         for (name, at) in &record.cursors {
             state::put_cursor(db, &mut rows, name, *at);
         }
+        let records = self.records + 1;
+        state::put_records(db, &mut rows, records);
         db.write(rows)?;
         drop(guard);
+        crash_point::reached(CrashPoint::BatchWritten)?;
+        self.mark.note_records(records)?;
+        if record.members.is_some() || record.cluster.is_some() {
+            // What a node says to its peers of itself. A cursor may fall back with the last second.
+            self.mark.settle()?;
+        }
+        self.records = records;
         self.cursors = cursors;
         self.cluster = record.cluster.or(self.cluster);
         self.snapshots.set_cluster(self.cluster);

@@ -19,6 +19,7 @@ use super::{
     RocksStore, Shared,
     db::Database,
     found::{Found, wrong_node},
+    manifest::{self, Torn},
     state::{self, Owner},
     sweeper::Sweeper,
 };
@@ -31,6 +32,9 @@ use crate::{
     snapshot::files::{FileSource, SnapshotFiles},
     store::random_incarnation,
 };
+
+/// A folder that is made for a moment, within the data folder.
+const LINKS: &str = "judge";
 
 /// Opens `node`'s data folder, which is made if it is missing or empty. One process at a time can have it
 /// open.
@@ -58,21 +62,14 @@ fn open_folder(folder: Folder, node: NodeId) -> Result<Opened, OpenError> {
         return Err(OpenError::DatabaseMissing { dir, marked });
     }
     crash_point::reached(CrashPoint::MarkMade)?;
-    let made = fresh.then(|| Database::open(&folder.database(), true));
-    let judged = match made.transpose()? {
-        Some(db) => {
-            let judged = judge(&folder, &db, &mark)?;
-            (Some(db), judged)
-        }
-        None => {
-            let db = Database::open_read_only(&folder.database())?;
-            (None, judge(&folder, &db, &mark)?)
-        }
-    };
-    let (db, (mut found, owner)) = judged;
-    let db = match db {
-        Some(db) => db,
-        None => reopen(&folder, &found)?,
+    let (db, mut found, owner) = if fresh {
+        let db = Database::open(&folder.database(), true)?;
+        let (found, owner) = judge(&folder, &db, &mark)?;
+        (db, found, owner)
+    } else {
+        let (found, owner) = judge_before_writing(&folder, &mark)?;
+        let db = reopen(&folder, &found)?;
+        (db, found, owner)
     };
     crash_point::reached(CrashPoint::DatabaseMade)?;
 
@@ -86,6 +83,7 @@ fn open_folder(folder: Folder, node: NodeId) -> Result<Opened, OpenError> {
     crash_point::reached(CrashPoint::IdentityWritten)?;
     mark.promise(Claim {
         starts: owner.starts,
+        records: found.state.records,
         hard_state: found.hard_state(),
         position: found.shape.last(),
     })?;
@@ -111,6 +109,7 @@ fn open_folder(folder: Folder, node: NodeId) -> Result<Opened, OpenError> {
         shape,
         cluster: state.cluster,
         cursors: state.cursors.clone(),
+        records: state.records,
         snapshots,
         sweeper,
         poison: None,
@@ -123,6 +122,31 @@ fn open_folder(folder: Folder, node: NodeId) -> Result<Opened, OpenError> {
         identity,
         cursors: state.cursors,
     })
+}
+
+/// Reads and judges a database without changing it, unless a power loss has torn its list of files: then, if
+/// nothing else is wrong, that is mended.
+fn judge_before_writing(folder: &Folder, mark: &Mark) -> Result<(Found, Owner), OpenError> {
+    let links = folder.path().join(LINKS);
+    let removed = manifest::remove(&links);
+    removed.map_err(StorageError::io("remove", &links))?;
+    let error = match Database::open_read_only(&folder.database()) {
+        Ok(db) => return judge(folder, &db, mark),
+        Err(error) => error,
+    };
+    let torn = error
+        .is_corruption()
+        .then(|| Torn::find(&folder.database(), links));
+    let Some(Ok(Some(torn))) = torn else {
+        return Err(error.into());
+    };
+    let Ok(linked) = torn.link().map(Database::open_read_only) else {
+        return Err(error.into());
+    };
+    let judged = judge(folder, &linked.map_err(|_| error)?, mark)?;
+    tracing::warn!(folder = %folder.path().display(), "cut the torn end of the database's list of files");
+    torn.cut()?;
+    Ok(judged)
 }
 
 /// Reads all that the database holds, and compares it with what it must hold.

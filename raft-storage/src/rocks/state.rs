@@ -8,6 +8,7 @@
 //! | `members` | the group | each member with its incarnation, once recorded |
 //! | `snapshot` | the group | the last entry that the snapshot covers, the last that the log does not hold, the configuration |
 //! | `forced` | the group | who belongs to the cluster since an operator recovered it from the loss of its quorum |
+//! | `records` | the group | how often `cluster`, `members` or a cursor was written, for the mark to know |
 //! | `cursor/NAME` | the group | how far a named reader of the log has come |
 //!
 //! Invariants:
@@ -67,6 +68,7 @@ pub(super) struct State {
     pub(super) pointer: Option<Pointer>,
     pub(super) forced: Option<Forced>,
     pub(super) cursors: BTreeMap<String, LogIndex>,
+    pub(super) records: u64,
 }
 
 impl State {
@@ -79,6 +81,7 @@ impl State {
             pointer: load(db, GROUP, "snapshot", read_pointer)?,
             forced: load(db, GROUP, "forced", read_forced)?,
             cursors: load_cursors(db)?,
+            records: load(db, GROUP, "records", |fields| fields.u64())?.unwrap_or(0),
         })
     }
 }
@@ -178,6 +181,12 @@ pub(super) fn put_hard_state(db: &Database, batch: &mut WriteBatch, hard_state: 
 pub(super) fn put_cluster(db: &Database, batch: &mut WriteBatch, cluster: ClusterId) {
     put(db, batch, GROUP, "cluster", |out| {
         out.extend_from_slice(&cluster.0.to_be_bytes());
+    });
+}
+
+pub(super) fn put_records(db: &Database, batch: &mut WriteBatch, records: u64) {
+    put(db, batch, GROUP, "records", |out| {
+        out.extend_from_slice(&records.to_be_bytes());
     });
 }
 
