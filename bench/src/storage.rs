@@ -3,8 +3,9 @@
 //!
 //! - [`batches`] synced batches of several sizes, in turns with the plain file
 //! - [`reader`] what somebody who reads old entries costs the writer
+//! - [`snapshot`] what a snapshot that is being written costs the writer
 //! - [`opening`] how long a start takes, after an orderly close and after a kill
-//! - [`volume`] bytes that reach the disk and memory, over many entries
+//! - [`volume`] bytes that reach the disk and memory, over many entries with compaction behind
 //! - [`writer`] who writes: the store, or the plain file
 //! - [`figures`] the figures and their floors
 
@@ -12,6 +13,7 @@ mod batches;
 mod figures;
 mod opening;
 mod reader;
+mod snapshot;
 mod volume;
 mod writer;
 
@@ -35,7 +37,7 @@ pub(crate) struct Options {
     #[arg(
         long,
         value_delimiter = ',',
-        default_value = "batches,reader,opening,volume"
+        default_value = "batches,reader,snapshot,opening,volume"
     )]
     parts: Vec<String>,
     /// Fewer rounds, and 10^6 entries where the long form has 10^7.
@@ -76,6 +78,7 @@ fn measure(part: &str, folder: &Path, quick: bool, figures: &mut Figures) -> Res
     match part {
         "batches" => batches::measure(folder, quick, figures),
         "reader" => reader::measure(folder, quick, figures),
+        "snapshot" => snapshot::measure(folder, quick, figures),
         "opening" => opening::measure(folder, quick, figures),
         "volume" => volume::measure(folder, quick, figures),
         _ => anyhow::bail!("there is no such part"),

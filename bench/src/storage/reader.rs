@@ -60,7 +60,7 @@ pub(crate) fn measure(folder: &Path, quick: bool, figures: &mut Figures) -> Resu
 fn with(store: &mut Store) -> Result<(Vec<Duration>, f64)> {
     let reader = store.reader();
     let stop = Arc::new(AtomicBool::new(false));
-    let end = store.last();
+    let end = store.last().index;
     let reading = thread::spawn({
         let stop = Arc::clone(&stop);
         move || read(&*reader, end, &stop)

@@ -1,16 +1,18 @@
-//! Many entries in a process of its own: what reaches the disk for each byte, and how much memory it takes.
+//! Many entries in a process of its own, with compaction behind: what reaches the disk for each byte, what stays
+//! there, and how much memory it takes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use raft_core::LogId;
 use serde::{Deserialize, Serialize};
 
 use super::PAYLOAD;
 use super::figures::Figures;
-use super::writer::Store;
+use super::writer::{Store, write_snapshot};
 
 /// What the child is told.
 #[derive(Debug, clap::Args)]
@@ -31,10 +33,17 @@ struct Seen {
     written: u64,
     peak_rss: u64,
     rss: u64,
-    on_disk: u64,
+    /// The most that lay in the folder behind a compaction, and what was left at the end.
+    disk_peak: u64,
+    disk: u64,
+    slowest_compaction: f64,
 }
 
 const BATCH: u64 = 64;
+/// After so many entries the log is compacted, and keeps the last so many.
+const COMPACT_EVERY: u64 = 100_000;
+/// How large the snapshots are: the log's own bytes are what is looked at.
+const SNAPSHOT: usize = 64 << 10;
 
 pub(crate) fn measure(folder: &Path, quick: bool, figures: &mut Figures) -> Result<()> {
     let entries: u64 = if quick { 1_000_000 } else { 10_000_000 };
@@ -55,14 +64,18 @@ pub(crate) fn measure(folder: &Path, quick: bool, figures: &mut Figures) -> Resu
     let per_s = entries as f64 / seen.seconds;
     let mb = |bytes: u64| bytes as f64 / 1e6;
     println!(
-        "\n  {entries} entries, {BATCH} at once: {per_s:.0} entries/s, {amplification:.2} bytes to the device for each byte, \
-         memory {:.0} MB at its peak and {:.0} MB at the end, {:.0} MB on disk",
+        "\n  {entries} entries, {BATCH} at once, compacted every {COMPACT_EVERY}: {per_s:.0} entries/s, {amplification:.2} bytes to the device for each byte, \
+         memory {:.0} MB at its peak and {:.0} MB at the end, disk {:.0} MB at its peak and {:.0} MB at the end, \
+         the slowest compaction {:.1} ms",
         mb(seen.peak_rss),
         mb(seen.rss),
-        mb(seen.on_disk),
+        mb(seen.disk_peak),
+        mb(seen.disk),
+        seen.slowest_compaction * 1e3,
     );
     figures.seen("write_amplification", amplification, "ratio");
     figures.seen("memory_peak", mb(seen.peak_rss), "MB");
+    figures.seen("disk_peak", mb(seen.disk_peak), "MB");
     figures.seen("volume_throughput", per_s, "1/s");
     Ok(())
 }
@@ -72,7 +85,21 @@ pub(crate) fn volume(options: &Volume) -> Result<()> {
     let written_before = field("/proc/self/io", "write_bytes:")?;
     let before = Instant::now();
     let mut store = Store::open(&options.folder)?;
-    store.fill(options.entries, BATCH)?;
+    let mut rest = options.entries;
+    let mut start = LogId::ZERO;
+    let (mut disk_peak, mut slowest) = (0, Duration::ZERO);
+    while rest > 0 {
+        let entries = rest.min(COMPACT_EVERY);
+        store.fill(entries, BATCH)?;
+        rest -= entries;
+        let last = store.last();
+        write_snapshot(&*store.snapshots(), last, SNAPSHOT)?;
+        let compaction = Instant::now();
+        store.compact(last, start)?;
+        slowest = slowest.max(compaction.elapsed());
+        start = last;
+        disk_peak = disk_peak.max(size(&options.folder)?);
+    }
     let seconds = before.elapsed().as_secs_f64();
     let rss = 1024 * field("/proc/self/status", "VmRSS:")?;
     store.close()?;
@@ -81,7 +108,9 @@ pub(crate) fn volume(options: &Volume) -> Result<()> {
         written: field("/proc/self/io", "write_bytes:")? - written_before,
         peak_rss: 1024 * field("/proc/self/status", "VmHWM:")?,
         rss,
-        on_disk: size(&options.folder)?,
+        disk_peak,
+        disk: size(&options.folder)?,
+        slowest_compaction: slowest.as_secs_f64(),
     };
     println!("{}", serde_json::to_string(&seen)?);
     Ok(())

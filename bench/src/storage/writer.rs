@@ -10,8 +10,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
-use raft_core::{Entry, EntryKind, HardState, LogIndex, NodeId, Term};
-use raft_storage::{Batch, LogReader, LogStore, open_rocksdb};
+use raft_core::membership::Configuration;
+use raft_core::{
+    Entry, EntryKind, HardState, LogId, LogIndex, NodeId, SnapshotMeta, SnapshotWrite, Term,
+};
+use raft_storage::{Batch, LogReader, LogStore, Snapshots, open_rocksdb};
 
 use super::{PAYLOAD, median};
 
@@ -58,6 +61,30 @@ pub(crate) trait Writer {
     }
 }
 
+/// Writes a snapshot of `bytes` bytes in pieces of a megabyte.
+pub(crate) fn write_snapshot(snapshots: &dyn Snapshots, last: LogId, bytes: usize) -> Result<()> {
+    let noise = Noise::new();
+    let mut sink = snapshots.create(&snapshot_meta(last))?;
+    let mut left = bytes;
+    for piece in noise.pool.chunks(1 << 20).cycle() {
+        let piece = &piece[..piece.len().min(left)];
+        sink.write(piece)?;
+        left -= piece.len();
+        if left == 0 {
+            break;
+        }
+    }
+    sink.finish()?;
+    Ok(())
+}
+
+fn snapshot_meta(last: LogId) -> SnapshotMeta {
+    SnapshotMeta {
+        last,
+        configuration: Configuration::of([NODE]).into(),
+    }
+}
+
 /// The store.
 pub(crate) struct Store {
     store: Box<dyn LogStore>,
@@ -92,8 +119,23 @@ impl Store {
     }
 
     /// Its last entry.
-    pub(crate) fn last(&self) -> LogIndex {
-        self.last
+    pub(crate) fn last(&self) -> LogId {
+        LogId::new(self.term, self.last)
+    }
+
+    /// Lets the log begin behind `start`. The snapshot was made before, and covers it.
+    pub(crate) fn compact(&mut self, snapshot: LogId, start: LogId) -> Result<()> {
+        let mut batch = Batch::new();
+        batch.push_snapshot(SnapshotWrite {
+            snapshot: snapshot_meta(snapshot),
+            log_start: start,
+            replaces_log: false,
+        });
+        Ok(self.store.write(&batch)?)
+    }
+
+    pub(crate) fn snapshots(&self) -> Arc<dyn Snapshots> {
+        self.store.snapshots()
     }
 
     pub(crate) fn reader(&self) -> Arc<dyn LogReader> {
