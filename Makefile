@@ -134,6 +134,12 @@ bench: rocksdb ## commits/s, latency and CPU for each commit, three processes wi
 	cargo build $(LOCKED) --release --workspace --bins
 	$(TARGET)/release/bench
 
+.PHONY: bench-storage
+bench-storage: rocksdb ## the log store alone, beside a plain file with fdatasync; QUICK=1: shorter, 10^6 entries
+	@mkdir -p $(FIGURES_DIR)
+	cargo build $(LOCKED) --release --workspace --bins
+	$(TARGET)/release/bench storage $(if $(QUICK),--quick)
+
 .PHONY: fmt
 fmt: setup-lint ## format the code
 	cargo fmt --all

@@ -40,6 +40,29 @@ impl Machine {
     }
 }
 
+impl std::fmt::Display for Machine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            cpu,
+            cores,
+            date,
+            fsync_us,
+            commit,
+            release,
+        } = self;
+        let commit = commit.as_deref().unwrap_or("unknown");
+        let profile = if *release {
+            ""
+        } else {
+            ", NOT OPTIMIZED: build it with --release"
+        };
+        write!(
+            f,
+            "{cpu}, {cores} cores, {date}, fdatasync {fsync_us} µs, commit {commit}{profile}"
+        )
+    }
+}
+
 fn cpu() -> String {
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = info.lines().find(|line| line.starts_with("model name"));

@@ -8,6 +8,7 @@
 //! - [`child`] the parent's end of a child
 //! - [`machine`] where and when this was measured, and what an fsync costs here
 //! - [`report`] table, JSON, figures
+//! - [`storage`] the log store alone, beside a plain file (`bench storage`)
 
 mod child;
 mod clients;
@@ -16,6 +17,7 @@ mod node;
 mod protocol;
 mod report;
 mod run;
+mod storage;
 
 use std::process::ExitCode;
 
@@ -38,6 +40,14 @@ enum Command {
     /// One of the three nodes.
     #[command(hide = true)]
     Node(node::Options),
+    /// Measures the log store alone, beside a plain file.
+    Storage(storage::Options),
+    /// Fills a store.
+    #[command(hide = true)]
+    StorageFill(storage::Fill),
+    /// Writes many entries.
+    #[command(hide = true)]
+    StorageVolume(storage::Volume),
 }
 
 fn main() -> ExitCode {
@@ -46,6 +56,9 @@ fn main() -> ExitCode {
         None => run::run(&arguments.run),
         Some(Command::Run(options)) => run::run(&options),
         Some(Command::Node(options)) => node::run(&options).map(|()| true),
+        Some(Command::Storage(options)) => storage::run(&options),
+        Some(Command::StorageFill(options)) => storage::fill(&options).map(|()| true),
+        Some(Command::StorageVolume(options)) => storage::volume(&options).map(|()| true),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,

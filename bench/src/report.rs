@@ -36,23 +36,9 @@ impl Report {
 
     /// The line that says where this was measured.
     pub(crate) fn heading(&self) -> String {
-        let Machine {
-            cpu,
-            cores,
-            date,
-            fsync_us,
-            commit,
-            release,
-        } = &self.machine;
-        let commit = commit.as_deref().unwrap_or("unknown");
-        let profile = if *release {
-            ""
-        } else {
-            ", NOT OPTIMIZED: build it with --release"
-        };
         format!(
-            "{} processes on one machine ({cpu}, {cores} cores), {date}, fdatasync {fsync_us} µs, payload {} bytes, commit {commit}{profile}",
-            self.nodes, self.payload,
+            "{} processes on one machine ({}), payload {} bytes",
+            self.nodes, self.machine, self.payload,
         )
     }
 
@@ -113,10 +99,20 @@ impl Report {
     }
 }
 
-/// Writes the figures to the folder that `FIGURES_DIR` names, or to `figures` in the target folder.
-pub(crate) fn write_figures(text: &str, target: &Path) -> Result<()> {
+/// The target folder of cargo that this program lies in.
+pub(crate) fn target() -> Result<PathBuf> {
+    let program = env::current_exe().context("where this program is")?;
+    let folder = program
+        .parent()
+        .and_then(Path::parent)
+        .context("this program lies in no target folder")?;
+    Ok(folder.to_path_buf())
+}
+
+/// Writes the figures as file `name` to the folder that `FIGURES_DIR` names, or to `figures` in the target folder.
+pub(crate) fn write_figures(name: &str, text: &str, target: &Path) -> Result<()> {
     let folder = env::var_os("FIGURES_DIR").map_or_else(|| target.join("figures"), PathBuf::from);
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let file = folder.join("bench.txt");
+    let file = folder.join(name);
     fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))
 }

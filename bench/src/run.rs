@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use crate::child::Node;
 use crate::machine::{Machine, cpu_us};
 use crate::protocol::{Answer, Load, Request};
-use crate::report::{Report, Row, write_figures};
+use crate::report::{Report, Row, target, write_figures};
 
 const NODES: u64 = 3;
 
@@ -85,7 +85,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     } else {
         print!("{figures}");
     }
-    write_figures(&figures, &target)?;
+    write_figures("bench.txt", &figures, &target)?;
     Ok(report.errors() == 0 && delivered)
 }
 
@@ -168,16 +168,6 @@ fn all_delivered(nodes: &mut [Node], committed: u64) -> Result<bool> {
         }
         thread::sleep(Duration::from_millis(50));
     }
-}
-
-/// The target folder of cargo that this program lies in.
-fn target() -> Result<PathBuf> {
-    let program = std::env::current_exe().context("where this program is")?;
-    let folder = program
-        .parent()
-        .and_then(Path::parent)
-        .context("this program lies in no target folder")?;
-    Ok(folder.to_path_buf())
 }
 
 /// Ports below those that the kernel gives to connections, so that no dial takes one.
