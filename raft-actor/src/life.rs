@@ -14,6 +14,9 @@ use crate::{MemberStatus, NodeFailure, NodeStatus, Phase, ProposeError};
 
 /// How long a shutdown waits for what is on its way to be committed.
 const DRAIN: Duration = Duration::from_secs(1);
+/// How long [`Ended`](crate::Ended) waits for a failed node to let go of its disk. A program that is told
+/// usually exits, and RocksDB's threads do not survive that in order; but a disk that hangs must not keep it.
+const LET_GO_BEFORE_TOLD: Duration = Duration::from_millis(500);
 
 impl Node {
     /// If every listed peer has answered, makes the list of them durable; then the node takes part.
@@ -168,20 +171,29 @@ impl Node {
         self.life = Life::Failed {
             why: why.clone(),
             released: false,
+            told: false,
         };
         self.end_proposals(&ProposeError::Failed(why.clone()));
-        for answer in self.ended.drain(..) {
-            answer.give(Err(why.clone()));
-        }
+        ctx.run_later(LET_GO_BEFORE_TOLD, |node, _| node.tell_ended());
         self.let_go(ctx, move |node, _| {
             for answer in node.let_go.drain(..) {
                 answer.give(Err(why.clone()));
             }
-            node.life = Life::Failed {
-                why,
-                released: true,
-            };
+            if let Life::Failed { released, .. } = &mut node.life {
+                *released = true;
+            }
+            node.tell_ended();
         });
+    }
+
+    /// Tells all who wait for the end of a failed node, and from now on all who ask.
+    fn tell_ended(&mut self) {
+        if let Life::Failed { why, told, .. } = &mut self.life {
+            *told = true;
+            for answer in self.ended.drain(..) {
+                answer.give(Err(why.clone()));
+            }
+        }
     }
 
     /// Begins an orderly end; what was proposed before it is sent before it.
@@ -202,13 +214,21 @@ impl Node {
                     until: now,
                 }
             }
-            Life::Failed { why, released } => {
+            Life::Failed {
+                why,
+                released,
+                told,
+            } => {
                 if released {
                     for answer in self.let_go.drain(..) {
                         answer.give(Err(why.clone()));
                     }
                 }
-                self.life = Life::Failed { why, released };
+                self.life = Life::Failed {
+                    why,
+                    released,
+                    told,
+                };
             }
             other => self.life = other,
         }

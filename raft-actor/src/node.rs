@@ -90,6 +90,8 @@ pub(crate) enum Life {
         why: NodeFailure,
         /// Everything has been let go of.
         released: bool,
+        /// Whether those who wait for the end are told.
+        told: bool,
     },
 }
 
@@ -222,7 +224,10 @@ impl Handler<Ended> for Node {
     type Result = Later<Ending>;
 
     fn handle(&mut self, _: Ended, _: &mut Self::Context) -> Self::Result {
-        if let Life::Failed { why, .. } = &self.life {
+        if let Life::Failed {
+            why, told: true, ..
+        } = &self.life
+        {
             return Later::now(Err(why.clone()));
         }
         let (later, answer) = later(died);
