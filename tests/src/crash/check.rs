@@ -7,12 +7,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use raft_core::{EntryKind, LogIndex, NodeId};
-use raft_storage::{Opened, StorageError, open_rocksdb};
+use raft_core::{EntryKind, LogIndex, NodeId, Recovered};
+use raft_storage::{Opened, Snapshots, StorageError, open_rocksdb};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::crash::held::{Held, entry};
+use crate::crash::held::{Held, Id, entry, snapshot};
 use crate::programs::{Programs, spawn};
 
 /// A folder that is not judged by then never is.
@@ -48,14 +48,20 @@ pub fn check(dir: &Path, node: u64) -> Found {
 }
 
 fn read_all(opened: Opened) -> Result<Found, StorageError> {
+    let held = Held::claimed(&opened);
     let Opened {
         mut store,
         recovered,
         identity,
+        ..
     } = opened;
-    let held = Held::claimed(&recovered, &identity);
+    if let Some(last) = held.snapshot
+        && let Some(wrong) = read_snapshot(&*store.snapshots(), last, &recovered)?
+    {
+        return Ok(Found::Wrong(wrong));
+    }
     let reader = store.reader();
-    let mut next = LogIndex(1);
+    let mut next = recovered.log_start.index.next();
     let mut read = Held {
         runs: Vec::new(),
         ..held.clone()
@@ -84,8 +90,11 @@ fn read_all(opened: Opened) -> Result<Found, StorageError> {
             "it says that it holds {held:?}, and {read:?} was read"
         )));
     }
-    let told = recovered.configurations.iter();
+    // What the snapshot covers may be told or not.
+    let covered = LogIndex(held.snapshot.map_or(0, |(_, index)| index));
+    let told = recovered.configurations.iter().filter(|(at, _)| *at > covered);
     let told: Vec<_> = told.map(|(at, of)| (*at, of.encode())).collect();
+    configurations.retain(|(at, _)| *at > covered);
     if told != configurations {
         return Ok(Found::Wrong(
             "the configurations that were told are not those of the log".to_owned(),
@@ -101,6 +110,24 @@ fn read_all(opened: Opened) -> Result<Found, StorageError> {
         starts: identity.starts,
         held,
     })
+}
+
+/// What is wrong with the snapshot; nothing if it is what was written.
+fn read_snapshot(
+    snapshots: &dyn Snapshots,
+    last: Id,
+    recovered: &Recovered,
+) -> Result<Option<String>, StorageError> {
+    let (meta, bytes) = snapshot(last);
+    let source = snapshots.open(meta.last)?;
+    let mut found = Vec::new();
+    for number in 0..source.info().chunks() {
+        found.extend_from_slice(&source.read_chunk(number)?);
+    }
+    let is_right = found == bytes
+        && source.info().meta == meta
+        && recovered.snapshot.as_ref() == Some(&meta);
+    Ok((!is_right).then(|| format!("the snapshot through {last:?} is not what was written")))
 }
 
 /// Lets a process look into the folder.

@@ -10,9 +10,9 @@ use std::collections::BTreeMap;
 
 use raft_core::membership::Configuration;
 use raft_core::{
-    ClusterId, Entry, EntryKind, HardState, Incarnation, LogIndex, NodeId, Recovered, Term,
+    ClusterId, Entry, EntryKind, HardState, Incarnation, LogId, LogIndex, NodeId, SnapshotMeta, Term,
 };
-use raft_storage::Identity;
+use raft_storage::Opened;
 use serde::{Deserialize, Serialize};
 
 use crate::random::Random;
@@ -28,19 +28,28 @@ pub struct Run {
     pub last: u64,
 }
 
-/// All that a store holds, but for the bytes of its entries.
+/// The term and the index of an entry.
+pub type Id = (u64, u64);
+
+/// All that a store holds, but for the bytes of its entries and of its snapshot.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
     /// The term.
     pub term: u64,
     /// The vote in it.
     pub vote: Option<u64>,
-    /// The log.
+    /// The last entry that the snapshot covers, if there is one.
+    pub snapshot: Option<Id>,
+    /// The last entry that the log does not hold any more.
+    pub start: Id,
+    /// The log behind it.
     pub runs: Vec<Run>,
     /// Which of the writer's lists of members was recorded last.
     pub members: Option<u64>,
     /// The cluster.
     pub cluster: Option<u64>,
+    /// The named readers.
+    pub cursors: BTreeMap<String, u64>,
 }
 
 /// One call of a writer to its store.
@@ -61,6 +70,20 @@ pub enum Step {
         members: Option<u64>,
         /// The cluster, once.
         cluster: Option<u64>,
+        /// How far one named reader is.
+        cursor: Option<(String, Option<u64>)>,
+    },
+    /// A snapshot of what the log holds, which begins later then.
+    Compact {
+        /// The last entry that it covers.
+        last: Id,
+        /// The last entry that goes.
+        start: Id,
+    },
+    /// A snapshot in the place of the log, as from a leader.
+    Install {
+        /// The last entry that it covers.
+        last: Id,
     },
 }
 
@@ -68,7 +91,7 @@ impl Held {
     /// The last entry's index; 0 for an empty log.
     #[must_use]
     pub fn last(&self) -> u64 {
-        self.runs.last().map_or(0, |run| run.last)
+        self.runs.last().map_or(self.start.1, |run| run.last)
     }
 
     /// The term of entry `index`, if there is one.
@@ -101,9 +124,31 @@ impl Held {
                     held.push(held.term, index);
                 }
             }
-            Step::Record { members, cluster } => {
+            Step::Record {
+                members,
+                cluster,
+                ref cursor,
+            } => {
                 held.members = members.or(held.members);
                 held.cluster = cluster.or(held.cluster);
+                match cursor.clone() {
+                    Some((name, Some(at))) => held.cursors.insert(name, at),
+                    Some((name, None)) => held.cursors.remove(&name),
+                    None => None,
+                };
+            }
+            Step::Compact { last, start } => {
+                held.snapshot = Some(last);
+                held.start = start;
+                held.runs.retain(|run| run.last > start.1);
+                if let Some(run) = held.runs.first_mut() {
+                    run.first = run.first.max(start.1 + 1);
+                }
+            }
+            Step::Install { last } => {
+                held.snapshot = Some(last);
+                held.start = last;
+                held.runs.clear();
             }
         }
         held
@@ -130,7 +175,13 @@ impl Held {
 
     /// What a store says of itself when it is opened: its outline of the log, not what can be read of it.
     #[must_use]
-    pub fn claimed(recovered: &Recovered, identity: &Identity) -> Self {
+    pub fn claimed(opened: &Opened) -> Self {
+        let Opened {
+            recovered,
+            identity,
+            cursors,
+            ..
+        } = opened;
         let HardState { term, voted_for } = recovered.hard_state;
         let ends = recovered.terms.iter().skip(1).map(|id| id.index.0 - 1);
         let ends = ends.chain([recovered.last.index.0]);
@@ -139,14 +190,33 @@ impl Held {
             first: id.index.0,
             last,
         });
+        let id = |id: LogId| (id.term.0, id.index.0);
+        let cursors = cursors.iter().map(|(name, at)| (name.clone(), at.0));
         Self {
             term: term.0,
             vote: voted_for.map(|node| node.0),
+            snapshot: recovered.snapshot.as_ref().map(|meta| id(meta.last)),
+            start: id(recovered.log_start),
             runs: runs.collect(),
             members: identity.members.as_ref().map(version_of),
             cluster: identity.cluster.map(|cluster| cluster.0 as u64),
+            cursors: cursors.collect(),
         }
     }
+}
+
+/// The snapshot through this entry, as a writer takes it.
+#[must_use]
+pub fn snapshot(last: Id) -> (SnapshotMeta, Vec<u8>) {
+    let mut random = Random::new(last.0 << 40 ^ last.1 ^ 1 << 63);
+    let voters = 1..=1 + random.below(5);
+    let meta = SnapshotMeta {
+        last: LogId::new(Term(last.0), LogIndex(last.1)),
+        configuration: Configuration::of(voters.map(NodeId)).into(),
+    };
+    let length_max = [100, 30_000, 900_000][random.below(3) as usize];
+    let length = random.below(length_max) as usize;
+    (meta, bytes(&mut random, length))
 }
 
 /// The writer's list of members number `version`.
@@ -223,8 +293,16 @@ mod tests {
         let record = Step::Record {
             members: Some(7),
             cluster: None,
+            cursor: None,
         };
         assert_eq!(held.after(&record).members, Some(7));
+        let held = held.after(&Step::Compact {
+            last: (3, 4),
+            start: (1, 2),
+        });
+        assert_eq!(held.runs, [run(1, 3, 3), run(3, 4, 5)]);
+        let held = held.after(&Step::Install { last: (3, 9) });
+        assert_eq!((held.last(), held.runs), (9, vec![]));
     }
 
     #[test]

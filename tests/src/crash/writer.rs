@@ -11,11 +11,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use raft_core::{Entry, HardState, NodeId, Term};
-use raft_storage::{Batch, LogStore, Opened, StorageError, open_rocksdb};
+use raft_core::{Entry, HardState, LogId, LogIndex, NodeId, SnapshotWrite, Term};
+use raft_storage::{Batch, LogStore, Opened, Record, StorageError, open_rocksdb};
 use rustix::process::{Signal, getpid, kill_process};
 
-use crate::crash::held::{self, Held, Step, entry};
+use crate::crash::held::{self, Held, Id, Step, entry, snapshot};
 use crate::random::Random;
 
 /// Exit code: the folder was refused.
@@ -83,7 +83,7 @@ struct Writer<'w> {
 
 impl<'w> Writer<'w> {
     fn new(writing: &'w Writing, opened: Opened) -> Result<Self> {
-        let held = Held::claimed(&opened.recovered, &opened.identity);
+        let held = Held::claimed(&opened);
         let starts = opened.identity.starts;
         say(&format!(
             "opened {starts} {}",
@@ -136,15 +136,10 @@ impl<'w> Writer<'w> {
         let Held { term, vote, .. } = self.held;
         let last = self.held.last();
         let kept_aside = is_last && self.writing.mark_aside.is_some();
-        let dice = self.random.below(100);
-        if self.held.members.is_none() || dice < 2 {
-            if !self.writing.no_records && !kept_aside {
-                return Step::Record {
-                    members: Some(self.random.below(1000)),
-                    cluster: self.held.cluster.is_none().then_some(77),
-                };
-            }
+        if !kept_aside && let Some(step) = self.choose_other() {
+            return step;
         }
+        let dice = self.random.below(100);
         let append = if self.writing.full {
             self.writing.batch
         } else if self.random.below(8) == 0 {
@@ -157,6 +152,8 @@ impl<'w> Writer<'w> {
             cut,
             append,
         };
+        // What a snapshot covers is committed, and never cut.
+        let covered = self.held.snapshot.map_or(0, |(_, index)| index);
         match dice {
             // A new term, and whom it voted for; or nobody yet, and the vote comes later.
             _ if term == 0 => write(Some((1, Some(1))), None, append),
@@ -168,9 +165,9 @@ impl<'w> Writer<'w> {
                 append * self.random.below(2),
             ),
             // A leader of a newer term overwrites what this node has beyond it.
-            14..20 if last > 0 && !kept_aside => {
+            14..20 if last > covered && !kept_aside => {
                 let depth = if self.random.below(10) == 0 { 400 } else { 30 };
-                let from = last - self.random.below(last.min(depth));
+                let from = last - self.random.below((last - covered).min(depth));
                 write(Some((term + 1, None)), Some(from), append)
             }
             20..24 => write(
@@ -182,12 +179,64 @@ impl<'w> Writer<'w> {
         }
     }
 
+    /// Seldom something else than entries, terms and votes.
+    fn choose_other(&mut self) -> Option<Step> {
+        let held = &self.held;
+        let (start, last) = (held.start.1, held.last());
+        let covered = held.snapshot.map_or(0, |(_, index)| index).max(start);
+        let dice = self.random.below(200);
+        let is_first = held.members.is_none();
+        match dice {
+            _ if self.writing.no_records && (is_first || dice < 6) => None,
+            _ if is_first || dice < 3 => Some(Step::Record {
+                members: Some(self.random.below(1000)),
+                cluster: held.cluster.is_none().then_some(77),
+                cursor: None,
+            }),
+            3..6 => Some(Step::Record {
+                members: None,
+                cluster: None,
+                cursor: Some((
+                    format!("reader {}", self.random.below(4)),
+                    (self.random.below(4) > 0).then_some(last),
+                )),
+            }),
+            6..8 if last > covered => {
+                let index = last - self.random.below((last - covered).min(200));
+                let from = match self.random.below(3) {
+                    0 => start,
+                    1 => index,
+                    _ => start + self.random.below(index - start + 1),
+                };
+                let id = |index| Some((held.term_at(index)?, index));
+                Some(Step::Compact {
+                    last: id(index)?,
+                    start: id(from).unwrap_or(held.start),
+                })
+            }
+            8 if held.term > 0 && self.random.below(3) == 0 => Some(Step::Install {
+                last: (held.term, last + 1 + self.random.below(1000)),
+            }),
+            _ => None,
+        }
+    }
+
     fn take(&mut self, step: &Step, held: &Held) -> Result<(), StorageError> {
-        match *step {
-            Step::Record { members, cluster } => self.store.record(
-                members.map(held::members).as_ref(),
-                cluster.map(held::cluster),
-            ),
+        match step {
+            Step::Record {
+                members,
+                cluster,
+                cursor,
+            } => {
+                let cursors = cursor.iter();
+                self.store.record(&Record {
+                    members: members.map(held::members),
+                    cluster: cluster.map(held::cluster),
+                    cursors: cursors.map(|(name, at)| (name.clone(), at.map(LogIndex))).collect(),
+                })
+            }
+            Step::Compact { last, start } => self.write_snapshot(*last, *start, false),
+            Step::Install { last } => self.write_snapshot(*last, *last, true),
             Step::Write {
                 hard_state,
                 cut,
@@ -201,10 +250,26 @@ impl<'w> Writer<'w> {
                     .map(|index| entry(held.term, index))
                     .collect();
                 let mut batch = Batch::new();
-                batch.push(hard_state, cut.map(raft_core::LogIndex), entries);
+                batch.push(hard_state, cut.map(LogIndex), entries);
                 self.store.write(&batch)
             }
         }
+    }
+
+    fn write_snapshot(&mut self, last: Id, start: Id, replaces: bool) -> Result<(), StorageError> {
+        let (meta, bytes) = snapshot(last);
+        let mut sink = self.store.snapshots().create(&meta)?;
+        for piece in bytes.chunks(100_000) {
+            sink.write(piece)?;
+        }
+        sink.finish()?;
+        let mut batch = Batch::new();
+        batch.push_snapshot(SnapshotWrite {
+            snapshot: meta,
+            log_start: LogId::new(Term(start.0), LogIndex(start.1)),
+            replaces_log: replaces,
+        });
+        self.store.write(&batch)
     }
 }
 
