@@ -114,8 +114,32 @@ fn lost(held: &Held, known: &Known, starts: u64) -> Option<(Fault, String)> {
     } else {
         Fault::SilentLoss
     };
-    let why = format!("found {held:?}, acknowledged {acked:?}, under way {pending:?}");
+    let mut why = differences(held, acked);
+    if let Some(pending) = pending {
+        why = format!("{why}; and from what was under way: {}", differences(held, pending));
+    }
     Some((fault, why))
+}
+
+/// Where `found` differs from `wanted`, one after the other.
+fn differences(found: &Held, wanted: &Held) -> String {
+    let mut all = Vec::new();
+    let mut differ = |name: &str, found: &dyn fmt::Debug, wanted: &dyn fmt::Debug| {
+        let (found, wanted) = (format!("{found:?}"), format!("{wanted:?}"));
+        if found != wanted {
+            all.push(format!("{name} is {found} in place of {wanted}"));
+        }
+    };
+    differ("term", &found.term, &wanted.term);
+    differ("vote", &found.vote, &wanted.vote);
+    differ("snapshot", &found.snapshot, &wanted.snapshot);
+    differ("start", &found.start, &wanted.start);
+    differ("last", &found.last(), &wanted.last());
+    differ("log", &found.runs, &wanted.runs);
+    differ("members", &found.members, &wanted.members);
+    differ("cluster", &found.cluster, &wanted.cluster);
+    differ("cursors", &found.cursors, &wanted.cursors);
+    all.join(", ")
 }
 
 #[cfg(test)]

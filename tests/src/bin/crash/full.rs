@@ -72,7 +72,7 @@ fn one(report: &mut Report, random: &mut Random, round: u64) -> Result<(bool, bo
     // While it is full it may be refused, for want of space and by name, or opened.
     let found = look(&report.programs, &dir, 1)?;
     let opened = matches!(found, Found::Opened { .. });
-    match (found, judge(look(&report.programs, &dir, 1)?, &known, &dir)) {
+    match (found.clone(), judge(found, &known, &dir)) {
         (Found::Refused(why), _) if why.contains("No space left") && why.contains(&*dir.to_string_lossy()) => {}
         (_, Verdict::Whole { starts, held }) => known.opened(starts, held),
         (_, verdict) => {
