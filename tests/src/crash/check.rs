@@ -92,7 +92,10 @@ fn read_all(opened: Opened) -> Result<Found, StorageError> {
     }
     // What the snapshot covers may be told or not.
     let covered = LogIndex(held.snapshot.map_or(0, |(_, index)| index));
-    let told = recovered.configurations.iter().filter(|(at, _)| *at > covered);
+    let told = recovered
+        .configurations
+        .iter()
+        .filter(|(at, _)| *at > covered);
     let told: Vec<_> = told.map(|(at, of)| (*at, of.encode())).collect();
     configurations.retain(|(at, _)| *at > covered);
     if told != configurations {
@@ -101,7 +104,10 @@ fn read_all(opened: Opened) -> Result<Found, StorageError> {
         ));
     }
     let behind = recovered.tail.last().map(|entry| entry.id);
-    let is_tail = recovered.tail.windows(2).all(|pair| pair[1].id.index == pair[0].id.index.next());
+    let is_tail = recovered
+        .tail
+        .windows(2)
+        .all(|pair| pair[1].id.index == pair[0].id.index.next());
     if behind.is_some_and(|id| id != recovered.last) || !is_tail {
         return Ok(Found::Wrong("the tail is not the log's end".to_owned()));
     }
@@ -124,9 +130,8 @@ fn read_snapshot(
     for number in 0..source.info().chunks() {
         found.extend_from_slice(&source.read_chunk(number)?);
     }
-    let is_right = found == bytes
-        && source.info().meta == meta
-        && recovered.snapshot.as_ref() == Some(&meta);
+    let is_right =
+        found == bytes && source.info().meta == meta && recovered.snapshot.as_ref() == Some(&meta);
     Ok((!is_right).then(|| format!("the snapshot through {last:?} is not what was written")))
 }
 

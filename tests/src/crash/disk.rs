@@ -228,7 +228,10 @@ impl Disk {
     /// The number of what has this name.
     pub fn lookup(&self, parent: u64, name: &str) -> Answer<u64> {
         self.powered()?;
-        self.folder(parent)?.get(name).copied().ok_or(Refusal::Missing)
+        self.folder(parent)?
+            .get(name)
+            .copied()
+            .ok_or(Refusal::Missing)
     }
 
     /// What is known of a file or folder.
@@ -250,7 +253,9 @@ impl Disk {
     pub fn list(&self, number: u64) -> Answer<Vec<(String, u64)>> {
         self.powered()?;
         let names = self.folder(number)?.iter();
-        Ok(names.map(|(name, number)| (name.clone(), *number)).collect())
+        Ok(names
+            .map(|(name, number)| (name.clone(), *number))
+            .collect())
     }
 
     /// Makes a file or a folder.
@@ -295,7 +300,10 @@ impl Disk {
     /// Gives another name, over whatever has that now.
     pub fn rename(&mut self, from: u64, name: &str, to: u64, new_name: &str) -> Answer<()> {
         self.counted()?;
-        let number = self.folder_mut(from)?.remove(name).ok_or(Refusal::Missing)?;
+        let number = self
+            .folder_mut(from)?
+            .remove(name)
+            .ok_or(Refusal::Missing)?;
         self.folder_mut(to)?.insert(new_name.to_owned(), number);
         let change = Change::Rename(from, name.to_owned(), to, new_name.to_owned());
         self.log(change, &[from, to]);
@@ -405,7 +413,9 @@ impl Disk {
         self.inodes = inodes;
         self.durable = folders;
         (self.committed, self.cut_at, self.off, self.lies) = (0, None, false, false);
-        format!("{loss:?}: {kept} of {open} changes of names and sizes kept, {lost} of {dirty} dirty pages lost or torn")
+        format!(
+            "{loss:?}: {kept} of {open} changes of names and sizes kept, {lost} of {dirty} dirty pages lost or torn"
+        )
     }
 }
 

@@ -107,11 +107,7 @@ impl Served {
             .map_err(error)
     }
 
-    fn empty(
-        &self,
-        reply: ReplyEmpty,
-        call: impl FnOnce(&mut Disk) -> Result<(), Refusal>,
-    ) {
+    fn empty(&self, reply: ReplyEmpty, call: impl FnOnce(&mut Disk) -> Result<(), Refusal>) {
         let answer = call(&mut self.disk());
         match answer {
             Ok(()) => reply.ok(),
@@ -311,14 +307,7 @@ impl Filesystem for Served {
         }
     }
 
-    fn flush(
-        &self,
-        _: &Request,
-        _: INodeNo,
-        _: FileHandle,
-        _: LockOwner,
-        reply: ReplyEmpty,
-    ) {
+    fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
         reply.ok();
     }
 
@@ -358,6 +347,15 @@ impl Filesystem for Served {
     fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
         // As large as memory, and nobody asks how much that is.
         let blocks = 1 << 22;
-        reply.statfs(blocks, blocks, blocks, 1 << 20, 1 << 20, PAGE as u32, 255, PAGE as u32);
+        reply.statfs(
+            blocks,
+            blocks,
+            blocks,
+            1 << 20,
+            1 << 20,
+            PAGE as u32,
+            255,
+            PAGE as u32,
+        );
     }
 }

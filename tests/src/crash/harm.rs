@@ -11,7 +11,12 @@ use crate::random::Random;
 const PAGE: usize = 4096;
 
 /// How the last record of a log is torn.
-pub const TEARS: [&str; 4] = ["cut", "zeros to the end", "an inner page of zeros", "garbage to the end"];
+pub const TEARS: [&str; 4] = [
+    "cut",
+    "zeros to the end",
+    "an inner page of zeros",
+    "garbage to the end",
+];
 
 /// Tears what lies in `range` at the file's end, in the given way. Says where; none if that changes no byte.
 pub fn tear(

@@ -10,7 +10,8 @@ use std::collections::BTreeMap;
 
 use raft_core::membership::Configuration;
 use raft_core::{
-    ClusterId, Entry, EntryKind, HardState, Incarnation, LogId, LogIndex, NodeId, SnapshotMeta, Term,
+    ClusterId, Entry, EntryKind, HardState, Incarnation, LogId, LogIndex, NodeId, SnapshotMeta,
+    Term,
 };
 use raft_storage::Opened;
 use serde::{Deserialize, Serialize};
@@ -229,7 +230,9 @@ pub fn members(version: u64) -> BTreeMap<NodeId, Incarnation> {
 
 /// The number of a list that [`members`] made; `u64::MAX` for any other.
 fn version_of(found: &BTreeMap<NodeId, Incarnation>) -> u64 {
-    let version = found.get(&NodeId(1)).map(|incarnation| incarnation.0 as u64);
+    let version = found
+        .get(&NodeId(1))
+        .map(|incarnation| incarnation.0 as u64);
     version
         .filter(|version| members(*version) == *found)
         .unwrap_or(u64::MAX)

@@ -30,8 +30,14 @@ pub fn missing(with_fuse: bool) -> Option<String> {
 /// Mounts a tmpfs of `bytes` in the folder `point`.
 pub fn tmpfs(point: &Path, bytes: u64) -> Result<Tmpfs> {
     let data = size(bytes)?;
-    mount("crash", point, "tmpfs", MountFlags::empty(), data.as_c_str())
-        .with_context(|| format!("mount a tmpfs on {}", point.display()))?;
+    mount(
+        "crash",
+        point,
+        "tmpfs",
+        MountFlags::empty(),
+        data.as_c_str(),
+    )
+    .with_context(|| format!("mount a tmpfs on {}", point.display()))?;
     Ok(Tmpfs(point.to_owned()))
 }
 
@@ -69,7 +75,10 @@ pub fn sweep(folder: &Path) {
         return;
     };
     let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
-    let mut points: Vec<_> = points.map(PathBuf::from).filter(|point| point.starts_with(folder)).collect();
+    let mut points: Vec<_> = points
+        .map(PathBuf::from)
+        .filter(|point| point.starts_with(folder))
+        .collect();
     // The innermost first.
     points.sort();
     for point in points.iter().rev() {
@@ -90,7 +99,8 @@ pub struct Sweeper(Child);
 impl Sweeper {
     /// Unmounts what an earlier run left below `folder`, and starts to watch over this one.
     pub fn start(programs: &Programs, folder: &Path) -> Result<Self> {
-        let folder = fs::canonicalize(folder).with_context(|| format!("find {}", folder.display()))?;
+        let folder =
+            fs::canonicalize(folder).with_context(|| format!("find {}", folder.display()))?;
         sweep(&folder);
         let child = Command::new(&programs.harness)
             .arg("sweep")

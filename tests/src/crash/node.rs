@@ -111,7 +111,11 @@ async fn propose(raft: actix::Addr<RaftActor>, first: u64) {
             Err(_) => return,
         };
         let mut out = std::io::stdout().lock();
-        if out.write_all(line.as_bytes()).and_then(|()| out.flush()).is_err() {
+        if out
+            .write_all(line.as_bytes())
+            .and_then(|()| out.flush())
+            .is_err()
+        {
             return;
         }
     }
@@ -163,7 +167,10 @@ pub fn commands(dir: &Path) -> Result<Vec<Command>, String> {
             let n = entry.data.first_chunk().map(|n| u64::from_be_bytes(*n));
             let n = n.filter(|n| command(*n) == entry.data[..]);
             found.push(Command {
-                n: n.ok_or(format!("entry {} is no command that was proposed", entry.id.index))?,
+                n: n.ok_or(format!(
+                    "entry {} is no command that was proposed",
+                    entry.id.index
+                ))?,
                 index: entry.id.index.0,
                 term: entry.id.term.0,
             });

@@ -104,7 +104,9 @@ impl Traced {
                 logs_only,
             }) => {
                 let mut command = programs.guarded(&strace);
-                command.args(["-f", "--seccomp-bpf", "-qq", "-ttt", "-y", "-o"]).arg(&trace);
+                command
+                    .args(["-f", "--seccomp-bpf", "-qq", "-ttt", "-y", "-o"])
+                    .arg(&trace);
                 command.args(["-e", &format!("trace={call}")]);
                 command.args(["-e", &format!("inject={call}:{how}:when={when}")]);
                 if logs_only {
@@ -136,7 +138,9 @@ impl Traced {
             thread::spawn(move || {
                 for line in BufReader::new(stdout).lines().map_while(Result::ok) {
                     if let Some(Ok(ack)) = line.strip_prefix("ack ").map(Command::parse) {
-                        ears.lock().unwrap_or_else(PoisonError::into_inner).push(ack);
+                        ears.lock()
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .push(ack);
                     }
                 }
             }),
@@ -159,7 +163,10 @@ impl Traced {
     /// What it has acknowledged so far.
     #[must_use]
     pub fn acks(&self) -> Vec<(Command, u64)> {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.heard
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// The first call that was tampered with so far.
@@ -180,7 +187,11 @@ impl Traced {
     }
 
     /// Waits until it has ended, or `enough` says so, or `timeout` is over.
-    pub fn wait(&mut self, timeout: Duration, mut enough: impl FnMut(&Self) -> bool) -> Result<bool> {
+    pub fn wait(
+        &mut self,
+        timeout: Duration,
+        mut enough: impl FnMut(&Self) -> bool,
+    ) -> Result<bool> {
         let started = Instant::now();
         while started.elapsed() < timeout {
             if self.child.try_wait().context("a node's end")?.is_some() {

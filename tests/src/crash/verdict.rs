@@ -55,7 +55,14 @@ impl fmt::Display for Verdict {
 
 /// Words that tell people what to do.
 const ADVICE: [&str; 8] = [
-    "bring", "move", "restore", "use the", "name another", "stop the", "free ", "give ",
+    "bring",
+    "move",
+    "restore",
+    "use the",
+    "name another",
+    "stop the",
+    "free ",
+    "give ",
 ];
 
 /// Judges what was found in `dir`.
@@ -116,7 +123,10 @@ fn lost(held: &Held, known: &Known, starts: u64) -> Option<(Fault, String)> {
     };
     let mut why = differences(held, acked);
     if let Some(pending) = pending {
-        why = format!("{why}; and from what was under way: {}", differences(held, pending));
+        why = format!(
+            "{why}; and from what was under way: {}",
+            differences(held, pending)
+        );
     }
     Some((fault, why))
 }

@@ -232,7 +232,9 @@ impl<'w> Writer<'w> {
                 self.store.record(&Record {
                     members: members.map(held::members),
                     cluster: cluster.map(held::cluster),
-                    cursors: cursors.map(|(name, at)| (name.clone(), at.map(LogIndex))).collect(),
+                    cursors: cursors
+                        .map(|(name, at)| (name.clone(), at.map(LogIndex)))
+                        .collect(),
                 })
             }
             Step::Compact { last, start } => self.write_snapshot(*last, *start, false),

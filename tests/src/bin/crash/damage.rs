@@ -17,19 +17,32 @@ use crate::report::{PATIENCE, Report};
 
 /// Stopped nodes that are damaged: what their writers were told in each of their lives.
 const PREPARED: [(&str, &[&[&str]]); 5] = [
-    ("a log in the log file only", &[&["--steps", "40", "--killed"]]),
+    (
+        "a log in the log file only",
+        &[&["--steps", "40", "--killed"]],
+    ),
     (
         "several lives, closed in order",
         &[&["--steps", "60"], &["--steps", "60"], &["--steps", "60"]],
     ),
     (
         "several lives, the last one killed",
-        &[&["--steps", "150"], &["--steps", "100", "--killed"], &["--steps", "80", "--killed"]],
+        &[
+            &["--steps", "150"],
+            &["--steps", "100", "--killed"],
+            &["--steps", "80", "--killed"],
+        ],
     ),
-    ("a long life, compacted", &[&["--steps", "900"], &["--steps", "200", "--killed"]]),
+    (
+        "a long life, compacted",
+        &[&["--steps", "900"], &["--steps", "200", "--killed"]],
+    ),
     (
         "more than a memtable",
-        &[&["--steps", "1100", "--full", "--no-records"], &["--steps", "30"]],
+        &[
+            &["--steps", "1100", "--full", "--no-records"],
+            &["--steps", "30"],
+        ],
     ),
 ];
 
@@ -54,14 +67,20 @@ pub(crate) fn run(report: &mut Report, mut random: Random) -> Result<()> {
     for round in 1..=rounds {
         let at = random.below(stopped.len() as u64 * 8);
         // The large one less often than the others.
-        let which = if at < 4 { stopped.len() - 1 } else { at as usize % (stopped.len() - 1) };
+        let which = if at < 4 {
+            stopped.len() - 1
+        } else {
+            at as usize % (stopped.len() - 1)
+        };
         match one(report, &mut random, &stopped[which])? {
             Verdict::Whole { .. } => whole += 1,
             Verdict::Refused(_) => refused += 1,
             Verdict::Faulty(..) => {}
         }
         if round % 50 == 0 || round == rounds {
-            report.say(&format!("{round} of {rounds}: whole {whole}, refused {refused}"));
+            report.say(&format!(
+                "{round} of {rounds}: whole {whole}, refused {refused}"
+            ));
         }
     }
     report.figure("damages", rounds, rounds);
@@ -87,7 +106,11 @@ fn prepare(
         ensure!(is_well && ended.words.is_empty(), "{name}: {}", ended.words);
     }
     let files = files(&dir)?;
-    let bytes: u64 = files.iter().filter_map(|file| fs::metadata(file).ok()).map(|file| file.len()).sum();
+    let bytes: u64 = files
+        .iter()
+        .filter_map(|file| fs::metadata(file).ok())
+        .map(|file| file.len())
+        .sum();
     report.say(&format!(
         "{name}: {} files, {} KiB, the log from {} to {}, a snapshot through {:?}",
         files.len(),
@@ -107,7 +130,11 @@ fn one(report: &mut Report, random: &mut Random, stopped: &Stopped) -> Result<Ve
     while told.is_none() {
         let files = files(&dir)?;
         let file = &files[random.below(files.len() as u64) as usize];
-        name = file.strip_prefix(&dir).context("a file of it")?.display().to_string();
+        name = file
+            .strip_prefix(&dir)
+            .context("a file of it")?
+            .display()
+            .to_string();
         told = damage(file, random)?;
     }
     let what = format!("{}: {name}: {}", stopped.name, told.unwrap_or_default());

@@ -62,7 +62,11 @@ pub(crate) fn run(report: &mut Report, mut random: Random) -> Result<()> {
         let mut node = Node::new(report, kind.call)?;
         let mut starts = 0;
         for nth in 1..=each {
-            let when = if each == K_MAX { nth } else { nth * nth * 2 - 1 };
+            let when = if each == K_MAX {
+                nth
+            } else {
+                nth * nth * 2 - 1
+            };
             if nth % LIVES == 0 {
                 node = Node::new(report, &format!("{}-{nth}", kind.call))?;
             }
@@ -74,7 +78,10 @@ pub(crate) fn run(report: &mut Report, mut random: Random) -> Result<()> {
                 None => node = Node::new(report, &format!("{}-{nth}-next", kind.call))?,
             }
         }
-        report.say(&format!("{}: {each} calls failed, {starts} of them at a start", kind.call));
+        report.say(&format!(
+            "{}: {each} calls failed, {starts} of them at a start",
+            kind.call
+        ));
     }
     let mut extra = 0;
     for when in 1..=if report.quick { 2 } else { 12 } {
@@ -114,7 +121,13 @@ impl Node {
     }
 
     fn start(&self, report: &Report, injection: Injection) -> Result<Traced> {
-        Traced::start(&report.programs, &self.dir, self.port, self.next, Some(injection))
+        Traced::start(
+            &report.programs,
+            &self.dir,
+            self.port,
+            self.next,
+            Some(injection),
+        )
     }
 
     /// Fails one call. The exit code, if all went as it must.
@@ -133,10 +146,18 @@ impl Node {
         let what = format!("{what}: {}", tampered.line);
         let late = ended.at_micros.saturating_sub(tampered.at_micros);
         if ended.status.is_none() || late > END_WITHIN_MICROS {
-            report.fault("ended_late", &format!("{what}: after {late} µs"), Some(&self.dir));
+            report.fault(
+                "ended_late",
+                &format!("{what}: after {late} µs"),
+                Some(&self.dir),
+            );
             right = false;
         }
-        let grace = if tampered.is_in_a_write() { 0 } else { ON_ITS_WAY_MICROS };
+        let grace = if tampered.is_in_a_write() {
+            0
+        } else {
+            ON_ITS_WAY_MICROS
+        };
         let until = tampered.at_micros + grace;
         let after: Vec<_> = ended.acks.iter().filter(|(_, at)| *at > until).collect();
         if !after.is_empty() {
@@ -144,8 +165,12 @@ impl Node {
             report.fault("acks_after_failure", &words, Some(&self.dir));
             right = false;
         }
-        let by_name = ended.words.contains(&*self.dir.to_string_lossy())
-            && ["Input/output error", "No space left"].iter().any(|why| ended.words.contains(why))
+        // The first sync of all is that of the folder above.
+        let above = self.dir.parent().unwrap_or(&self.dir);
+        let by_name = ended.words.contains(&*above.to_string_lossy())
+            && ["Input/output error", "No space left"]
+                .iter()
+                .any(|why| ended.words.contains(why))
             && !ended.words.contains("panicked");
         if !matches!(code, Some(FAILED | NOT_STARTED)) || !by_name {
             let words = format!("{what}: {:?}: {:?}", ended.status, ended.words);
@@ -169,33 +194,55 @@ impl Node {
         let ended = traced.end()?;
         let what = format!("a stall at fdatasync {}", injection.when);
         let mut right = self.take(report, &ended, &what)?;
-        let from = ended.tampered.as_ref().map_or(0, |tampered| tampered.at_micros);
+        let from = ended
+            .tampered
+            .as_ref()
+            .map_or(0, |tampered| tampered.at_micros);
         let grace = ended.tampered.as_ref().map_or(0, |tampered| {
-            if tampered.is_in_a_write() { 0 } else { ON_ITS_WAY_MICROS }
+            if tampered.is_in_a_write() {
+                0
+            } else {
+                ON_ITS_WAY_MICROS
+            }
         });
         // The clocks of the two agree, and a margin at the end is for the call itself.
-        let during = ended.acks.iter().filter(|(_, at)| (from + grace..from + over - 100_000).contains(at));
+        let during = ended
+            .acks
+            .iter()
+            .filter(|(_, at)| (from + grace..from + over - 100_000).contains(at));
         let during = during.count();
         if during > 0 {
-            report.fault("acks_after_failure", &format!("{what}: {during} during it"), Some(&self.dir));
+            report.fault(
+                "acks_after_failure",
+                &format!("{what}: {during} during it"),
+                Some(&self.dir),
+            );
             right = false;
         }
         if !goes_on {
-            let words = format!("{what}: it did not go on: {:?} {}", ended.tampered, ended.words);
+            let words = format!(
+                "{what}: it did not go on: {:?} {}",
+                ended.tampered, ended.words
+            );
             report.fault("other_faults", &words, Some(&self.dir));
             right = false;
         }
-        report.say(&format!("{what}: {} acknowledged, none of them during it", ended.acks.len()));
+        report.say(&format!(
+            "{what}: {} acknowledged, none of them during it",
+            ended.acks.len()
+        ));
         Ok(right)
     }
 
     /// Takes note of what was acknowledged, and looks whether the folder holds it.
     fn take(&mut self, report: &mut Report, ended: &Ended, what: &str) -> Result<bool> {
-        self.acked.extend(ended.acks.iter().map(|(command, _)| *command));
+        self.acked
+            .extend(ended.acks.iter().map(|(command, _)| *command));
         // Those that were under way were never answered; no number is used twice.
         self.next = self.acked.last().map_or(self.next, |last| last.n + 1) + 1000;
         let dir: &Path = &self.dir;
-        let found: Result<Vec<Command>, String> = match ask(&report.programs, "commands", dir, &[])? {
+        let found: Result<Vec<Command>, String> = match ask(&report.programs, "commands", dir, &[])?
+        {
             Ok(answer) => answer,
             Err(died) => {
                 report.fault("died", &format!("{what}: {died}"), Some(dir));
@@ -203,13 +250,17 @@ impl Node {
             }
         };
         let found: BTreeSet<_> = match found {
-            Ok(found) => found.iter().map(|command| (command.n, command.index, command.term)).collect(),
+            Ok(found) => found
+                .iter()
+                .map(|command| (command.n, command.index, command.term))
+                .collect(),
             Err(why) => {
                 report.fault("wrong_refusals", &format!("{what}: {why}"), Some(dir));
                 return Ok(false);
             }
         };
-        let is_lost = |command: &&Command| !found.contains(&(command.n, command.index, command.term));
+        let is_lost =
+            |command: &&Command| !found.contains(&(command.n, command.index, command.term));
         let lost: Vec<_> = self.acked.iter().filter(is_lost).collect();
         if !lost.is_empty() {
             report.fault("lost_acks", &format!("{what}: {lost:?}"), Some(dir));

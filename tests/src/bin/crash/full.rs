@@ -39,7 +39,11 @@ fn one(report: &mut Report, random: &mut Random, round: u64) -> Result<(bool, bo
     let point = report.dir().join("mnt");
     fs::create_dir_all(&point)?;
     // Small ones fill up while the first log file grows, larger ones in the middle of a flush.
-    let size = if round % 4 == 0 { 80 * MIB } else { (4 + random.below(12)) * MIB };
+    let size = if round % 4 == 0 {
+        80 * MIB
+    } else {
+        (4 + random.below(12)) * MIB
+    };
     let spare = 8 * MIB;
     let disk = tmpfs(&point, size + spare)?;
     let filler = point.join("ballast");
@@ -73,11 +77,16 @@ fn one(report: &mut Report, random: &mut Random, round: u64) -> Result<(bool, bo
     let found = look(&report.programs, &dir, 1)?;
     let opened = matches!(found, Found::Opened { .. });
     match (found.clone(), judge(found, &known, &dir)) {
-        (Found::Refused(why), _) if why.contains("No space left") && why.contains(&*dir.to_string_lossy()) => {}
+        (Found::Refused(why), _)
+            if why.contains("No space left") && why.contains(&*dir.to_string_lossy()) => {}
         (_, Verdict::Whole { starts, held }) => known.opened(starts, held),
         (_, verdict) => {
             right = false;
-            report.fault("wrong_refusals", &format!("{what}, while full: {verdict}"), Some(&dir));
+            report.fault(
+                "wrong_refusals",
+                &format!("{what}, while full: {verdict}"),
+                Some(&dir),
+            );
         }
     }
     if by_file {

@@ -16,7 +16,7 @@ const LIVES: u64 = 10;
 
 pub(crate) fn run(report: &mut Report, mut random: Random) -> Result<()> {
     let rounds = report.rounds(200, 25);
-    let (mut killed, mut opened, mut acks) = (0, 0, 0);
+    let (mut killed, mut opened, mut acks, mut within_writes) = (0, 0, 0, 0);
     let mut known = Known::default();
     let mut dir = report.dir();
     for round in 1..=rounds {
@@ -33,8 +33,8 @@ pub(crate) fn run(report: &mut Report, mut random: Random) -> Result<()> {
             &["--seed".to_owned(), seed],
         )?;
         // The opening takes some tens of milliseconds, and is to be hit too.
-        let within = if random.below(4) == 0 { 80 } else { 500 };
-        thread::sleep(Duration::from_micros(random.below(within * 1000)));
+        let within_ms = if random.below(4) == 0 { 80 } else { 500 };
+        thread::sleep(Duration::from_micros(random.below(within_ms * 1000)));
         writer.kill()?;
         let ended = writer.end(PATIENCE)?;
         known = ended.known;
@@ -44,6 +44,7 @@ pub(crate) fn run(report: &mut Report, mut random: Random) -> Result<()> {
             report.fault("other_faults", &words, Some(&dir));
         }
         killed += 1;
+        within_writes += u64::from(known.pending.is_some());
         acks += known.acks - before;
         report.consistent(&mut known, &what);
         let verdict = judge(look(&report.programs, &dir, 1)?, &known, &dir);
@@ -65,7 +66,7 @@ pub(crate) fn run(report: &mut Report, mut random: Random) -> Result<()> {
         }
         if round % 10 == 0 || round == rounds {
             report.say(&format!(
-                "{round} of {rounds}: opened {opened}, {acks} steps acknowledged, the log ends at {}",
+                "{round} of {rounds}: {within_writes} within a write, opened {opened}; {acks} steps acknowledged, the log ends at {}",
                 known.acked.last()
             ));
         }

@@ -20,30 +20,59 @@ const MAGIC: &[u8] = b"raftmark";
 pub(crate) fn run(report: &mut Report, mut random: Random) -> Result<()> {
     let mut right = 0;
     let dir = report.dir().join("node");
-    let mut arguments = ["--steps", "25", "--seed", &random.number().to_string()].map(str::to_owned);
-    let ended = Writer::start(&report.programs, &dir, Known::default(), &arguments)?.end(PATIENCE)?;
-    ensure!(ended.known.closed, "a writer that nothing was done to: {}", ended.words);
+    let mut arguments =
+        ["--steps", "25", "--seed", &random.number().to_string()].map(str::to_owned);
+    let ended =
+        Writer::start(&report.programs, &dir, Known::default(), &arguments)?.end(PATIENCE)?;
+    ensure!(
+        ended.known.closed,
+        "a writer that nothing was done to: {}",
+        ended.words
+    );
 
     let found = look(&report.programs, &dir, 7)?;
-    right += refused(report, found, &dir, "another node's folder", &["node 1", "node 7"]);
+    right += refused(
+        report,
+        found,
+        &dir,
+        "another node's folder",
+        &["node 1", "node 7"],
+    );
 
     let empty = report.dir().join("empty");
     fs::create_dir(&empty)?;
     let found = look(&report.programs, &empty, 1)?;
-    let is_fresh = matches!(&found, Found::Opened { starts: 1, held } if *held == Default::default());
-    right += said(report, is_fresh, &format!("an empty folder starts anew: {found:?}"));
+    let is_fresh =
+        matches!(&found, Found::Opened { starts: 1, held } if *held == Default::default());
+    right += said(
+        report,
+        is_fresh,
+        &format!("an empty folder starts anew: {found:?}"),
+    );
 
     let strange = report.dir().join("strange");
     fs::create_dir(&strange)?;
     fs::write(strange.join("thesis.tex"), "x")?;
     let found = look(&report.programs, &strange, 1)?;
-    right += refused(report, found, &strange, "a folder of other files", &["thesis.tex"]);
+    right += refused(
+        report,
+        found,
+        &strange,
+        "a folder of other files",
+        &["thesis.tex"],
+    );
 
     let newer = report.dir().join("newer");
     tests::crash::harm::copy(&dir, &newer)?;
     make_newer(&newer.join("mark"))?;
     let found = look(&report.programs, &newer, 1)?;
-    right += refused(report, found, &newer, "a newer format", &["version", "newer program"]);
+    right += refused(
+        report,
+        found,
+        &newer,
+        "a newer format",
+        &["version", "newer program"],
+    );
 
     let used = report.dir().join("used");
     arguments[1] = "1000000".to_owned();
@@ -69,9 +98,17 @@ pub(crate) fn run(report: &mut Report, mut random: Random) -> Result<()> {
 fn refused(report: &mut Report, found: Found, dir: &PathBuf, what: &str, words: &[&str]) -> u64 {
     let named = dir.to_string_lossy().into_owned();
     match found {
-        Found::Refused(why) if why.contains(&named) && words.iter().all(|word| why.contains(word)) => 1,
+        Found::Refused(why)
+            if why.contains(&named) && words.iter().all(|word| why.contains(word)) =>
+        {
+            1
+        }
         other => {
-            report.fault("nameless_refusals", &format!("{what}: {other:?}"), Some(dir));
+            report.fault(
+                "nameless_refusals",
+                &format!("{what}: {other:?}"),
+                Some(dir),
+            );
             0
         }
     }
@@ -90,7 +127,10 @@ fn make_newer(mark: &Path) -> Result<()> {
     for at in SLOT_AT {
         let slot = &mut bytes[at..at + SLOT_LEN];
         let (magic, sealed) = slot.split_at_mut(MAGIC.len());
-        ensure!(magic == MAGIC, "the mark's format is another one than this part knows");
+        ensure!(
+            magic == MAGIC,
+            "the mark's format is another one than this part knows"
+        );
         sealed[0] += 1;
         let sum = crc32c::crc32c_append(crc32c::crc32c(MAGIC), &sealed[..1]);
         let sum = crc32c::crc32c_append(sum, &sealed[5..]);

@@ -148,7 +148,8 @@ impl Report {
     /// This part needs what is not here.
     pub(crate) fn skip(&mut self, missing: &str) {
         self.say(&format!("SKIPPED, for want of {missing}"));
-        self.skipped.push(format!("{} ({missing})", self.part.name()));
+        self.skipped
+            .push(format!("{} ({missing})", self.part.name()));
     }
 
     /// A count of this part that must be `wanted`.
@@ -226,7 +227,8 @@ impl Report {
             self.figures.exactly(name, count, "count", 0);
         }
         if !self.quick {
-            self.figures.exactly("skipped_parts", self.skipped.len() as u64, "count", 0);
+            self.figures
+                .exactly("skipped_parts", self.skipped.len() as u64, "count", 0);
         }
         let ok = self.figures.write()?;
         for skipped in &self.skipped {

@@ -64,9 +64,20 @@ fn prepare(report: &Report, random: &mut Random, round: u64) -> Result<Killed> {
     let steps = (1 + random.below(40)).to_string();
     let batch = [3, 40, 400][random.below(3) as usize].to_string();
     let aside = mark_before.to_string_lossy().into_owned();
-    let arguments = ["--steps", &steps, "--batch", &batch, "--killed", "--mark-aside", &aside];
+    let arguments = [
+        "--steps",
+        &steps,
+        "--batch",
+        &batch,
+        "--killed",
+        "--mark-aside",
+        &aside,
+    ];
     let known = life(report, &dir, known, random, &arguments)?;
-    ensure!(known.pending.is_none(), "the last step was not acknowledged");
+    ensure!(
+        known.pending.is_none(),
+        "the last step was not acknowledged"
+    );
     let record = last_record(&dir)?;
     Ok(Killed {
         dir,
@@ -85,7 +96,11 @@ fn life(
     arguments: &[&str],
 ) -> Result<Known> {
     let seed = random.number().to_string();
-    let arguments: Vec<_> = ["--seed", &seed].iter().chain(arguments).map(|word| (*word).to_owned()).collect();
+    let arguments: Vec<_> = ["--seed", &seed]
+        .iter()
+        .chain(arguments)
+        .map(|word| (*word).to_owned())
+        .collect();
     let ended = Writer::start(&report.programs, dir, known, &arguments)?.end(PATIENCE)?;
     let contradiction = ended.known.contradiction.clone();
     ensure!(
@@ -113,7 +128,11 @@ fn one(report: &mut Report, random: &mut Random, killed: &Killed, claimed: bool)
         known.pending = Some(known.acked.clone());
         known.acked = killed.known.before_last.clone();
     }
-    let what = format!("{}, the mark {} it", told.unwrap_or_default(), if claimed { "claims" } else { "does not claim" });
+    let what = format!(
+        "{}, the mark {} it",
+        told.unwrap_or_default(),
+        if claimed { "claims" } else { "does not claim" }
+    );
     let verdict = judge(look(&report.programs, &dir, 1)?, &known, &dir);
     let right = match &verdict {
         Verdict::Refused(why) if claimed && why.contains("has lost what was synced") => true,

@@ -92,8 +92,9 @@ impl<'r> Losses<'r> {
             opened += u64::from(is_good);
             let ends: Vec<_> = self.nodes.iter().map(|known| known.acked.last()).collect();
             self.report.say(&format!(
-                "{round} of {rounds}: power lost at call {calls} of {} nodes; {lost}; opened, ending at {ends:?}",
-                self.nodes.len()
+                "{round} of {rounds}: power lost at call {calls} of {} nodes; {lost}; {}, ending at {ends:?}",
+                self.nodes.len(),
+                if is_good { "opened" } else { "NOT AS IT MUST BE" },
             ));
         }
         Ok(opened)

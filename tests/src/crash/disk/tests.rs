@@ -90,7 +90,11 @@ fn names_go_in_order_and_a_synced_one_brings_all_before_it() {
         disk.rename(ROOT, "second", ROOT, "third").expect("renamed");
         disk.remove(ROOT, "first", false).expect("removed");
         disk.lose(loss, random);
-        let names = disk.list(ROOT).expect("listed").into_iter().collect::<BTreeMap<_, _>>();
+        let names = disk
+            .list(ROOT)
+            .expect("listed")
+            .into_iter()
+            .collect::<BTreeMap<_, _>>();
         let renamed = names.contains_key("third");
         assert!(renamed || names.contains_key("second"), "{names:?}");
         assert!(names.get("first") == Some(&first) || renamed, "{names:?}");
