@@ -10,19 +10,18 @@
 //!
 //! Invariant: a power loss leaves no trace of how it was chosen but in the bytes: what survives is then the synced state.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+mod file;
+
+use std::collections::BTreeMap;
 
 use crate::random::Random;
+use file::File;
 
 /// The unit in which dirty bytes are remembered.
 pub const PAGE: usize = 4096;
-/// The unit in which a disk writes.
-const SECTOR: usize = 512;
 /// The root folder's number.
 pub const ROOT: u64 = 1;
 
-type Page = Arc<[u8; PAGE]>;
 type Folder = BTreeMap<String, u64>;
 
 /// What a power loss takes of what was not synced.
@@ -75,17 +74,6 @@ pub struct Attributes {
     pub size: u64,
     /// Its permission bits.
     pub mode: u16,
-}
-
-#[derive(Clone, Debug, Default)]
-struct File {
-    pages: BTreeMap<u64, Page>,
-    size: u64,
-    synced_pages: BTreeMap<u64, Page>,
-    synced_size: u64,
-    dirty: BTreeSet<u64>,
-    /// The sizes that it was given since the last sync, each with its place in the journal.
-    resized: Vec<(usize, u64)>,
 }
 
 #[derive(Clone, Debug)]
@@ -240,7 +228,7 @@ impl Disk {
         let inode = self.inode(number)?;
         let (is_folder, size) = match &inode.content {
             Content::Folder(_) => (true, 0),
-            Content::File(file) => (false, file.size),
+            Content::File(file) => (false, file.size()),
         };
         Ok(Attributes {
             is_folder,
@@ -322,8 +310,7 @@ impl Disk {
         self.counted()?;
         let at = self.journal.len();
         let file = self.file_mut(number)?;
-        file.resize(size);
-        file.resized.push((at, size));
+        file.resize(at, size);
         self.log(Change::Resize, &[number]);
         Ok(())
     }
@@ -403,7 +390,7 @@ impl Disk {
                     reached.extend(folder.values());
                 }
                 Content::File(file) => {
-                    dirty += file.dirty.len();
+                    dirty += file.dirty();
                     lost += file.lose(loss, durable, random);
                 }
             }
@@ -417,142 +404,6 @@ impl Disk {
             "{loss:?}: {kept} of {open} changes of names and sizes kept, {lost} of {dirty} dirty pages lost or torn"
         )
     }
-}
-
-impl File {
-    fn read(&self, offset: u64, length: usize) -> Vec<u8> {
-        let end = (offset + length as u64).min(self.size);
-        let mut bytes = vec![0; end.saturating_sub(offset) as usize];
-        let mut done = 0;
-        while done < bytes.len() {
-            let (page, at) = place(offset + done as u64);
-            let piece = (PAGE - at).min(bytes.len() - done);
-            if let Some(page) = self.pages.get(&page) {
-                bytes[done..done + piece].copy_from_slice(&page[at..at + piece]);
-            }
-            done += piece;
-        }
-        bytes
-    }
-
-    fn write(&mut self, offset: u64, bytes: &[u8]) {
-        let mut done = 0;
-        while done < bytes.len() {
-            let (number, at) = place(offset + done as u64);
-            let piece = (PAGE - at).min(bytes.len() - done);
-            let page = self.pages.entry(number).or_insert_with(empty);
-            Arc::make_mut(page)[at..at + piece].copy_from_slice(&bytes[done..done + piece]);
-            self.dirty.insert(number);
-            done += piece;
-        }
-        self.size = self.size.max(offset + bytes.len() as u64);
-    }
-
-    fn resize(&mut self, size: u64) {
-        if size < self.size {
-            clip(&mut self.pages, size);
-            let (last, _) = place(size);
-            self.dirty.retain(|page| *page <= last);
-            if self.pages.contains_key(&last) {
-                self.dirty.insert(last);
-            }
-        }
-        self.size = size;
-    }
-
-    fn sync(&mut self) {
-        if self.size < self.synced_size {
-            clip(&mut self.synced_pages, self.size);
-        }
-        for number in std::mem::take(&mut self.dirty) {
-            if let Some(page) = self.pages.get(&number) {
-                self.synced_pages.insert(number, Arc::clone(page));
-            }
-        }
-        self.synced_size = self.size;
-        self.resized.clear();
-    }
-
-    /// Becomes what survives, with the journal kept up to `durable`. Returns how many pages are not as they were
-    /// written last.
-    fn lose(&mut self, loss: Loss, durable: usize, random: &mut Random) -> usize {
-        let mut pages = std::mem::take(&mut self.synced_pages);
-        let mut size = self.synced_size;
-        for (_, given) in self.resized.iter().filter(|(at, _)| *at < durable) {
-            clip(&mut pages, *given);
-            size = *given;
-        }
-        let dirty = std::mem::take(&mut self.dirty);
-        let whole = match loss {
-            Loss::Nothing => dirty.len(),
-            Loss::Suffix => random.below(dirty.len() as u64 + 1) as usize,
-            _ => 0,
-        };
-        // Some losses take nearly all, some nearly nothing.
-        let of_ten = 1 + random.below(9);
-        let mut lost = 0;
-        for (nth, number) in dirty.into_iter().enumerate() {
-            let Some(written) = self.pages.get(&number) else {
-                continue;
-            };
-            let sectors = match loss {
-                _ if nth < whole => u8::MAX,
-                Loss::Pages if random.below(10) < of_ten => u8::MAX,
-                Loss::Sectors => (0..8).fold(0, |bits, at| {
-                    bits | u8::from(random.below(10) < of_ten) << at
-                }),
-                _ => 0,
-            };
-            lost += usize::from(sectors != u8::MAX);
-            let mut reaches = 0;
-            for sector in (0..PAGE / SECTOR).filter(|sector| sectors >> sector & 1 == 1) {
-                let (from, to) = (sector * SECTOR, (sector + 1) * SECTOR);
-                let page = pages.entry(number).or_insert_with(empty);
-                Arc::make_mut(page)[from..to].copy_from_slice(&written[from..to]);
-                reaches = to;
-            }
-            if reaches > 0 {
-                let end = number * PAGE as u64 + reaches as u64;
-                size = size.max(end.min(self.size));
-            }
-        }
-        // The new size may have got there without the bytes.
-        let grown = match loss {
-            Loss::All => false,
-            Loss::Nothing => true,
-            _ => random.below(2) == 0,
-        };
-        if grown {
-            size = size.max(self.size);
-        }
-        clip(&mut pages, size);
-        *self = Self {
-            pages: pages.clone(),
-            size,
-            synced_pages: pages,
-            synced_size: size,
-            ..Self::default()
-        };
-        lost
-    }
-}
-
-/// Takes away what lies behind `size`.
-fn clip(pages: &mut BTreeMap<u64, Page>, size: u64) {
-    let (last, at) = place(size);
-    pages.split_off(&(last + u64::from(at > 0)));
-    if let Some(page) = pages.get_mut(&last).filter(|_| at > 0) {
-        Arc::make_mut(page)[at..].fill(0);
-    }
-}
-
-fn place(offset: u64) -> (u64, usize) {
-    let page = PAGE as u64;
-    (offset / page, (offset % page) as usize)
-}
-
-fn empty() -> Page {
-    Arc::new([0; PAGE])
 }
 
 #[cfg(test)]

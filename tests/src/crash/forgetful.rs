@@ -9,7 +9,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
 use fuser::{
@@ -18,7 +18,6 @@ use fuser::{
     ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyStatfs, ReplyWrite,
     Request, TimeOrNow, WriteFlags,
 };
-use std::time::SystemTime;
 
 use crate::crash::disk::{Attributes, Disk, PAGE, Refusal};
 use crate::crash::mounts;
@@ -49,7 +48,6 @@ impl Mounted {
     }
 
     /// The disk.
-    #[must_use]
     pub fn disk(&self) -> MutexGuard<'_, Disk> {
         lock(&self.disk)
     }

@@ -15,6 +15,9 @@ use anyhow::{Context as _, Result, bail};
 use crate::crash::node::{Command, now_micros};
 use crate::programs::{Programs, spawn};
 
+/// Log files and manifests have lower numbers, if a folder is not opened more than a few times.
+const LOG_NUMBERS: u32 = 200;
+
 /// Which call fails, and how.
 #[derive(Clone, Copy, Debug)]
 pub struct Injection {
@@ -110,7 +113,7 @@ impl Traced {
                 command.args(["-e", &format!("trace={call}")]);
                 command.args(["-e", &format!("inject={call}:{how}:when={when}")]);
                 if logs_only {
-                    for number in 1..100 {
+                    for number in 1..LOG_NUMBERS {
                         for name in [format!("{number:06}.log"), format!("MANIFEST-{number:06}")] {
                             command.arg("-P").arg(dir.join("db").join(name));
                         }

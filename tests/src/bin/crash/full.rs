@@ -39,7 +39,7 @@ fn one(report: &mut Report, random: &mut Random, round: u64) -> Result<(bool, bo
     let point = report.dir().join("mnt");
     fs::create_dir_all(&point)?;
     // Small ones fill up while the first log file grows, larger ones in the middle of a flush.
-    let size = if round % 4 == 0 {
+    let size = if round.is_multiple_of(4) {
         80 * MIB
     } else {
         (4 + random.below(12)) * MIB
@@ -48,7 +48,7 @@ fn one(report: &mut Report, random: &mut Random, round: u64) -> Result<(bool, bo
     let disk = tmpfs(&point, size + spare)?;
     let filler = point.join("ballast");
     // Every second disk gets its space by a file that goes, the others by growing.
-    let by_file = round % 2 == 0;
+    let by_file = round.is_multiple_of(2);
     if by_file {
         ballast(&filler, spare as usize)?;
     } else {

@@ -1,7 +1,7 @@
 //! Folders that are somebody else's, nobody's, newer than this program, or in use: each is what it is, by name.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -95,7 +95,7 @@ pub(crate) fn run(report: &mut Report, mut random: Random) -> Result<()> {
 }
 
 /// 1 if the refusal names the folder and says all of `words`.
-fn refused(report: &mut Report, found: Found, dir: &PathBuf, what: &str, words: &[&str]) -> u64 {
+fn refused(report: &mut Report, found: Found, dir: &Path, what: &str, words: &[&str]) -> u64 {
     let named = dir.to_string_lossy().into_owned();
     match found {
         Found::Refused(why)

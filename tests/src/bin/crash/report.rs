@@ -70,6 +70,8 @@ pub(crate) struct Report {
     faults: BTreeMap<&'static str, u64>,
     figures: Figures,
     skipped: Vec<String>,
+    /// How often a node had said why it ends, and then died of its exit.
+    aborted_exits: u64,
     started: Instant,
     _sweeper: Sweeper,
 }
@@ -99,6 +101,7 @@ impl Report {
             part: Part::Kill,
             faults: BTreeMap::new(),
             skipped: Vec::new(),
+            aborted_exits: 0,
             started: Instant::now(),
             _sweeper: sweeper,
         })
@@ -112,6 +115,7 @@ impl Report {
             fs::remove_dir_all(&dir).with_context(|| format!("empty {}", dir.display()))?;
         }
         fs::create_dir_all(&dir).with_context(|| format!("make {}", dir.display()))?;
+        self.forget_kept();
         let random = Random::new(self.seed ^ (part as u64) << 48);
         match part {
             Part::Opening => crate::opening::run(self, random),
@@ -157,6 +161,12 @@ impl Report {
         self.figures.exactly(name, value, "count", wanted);
     }
 
+    /// A node had ended by name, and its exit was an abort. It is rare, so that the short form only says it.
+    pub(crate) fn aborted_exit(&mut self, what: &str) {
+        self.aborted_exits += 1;
+        self.say(&format!("ABORTED at its exit: {what}"));
+    }
+
     /// Counts what must not be.
     pub(crate) fn fault(&mut self, name: &'static str, what: &str, evidence: Option<&Path>) {
         *self.faults.entry(name).or_default() += 1;
@@ -165,6 +175,16 @@ impl Report {
             line.push_str(&format!("; kept: {}", kept.display()));
         }
         self.say(&line);
+    }
+
+    /// What an earlier run of this part has kept goes.
+    fn forget_kept(&self) {
+        let files = fs::read_dir(&self.kept).into_iter().flatten().flatten();
+        let ours = format!("{}-", self.part.name());
+        for file in files.filter(|file| file.file_name().to_string_lossy().starts_with(&ours)) {
+            // What stays is only in the way of people who look.
+            let _ = fs::remove_dir_all(file.path());
+        }
     }
 
     /// Moves a folder out of the way of the next round.
@@ -227,6 +247,8 @@ impl Report {
             self.figures.exactly(name, count, "count", 0);
         }
         if !self.quick {
+            self.figures
+                .exactly("aborted_exits", self.aborted_exits, "count", 0);
             self.figures
                 .exactly("skipped_parts", self.skipped.len() as u64, "count", 0);
         }

@@ -78,7 +78,11 @@ impl<'r> Losses<'r> {
         for round in 1..=rounds {
             if !is_good || round % LIVES == 1 {
                 self.disk = Arc::default();
-                let count = if round / LIVES % 2 == 0 { 1 } else { 3 };
+                let count = if (round / LIVES).is_multiple_of(2) {
+                    1
+                } else {
+                    3
+                };
                 self.nodes = vec![Known::default(); count];
             }
             let mounted = Mounted::mount(Arc::clone(&self.disk), &point)?;

@@ -1,5 +1,7 @@
 //! The disk keeps what it promises, and not more.
 
+use std::collections::BTreeSet;
+
 use super::*;
 
 fn file(disk: &mut Disk, name: &str) -> u64 {
