@@ -25,6 +25,8 @@ const KINDS: [Injection; 3] = [
 ];
 /// Calls that a node makes when it starts, and seldom later.
 const AT_START: Injection = injection("fsync", "error=EIO", false);
+/// So many of them a new node makes at least.
+const AT_START_MAX: u64 = 8;
 /// A stall of ten seconds, once the node is well on its way.
 const STALL: Injection = Injection {
     when: 60,
@@ -84,7 +86,7 @@ pub(crate) fn run(report: &mut Report, mut random: Random) -> Result<()> {
         ));
     }
     let mut extra = 0;
-    for when in 1..=if report.quick { 2 } else { 12 } {
+    for when in 1..=if report.quick { 2 } else { AT_START_MAX } {
         let mut node = Node::new(report, &format!("{}-{when}", AT_START.call))?;
         extra += u64::from(node.fail(report, Injection { when, ..AT_START })?.is_some());
     }
