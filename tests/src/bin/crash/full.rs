@@ -44,7 +44,8 @@ fn one(report: &mut Report, random: &mut Random, round: u64) -> Result<(bool, bo
     } else {
         (4 + random.below(12)) * MIB
     };
-    let spare = 8 * MIB;
+    // Opening brings what the log files hold into table files, and needs as much space for that.
+    let spare = 8 * MIB + size;
     let disk = tmpfs(&point, size + spare)?;
     let filler = point.join("ballast");
     // Every second disk gets its space by a file that goes, the others by growing.
