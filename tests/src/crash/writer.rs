@@ -46,7 +46,7 @@ pub struct Writing {
     /// Ends with kill -9 instead of closing the store.
     #[arg(long)]
     pub killed: bool,
-    /// Keeps the mark as it was before the last step, which then is one that cuts nothing.
+    /// Keeps the mark as it was before the last step, which then is one record of the log file, and cuts nothing.
     #[arg(long)]
     pub mark_aside: Option<PathBuf>,
     /// Never records what it knows of its cluster.
@@ -136,7 +136,10 @@ impl<'w> Writer<'w> {
         let Held { term, vote, .. } = self.held;
         let last = self.held.last();
         let kept_aside = is_last && self.writing.mark_aside.is_some();
-        if !kept_aside && let Some(step) = self.choose_other() {
+        let other = self.choose_other();
+        // A snapshot is more than one record of the log file.
+        let other = other.filter(|step| !kept_aside || matches!(step, Step::Record { .. }));
+        if let Some(step) = other {
             return step;
         }
         let dice = self.random.below(100);
