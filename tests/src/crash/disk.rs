@@ -114,6 +114,7 @@ pub struct Disk {
     cut_at: Option<u64>,
     off: bool,
     lies: bool,
+    logs_reused: u64,
 }
 
 impl Default for Disk {
@@ -133,6 +134,7 @@ impl Default for Disk {
             cut_at: None,
             off: false,
             lies: false,
+            logs_reused: 0,
         }
     }
 }
@@ -160,6 +162,12 @@ impl Disk {
     #[must_use]
     pub fn calls(&self) -> u64 {
         self.calls
+    }
+
+    /// How often a log file was renamed to become a newer one.
+    #[must_use]
+    pub fn logs_reused(&self) -> u64 {
+        self.logs_reused
     }
 
     /// From now on a sync does nothing, and says that it did.
@@ -271,6 +279,20 @@ impl Disk {
         Ok(number)
     }
 
+    /// Gives a file one more name.
+    pub fn link(&mut self, number: u64, parent: u64, name: &str) -> Answer<u64> {
+        self.counted()?;
+        self.file_mut(number)?;
+        let folder = self.folder_mut(parent)?;
+        if folder.contains_key(name) {
+            return Err(Refusal::Exists);
+        }
+        folder.insert(name.to_owned(), number);
+        let change = Change::Make(parent, name.to_owned(), number);
+        self.log(change, &[parent, number]);
+        Ok(number)
+    }
+
     /// Takes a name away. What has it lives on for who has it open.
     pub fn remove(&mut self, parent: u64, name: &str, is_folder: bool) -> Answer<()> {
         self.counted()?;
@@ -288,6 +310,7 @@ impl Disk {
     /// Gives another name, over whatever has that now.
     pub fn rename(&mut self, from: u64, name: &str, to: u64, new_name: &str) -> Answer<()> {
         self.counted()?;
+        self.logs_reused += u64::from([name, new_name].iter().all(|name| name.ends_with(".log")));
         let number = self
             .folder_mut(from)?
             .remove(name)

@@ -242,6 +242,18 @@ impl Filesystem for Served {
         }
     }
 
+    fn link(
+        &self,
+        _: &Request,
+        number: INodeNo,
+        new_parent: INodeNo,
+        new: &OsStr,
+        reply: ReplyEntry,
+    ) {
+        let answer = self.entry(|disk| disk.link(number.0, new_parent.0, name(new)?));
+        reply_entry(reply, answer);
+    }
+
     fn unlink(&self, _: &Request, parent: INodeNo, of: &OsStr, reply: ReplyEmpty) {
         self.empty(reply, |disk| disk.remove(parent.0, name(of)?, false));
     }

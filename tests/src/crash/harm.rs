@@ -11,14 +11,16 @@ use crate::random::Random;
 const PAGE: usize = 4096;
 
 /// How the last record of a log is torn.
-pub const TEARS: [&str; 4] = [
+pub const TEARS: [&str; 6] = [
     "cut",
-    "zeros to the end",
+    "zeros to its end",
+    "zeros to the file's end",
     "an inner page of zeros",
-    "garbage to the end",
+    "garbage to its end",
+    "what an older record left to its end",
 ];
 
-/// Tears what lies in `range` at the file's end, in the given way. Says where; none if that changes no byte.
+/// Tears what lies in `range`, behind which nothing counts, in the given way. Says where; none if that changes no byte.
 pub fn tear(
     file: &Path,
     range: &Range<usize>,
@@ -30,17 +32,23 @@ pub fn tear(
     let at = range.start + random.below((range.end - range.start) as u64) as usize;
     match kind {
         0 => bytes.truncate(at),
-        1 => bytes[at..].fill(0),
-        2 => {
+        1 => bytes[at..range.end].fill(0),
+        2 => bytes[at..].fill(0),
+        3 => {
             // The part of one page that this record has.
             let page = at / PAGE * PAGE;
             let end = (page + PAGE).min(range.end);
             bytes[page.max(range.start)..end].fill(0);
         }
-        _ => {
-            for byte in &mut bytes[at..] {
+        4 => {
+            for byte in &mut bytes[at..range.end] {
                 *byte = random.number() as u8;
             }
+        }
+        _ => {
+            let length = (range.end - at).min(range.start);
+            let from = random.below((range.start - length) as u64 + 1) as usize;
+            bytes.copy_within(from..from + length, at);
         }
     }
     if bytes == before {

@@ -44,9 +44,14 @@ pub(crate) fn run(report: &mut Report, mut random: Random) -> Result<()> {
         }
         fs::remove_dir_all(&killed.dir)?;
         report.say(&format!(
-            "{round} of {rounds}: {refused} refused, {} opened, the last record had {} bytes",
+            "{round} of {rounds}: {refused} refused, {} opened, the last record had {} bytes{}",
             right - refused,
-            killed.record.range.len()
+            killed.record.range.len(),
+            if killed.record.is_over_another {
+                ", over an older log file"
+            } else {
+                ""
+            }
         ));
     }
     report.figure("tears_judged_right", right, rounds);
@@ -61,10 +66,15 @@ fn prepare(report: &Report, random: &mut Random, round: u64) -> Result<Killed> {
     if random.below(2) == 0 {
         known = life(report, &dir, known, random, &["--steps", "20"])?;
     }
-    let steps = (1 + random.below(40)).to_string();
-    let batch = [3, 40, 400][random.below(3) as usize].to_string();
+    let (mut steps, mut batch) = (1 + random.below(40), [3, 40, 400][random.below(3) as usize]);
+    // Some live until the log file is written over an old one.
+    let is_long = round % (5 * TEARS_EACH) == TEARS_EACH;
+    if is_long {
+        (steps, batch) = (2200, 150);
+    }
+    let (steps, batch) = (steps.to_string(), batch.to_string());
     let aside = mark_before.to_string_lossy().into_owned();
-    let arguments = [
+    let mut arguments = vec![
         "--steps",
         &steps,
         "--batch",
@@ -73,6 +83,9 @@ fn prepare(report: &Report, random: &mut Random, round: u64) -> Result<Killed> {
         "--mark-aside",
         &aside,
     ];
+    if is_long {
+        arguments.push("--full");
+    }
     let known = life(report, &dir, known, random, &arguments)?;
     ensure!(
         known.pending.is_none(),

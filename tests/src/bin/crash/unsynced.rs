@@ -55,6 +55,8 @@ struct Losses<'r> {
     random: Random,
     lies: bool,
     disk: Arc<Mutex<Disk>>,
+    /// Whether much is written to this disk.
+    is_heavy: bool,
     nodes: Vec<Known>,
 }
 
@@ -67,17 +69,20 @@ impl<'r> Losses<'r> {
             random,
             lies,
             disk: Arc::default(),
+            is_heavy: false,
             nodes: Vec::new(),
         })
     }
 
     fn rounds(&mut self, rounds: u64) -> Result<u64> {
         let point = self.report.dir().join("mnt");
-        let mut opened = 0;
+        let (mut opened, mut reused) = (0, 0);
         let mut is_good = false;
         for round in 1..=rounds {
             if !is_good || round % LIVES == 1 {
+                reused += lock(&self.disk).logs_reused();
                 self.disk = Arc::default();
+                self.is_heavy = (round / LIVES) % 3 == 1;
                 let count = if (round / LIVES).is_multiple_of(2) {
                     1
                 } else {
@@ -101,14 +106,23 @@ impl<'r> Losses<'r> {
                 if is_good { "opened" } else { "NOT AS IT MUST BE" },
             ));
         }
+        reused += lock(&self.disk).logs_reused();
+        self.report
+            .say(&format!("{reused} log files were written over old ones"));
         Ok(opened)
     }
 
     /// Lets all write until the power fails; says after how many calls.
     fn write(&mut self, point: &Path, mounted: &Mounted) -> Result<u64> {
         // Some early, in the making or the recovery of a folder.
-        let within = [60, 500, 5000][self.random.below(3) as usize] * self.nodes.len() as u64;
-        let calls = 1 + self.random.below(within);
+        let within = match self.random.below(3) {
+            0 => 60,
+            1 => 500,
+            // Until log files are written over old ones.
+            _ if self.is_heavy => 20_000,
+            _ => 5000,
+        };
+        let calls = 1 + self.random.below(within * self.nodes.len() as u64);
         {
             let mut disk = mounted.disk();
             disk.cut_after(calls);
@@ -120,7 +134,12 @@ impl<'r> Losses<'r> {
         for (node, known) in (1..).zip(&self.nodes) {
             let seed = self.random.number();
             let arguments = ["--seed", &seed.to_string(), "--node", &node.to_string()];
-            let arguments = arguments.map(str::to_owned);
+            let more = self.is_heavy.then_some("--full");
+            let arguments: Vec<_> = arguments
+                .into_iter()
+                .chain(more)
+                .map(str::to_owned)
+                .collect();
             let dir = point.join(node.to_string());
             let writer = Writer::start(&self.report.programs, &dir, known.clone(), &arguments)?;
             writers.push(writer);
