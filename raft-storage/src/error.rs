@@ -196,6 +196,9 @@ pub enum Damage {
     /// It does not hold what it held when it was read a moment before.
     #[error("changed while it was opened")]
     Changed,
+    /// Records that were written together are not all there.
+    #[error("does not match the records that it counts: one of them is missing or an old one")]
+    NotTogether,
     /// It names entries that are not in the log.
     #[error("does not fit the log")]
     Outside,

@@ -21,9 +21,9 @@ mod run;
 mod state;
 mod sweeper;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
-use raft_core::{ClusterId, Entry, HardState, LogId, LogIndex, SnapshotMeta};
+use raft_core::{Entry, HardState, LogId, LogIndex, SnapshotMeta};
 use rocksdb::WriteBatch;
 
 use crate::{
@@ -38,7 +38,7 @@ use crate::{
 use db::Database;
 pub use open::open_rocksdb;
 use read::Shared;
-use state::Pointer;
+use state::{Pointer, State};
 use sweeper::Sweeper;
 
 /// The open store.
@@ -47,10 +47,8 @@ struct RocksStore {
     mark: Mark,
     hard_state: HardState,
     shape: Shape,
-    cluster: Option<ClusterId>,
-    cursors: BTreeMap<String, LogIndex>,
-    /// How many records were written in the folder's life.
-    records: u64,
+    /// The records, as they are in the database; of term, vote and snapshot those of the opening.
+    state: State,
     snapshots: SnapshotFiles,
     sweeper: Sweeper,
     /// Why nothing is written any more; while something is written, that it was interrupted.
@@ -172,37 +170,41 @@ impl RocksStore {
     }
 
     fn try_record(&mut self, record: &Record) -> Result<(), StorageError> {
-        if record.cluster.is_some() && self.cluster.is_some() && record.cluster != self.cluster {
+        let known = self.state.cluster;
+        if record.cluster.is_some() && known.is_some() && record.cluster != known {
             return Err(StorageError::Refused(Misfit::OtherCluster));
         }
-        let cursors = record.cursors_over(&self.cursors);
-        let cursors = cursors.map_err(StorageError::Refused)?;
+        let cursors = record.cursors_over(&self.state.cursors);
+        let mut state = State {
+            cursors: cursors.map_err(StorageError::Refused)?,
+            records: self.state.records + 1,
+            ..self.state.clone()
+        };
         let guard = self.shared.lock();
         let db = guard.as_ref().ok_or(StorageError::Closed)?;
         let mut rows = WriteBatch::default();
         if let Some(members) = &record.members {
             state::put_members(db, &mut rows, members);
+            state.members = Some(members.clone());
         }
         if let Some(cluster) = record.cluster {
             state::put_cluster(db, &mut rows, cluster);
+            state.cluster = Some(cluster);
         }
         for (name, at) in &record.cursors {
             state::put_cursor(db, &mut rows, name, *at);
         }
-        let records = self.records + 1;
-        state::put_records(db, &mut rows, records);
+        state::put_records(db, &mut rows, &state);
         db.write(rows)?;
         drop(guard);
         crash_point::reached(CrashPoint::BatchWritten)?;
-        self.mark.note_records(records)?;
+        self.mark.note_records(state.records)?;
         if record.members.is_some() || record.cluster.is_some() {
             // What a node says to its peers of itself. A cursor may fall back with the last second.
             self.mark.settle()?;
         }
-        self.records = records;
-        self.cursors = cursors;
-        self.cluster = record.cluster.or(self.cluster);
-        self.snapshots.set_cluster(self.cluster);
+        self.snapshots.set_cluster(state.cluster);
+        self.state = state;
         Ok(())
     }
 }

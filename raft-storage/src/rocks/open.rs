@@ -98,8 +98,9 @@ fn open_folder(folder: Folder, node: NodeId) -> Result<Opened, OpenError> {
         incarnation: owner.incarnation,
         starts: owner.starts,
         cluster: state.cluster,
-        members: state.members,
+        members: state.members.clone(),
     };
+    let cursors = state.cursors.clone();
     let shared = Shared::new(db, shape.start().index);
     let sweeper = Sweeper::start(shared.clone(), snapshots.clone())?;
     let store = RocksStore {
@@ -107,9 +108,7 @@ fn open_folder(folder: Folder, node: NodeId) -> Result<Opened, OpenError> {
         mark,
         hard_state: state.hard_state,
         shape,
-        cluster: state.cluster,
-        cursors: state.cursors.clone(),
-        records: state.records,
+        state,
         snapshots,
         sweeper,
         poison: None,
@@ -120,7 +119,7 @@ fn open_folder(folder: Folder, node: NodeId) -> Result<Opened, OpenError> {
         store: Box::new(store),
         recovered,
         identity,
-        cursors: state.cursors,
+        cursors,
     })
 }
 

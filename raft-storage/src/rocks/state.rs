@@ -8,11 +8,14 @@
 //! | `members` | the group | each member with its incarnation, once recorded |
 //! | `snapshot` | the group | the last entry that the snapshot covers, the last that the log does not hold, the configuration |
 //! | `forced` | the group | who belongs to the cluster since an operator recovered it from the loss of its quorum |
-//! | `records` | the group | how often `cluster`, `members` or a cursor was written, for the mark to know |
+//! | `records` | the group | how often `cluster`, `members`, `forced` or a cursor was written, for the mark to know; and a checksum over all of them |
 //! | `cursor/NAME` | the group | how far a named reader of the log has come |
 //!
 //! Invariants:
 //! - Each record is in the frame of [`sealed`]: a version and a checksum.
+//! - What is written seldom is guarded by `records`. A database whose list of files lost its end can lack a table
+//!   file and yet replay a newer log file: what was written often is then all there, and what was written once,
+//!   long ago, is not. Term, vote and starts are in the mark, and a log without its beginning has a hole.
 //! - A key is the group's number and the record's name; what belongs to the folder as a whole stands under a
 //!   group that can never be.
 
@@ -72,8 +75,39 @@ pub(super) struct State {
 }
 
 impl State {
+    /// A checksum over all that is written seldom.
+    fn sum(&self) -> u32 {
+        let mut all = Vec::new();
+        all.extend_from_slice(&self.records.to_be_bytes());
+        all.push(u8::from(self.cluster.is_some()));
+        all.extend_from_slice(&self.cluster.map_or(0, |cluster| cluster.0).to_be_bytes());
+        all.push(u8::from(self.members.is_some()));
+        let members = self.members.iter().flatten();
+        all.extend_from_slice(&(members.clone().count() as u64).to_be_bytes());
+        for (node, incarnation) in members {
+            all.extend_from_slice(&node.0.to_be_bytes());
+            all.extend_from_slice(&incarnation.0.to_be_bytes());
+        }
+        if let Some(forced) = &self.forced {
+            all.extend_from_slice(&forced.through.0.to_be_bytes());
+            all.extend_from_slice(&forced.configuration.encode());
+        }
+        for (name, at) in &self.cursors {
+            all.extend_from_slice(&(name.len() as u64).to_be_bytes());
+            all.extend_from_slice(name.as_bytes());
+            all.extend_from_slice(&at.0.to_be_bytes());
+        }
+        crc32c::crc32c(&all)
+    }
+}
+
+impl State {
     pub(super) fn load(db: &Database) -> Result<Self, StorageError> {
-        Ok(Self {
+        let records = load(db, GROUP, "records", |fields| {
+            Ok((fields.u64()?, fields.u32()?))
+        })?;
+        let (records, sum) = records.unzip();
+        let state = Self {
             owner: load(db, FOLDER, "identity", read_owner)?,
             hard_state: load(db, GROUP, "hard_state", read_hard_state)?.unwrap_or_default(),
             cluster: load(db, GROUP, "cluster", |fields| Ok(ClusterId(fields.u128()?)))?,
@@ -81,8 +115,13 @@ impl State {
             pointer: load(db, GROUP, "snapshot", read_pointer)?,
             forced: load(db, GROUP, "forced", read_forced)?,
             cursors: load_cursors(db)?,
-            records: load(db, GROUP, "records", |fields| fields.u64())?.unwrap_or(0),
-        })
+            records: records.unwrap_or(0),
+        };
+        // A folder without any record has no checksum either.
+        if sum.unwrap_or_else(|| Self::default().sum()) != state.sum() {
+            return Err(db.damaged(Item::Record("records"), Damage::NotTogether));
+        }
+        Ok(state)
     }
 }
 
@@ -184,9 +223,11 @@ pub(super) fn put_cluster(db: &Database, batch: &mut WriteBatch, cluster: Cluste
     });
 }
 
-pub(super) fn put_records(db: &Database, batch: &mut WriteBatch, records: u64) {
+/// Counts a change of what `state` holds, together with which it is written.
+pub(super) fn put_records(db: &Database, batch: &mut WriteBatch, state: &State) {
     put(db, batch, GROUP, "records", |out| {
-        out.extend_from_slice(&records.to_be_bytes());
+        out.extend_from_slice(&state.records.to_be_bytes());
+        out.extend_from_slice(&state.sum().to_be_bytes());
     });
 }
 

@@ -1,6 +1,7 @@
 //! The store over RocksDB: its own promises, and what it refuses, on real files.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, OpenOptions},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -655,4 +656,26 @@ fn a_damaged_list_of_files_is_refused_and_left_as_it_is() {
     let before = files(dir.path());
     refused(dir.path());
     assert!(before == files(dir.path()), "not a byte has changed");
+}
+
+#[test]
+fn a_record_of_long_ago_that_is_missing_is_noticed_though_later_ones_are_there() {
+    let dir = folder();
+    let mut store = open(dir.path()).unwrap().store;
+    let cluster = crate::Record {
+        cluster: Some(raft_core::ClusterId(77)),
+        ..crate::Record::default()
+    };
+    store.record(&cluster).unwrap();
+    let cursor = crate::Record {
+        cursors: [("mail".to_owned(), Some(LogIndex(3)))].into(),
+        ..crate::Record::default()
+    };
+    store.record(&cursor).unwrap();
+    store.close().unwrap();
+    rewrite(dir.path(), |db, rows| {
+        db.delete_state(rows, b"\0\0\0\0\0\0\0\0cluster")
+    });
+    let error = refused(dir.path()).to_string();
+    assert!(error.contains("\"records\""), "{error}");
 }
