@@ -38,7 +38,7 @@ const K_MAX: u64 = 50;
 const LIVES: u64 = 5;
 /// How soon a node must have ended.
 const END_WITHIN_MICROS: u64 = 1_000_000;
-/// How long an acknowledgement from before may be on its way, where the call was none of a write's.
+/// How long an acknowledgement from before may be on its way, where the call was none of the next command's.
 const ON_ITS_WAY_MICROS: u64 = 50_000;
 /// A call that has not come by then never does.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -155,7 +155,9 @@ impl Node {
             );
             right = false;
         }
-        let grace = if tampered.is_in_a_write() {
+        // Beside the first command of a life the node records what it is a member of.
+        let is_first = !ended.acks.iter().any(|(_, at)| *at < tampered.at_micros);
+        let grace = if tampered.is_in_a_write() && !is_first {
             0
         } else {
             ON_ITS_WAY_MICROS

@@ -49,7 +49,11 @@ fn each_loss_takes_what_it_is_named_for() {
         match loss {
             Loss::All => assert!(found.is_empty()),
             Loss::Nothing => assert_eq!(found, [2; 20_000]),
-            _ => holes += u32::from(found.is_sorted() && found.first() != found.last()),
+            _ => {
+                let zero = found.iter().position(|byte| *byte == 0);
+                let written = found.iter().rposition(|byte| *byte == 2);
+                holes += u32::from(zero.is_some() && zero < written);
+            }
         }
     });
     assert!(sizes.len() > 5 && holes > 50, "{sizes:?}, {holes}");
@@ -77,7 +81,9 @@ fn a_cut_that_was_not_synced_is_kept_or_not() {
         disk.resize(number, 5000).expect("resized");
         disk.lose(loss, random);
         let bytes = text(disk, "a").expect("there");
-        assert!(bytes.iter().all(|byte| *byte == 3));
+        // What was to go may be zeros already: the page of the new end is written before the journal.
+        assert_eq!(bytes[..5000], [3; 5000]);
+        assert!(bytes[5000..].iter().all(|byte| [0, 3].contains(byte)));
         found.insert(bytes.len());
     });
     assert_eq!(found, [5000, 9000].into());
