@@ -910,3 +910,48 @@ async fn nobody_votes_before_it_has_asked_or_waited() {
     let waited = since.elapsed();
     assert!(waited > ms(1900), "{waited:?}");
 }
+
+/// Three of five must have it, and one of them has lost it.
+#[actix::test]
+async fn what_a_lost_disk_had_acknowledged_is_not_counted() {
+    let mut cluster = Cluster::new(5);
+    let ms = Duration::from_millis;
+    let spawn = |cluster: &Cluster, id: u64| {
+        // Node 1 leads, and leads on for a while when it hears from few.
+        let (min, max) = if id == 1 {
+            (3000, 3500)
+        } else {
+            (20_000, 30_000)
+        };
+        let config = cluster.config(id).heartbeat_interval(ms(20));
+        RaftActor::spawn(config.election_timeout(ms(min), ms(max))).unwrap()
+    };
+    cluster.nodes = (1..=5).map(|id| spawn(&cluster, id)).collect();
+    assert_eq!(cluster.leader().await, 1);
+    let kept = cluster.acknowledged_by(2, 1, "kept").await;
+    for id in 3..=5 {
+        cluster.node(id).send(Shutdown).await.unwrap().unwrap();
+    }
+    let outcome = cluster.node(1).send(Propose::new("on two of five"));
+    until("it to arrive", async || {
+        (status(cluster.node(2)).await.last.index > kept).then_some(())
+    })
+    .await;
+    tokio::time::sleep(ms(50)).await;
+    cluster.node(2).send(Shutdown).await.unwrap().unwrap();
+    cluster.disks[1].lose_from(LogIndex(kept.0 + 1));
+    let damaged = spawn(&cluster, 2);
+    assert_eq!(lost_by(&damaged).await.0, NodeId(1));
+
+    cluster.nodes[2] = spawn(&cluster, 3);
+    until("it to arrive at the third", async || {
+        (status(cluster.node(3)).await.last.index > kept).then_some(())
+    })
+    .await;
+    tokio::time::sleep(ms(200)).await;
+    let leader = status(cluster.node(1)).await;
+    assert_eq!(leader.role, Role::Leader);
+    assert_eq!(leader.commit, kept, "two have it");
+    cluster.nodes[3] = spawn(&cluster, 4);
+    assert!(outcome.await.unwrap().unwrap().index > kept);
+}
