@@ -686,7 +686,9 @@ impl Cluster {
 }
 
 async fn lost_by(node: &Addr<RaftActor>) -> (NodeId, Refusal) {
-    let failure = node.send(Ended).await.unwrap().unwrap_err();
+    let ended = tokio::time::timeout(Duration::from_secs(10), node.send(Ended));
+    let ended = ended.await.expect("it ends by itself");
+    let failure = ended.unwrap().unwrap_err();
     assert!(
         failure.to_string().contains("has lost synced writes"),
         "{failure}"
