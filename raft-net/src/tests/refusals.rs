@@ -417,7 +417,9 @@ async fn a_disk_that_lost_what_was_acknowledged_whoever_dials() {
         assert_eq!(back.refused().await, expected);
         assert_eq!(two.turned().await, (Some(ONE), expected.clone()));
         assert!(two.refusals().await >= 1);
+        // Neither it, nor what the one before it has still on its way, is believed.
         assert!(!two.local.witness(ONE, 2, None));
+        assert!(!two.local.witness(ONE, 1, claim(3, 12)));
 
         let (mut two, _one, to_two) = acknowledged().await;
         to_two.stop();
