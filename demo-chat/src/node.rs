@@ -184,7 +184,10 @@ fn end_of(ended: Result<Result<(), NodeFailure>, MailboxError>, took_part: bool)
             "the node ended without having been asked to".to_owned(),
         ),
         Ok(Err(failure)) => (
-            matches!(failure, NodeFailure::Refused { .. }),
+            matches!(
+                failure,
+                NodeFailure::Refused { .. } | NodeFailure::LostAcknowledged { .. }
+            ),
             format!("the node failed: {failure}"),
         ),
         Err(_) => (false, "the node died, probably by a panic".to_owned()),

@@ -133,7 +133,8 @@ pub enum SubscribeError {
     NodeEnded,
 }
 
-/// Why a node ended by itself. What was acknowledged is safe; the node takes no part any more.
+/// Why a node ended by itself. It takes no part any more. What was acknowledged is safe, but for what its own
+/// disk may have lost ([`LostAcknowledged`](Self::LostAcknowledged)).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NodeFailure {
     /// The disk failed; nothing was written after that.
@@ -148,6 +149,15 @@ pub enum NodeFailure {
         /// One of them.
         peer: NodeId,
         /// What it said.
+        refusal: Box<Refusal>,
+    },
+    /// What this node's disk holds is less than what the node had acknowledged to a peer: synced writes are
+    /// gone. With such a log it must not vote.
+    #[error("refused by node {peer}: {refusal}")]
+    LostAcknowledged {
+        /// The peer.
+        peer: NodeId,
+        /// A [`Refusal::LostAcknowledged`], which says what is missing and what to do.
         refusal: Box<Refusal>,
     },
     /// The protocol asks for something, or answers something, that this program never asks of it.

@@ -37,6 +37,7 @@ mod spawn;
 mod status;
 mod subscription;
 mod turn;
+mod witness;
 
 pub use config::{Config, ConfigError};
 pub use error::{NodeFailure, ProposeError, StartError, SubscribeError, UnknownCause};

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use raft_core::{ClusterId, Incarnation, NodeId, Raft, Recovered};
-use raft_net::{PeerEvent, Refusal};
+use raft_net::{Ending, PeerEvent, Refusal};
 use raft_storage::{Record, StorageError};
 
 use crate::birth::Birth;
@@ -81,6 +81,7 @@ impl Node {
     pub(crate) fn peer_event(&mut self, event: PeerEvent, ctx: &mut Context<Self>) {
         match event {
             PeerEvent::Connected { peer: id, hello } => {
+                self.greeting.asked(id);
                 let Some(peer) = self.peers.get_mut(&id) else {
                     return;
                 };
@@ -95,12 +96,25 @@ impl Node {
                 self.trouble(peer, reason.to_string());
                 self.connection_lost(peer);
                 self.step(raft_core::Input::PeerUnreachable(peer), ctx);
+                if let Ending::Refused(refusal) = reason {
+                    self.heed(peer, &refusal, ctx);
+                }
             }
-            PeerEvent::Unreachable { peer, reason, .. } => self.trouble(peer, reason.to_string()),
+            PeerEvent::Unreachable { peer, reason, .. } => {
+                self.greeting.asked(peer);
+                self.trouble(peer, reason.to_string());
+            }
             PeerEvent::Refused { peer, reason } => {
                 self.trouble(peer, format!("it refuses this node: {reason}"));
+                self.heed(peer, &reason, ctx);
+                self.greeting.asked(peer);
                 self.refused(peer, reason, ctx);
             }
+            // The peer dialled this node, and did not like what answered.
+            PeerEvent::Closed {
+                peer,
+                reason: Ending::Refused(refusal),
+            } => self.heed(peer, &refusal, ctx),
             PeerEvent::ListenerFailed { reason } => {
                 tracing::error!("the listener: {reason}");
                 self.fail(NodeFailure::PartStopped("the listener"), ctx);

@@ -6,7 +6,8 @@
 //!
 //! Invariants:
 //! - A message that claims something of the disk is sent only in the handler of [`Written`].
-//! - Once the node has failed or is ending, nothing reaches the protocol any more.
+//! - Once the node has failed or is ending, nothing reaches the protocol any more; nor does what a peer's
+//!   process said that has ended since, or that came back without what it had acknowledged (`witness.rs`).
 //! - Its mailbox holds only what the node's own parts send, each at most a few messages ahead; callers are
 //!   kept at the [`Door`]. So nobody can put a flood between the node and its timers.
 //! - Time comes from a [`Clock`](crate::clock), looked at at the end of every turn.
@@ -20,7 +21,7 @@ use raft_core::{
     ClusterId, Commit, Incarnation, Input, LogIndex, NodeId, Persist, Raft, ReadFailure, Recovered,
     RequestId,
 };
-use raft_net::{FrameEncoder, Inbound, Local, PeerConnection, PeerEvent, PeerSender};
+use raft_net::{Frame, FrameEncoder, Inbound, Local, PeerConnection, PeerEvent, PeerSender};
 use raft_storage::{LogReads, Written};
 use tokio::sync::watch;
 
@@ -33,6 +34,7 @@ use crate::front::RaftActor;
 use crate::intake::Intake;
 use crate::parts::{Parts, died};
 use crate::reply::{Answer, Later, later};
+use crate::witness::Greeting;
 use crate::{Ended, GetStatus, NodeFailure, Shutdown};
 
 /// See the [module](self).
@@ -57,6 +59,7 @@ pub(crate) struct Node {
     pub(crate) encoder: FrameEncoder,
     pub(crate) clock: Clock,
     pub(crate) intake: Intake,
+    pub(crate) greeting: Greeting,
     /// Whether this run of the node has known a leader.
     pub(crate) took_part: bool,
     pub(crate) persists: Vec<Persist>,
@@ -144,9 +147,19 @@ impl Node {
 impl Handler<Inbound> for Node {
     type Result = ();
 
-    fn handle(&mut self, Inbound { from, frames }: Inbound, ctx: &mut Self::Context) {
+    fn handle(&mut self, inbound: Inbound, ctx: &mut Self::Context) {
+        let Inbound {
+            from,
+            starts,
+            frames,
+        } = inbound;
+        self.forget_lost(ctx);
+        let hears = self.hears(from, starts, &frames);
         for frame in frames {
-            self.receive(from, frame, ctx);
+            // Proposals and their outcomes are true whoever says them.
+            if hears || !matches!(frame, Frame::Raft(_)) {
+                self.receive(from, frame, ctx);
+            }
         }
         if self.intake.has_work() {
             self.flush(ctx);
@@ -159,6 +172,7 @@ impl Handler<Written> for Node {
     type Result = ();
 
     fn handle(&mut self, Written(result): Written, ctx: &mut Self::Context) {
+        self.forget_lost(ctx);
         match result {
             Ok(durable) => {
                 for (to, message) in durable.messages {

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use actix::prelude::*;
 use raft_core::{LogIndex, NodeId, Raft, Recovered};
-use raft_net::{BoundListener, FrameEncoder, Limits, Listener, Local};
+use raft_net::{BoundListener, FrameEncoder, Held, Limits, Listener, Local};
 use raft_storage::{Identity, LogReads, LogStorage, LogStore, Opened};
 use tokio::sync::watch;
 
@@ -20,6 +20,7 @@ use crate::intake::Intake;
 use crate::life::take_part;
 use crate::node::{Life, Node, Peer, dial};
 use crate::parts::Parts;
+use crate::witness::Greeting;
 use crate::{Config, ConfigError, StartError};
 
 impl RaftActor {
@@ -52,6 +53,10 @@ impl RaftActor {
         // Each start draws other election timeouts, so that nodes do not fall into step.
         core_config.seed = (identity.incarnation.0 as u64) ^ identity.starts.rotate_left(32);
         core_config.start = identity.starts;
+        let held = Held {
+            term: recovered.hard_state.term,
+            last: recovered.last,
+        };
         let life = match identity.members.clone() {
             None => {
                 let listed = addresses.keys().copied().collect();
@@ -73,6 +78,7 @@ impl RaftActor {
             addresses,
             store,
             identity,
+            held,
             life,
             bound,
         };
@@ -89,6 +95,7 @@ struct Start {
     addresses: BTreeMap<NodeId, String>,
     store: Box<dyn LogStore>,
     identity: Identity,
+    held: Held,
     life: Life,
     bound: BoundListener,
 }
@@ -134,6 +141,7 @@ fn assemble(ctx: &mut Context<RaftActor>, start: Start) -> RaftActor {
         addresses,
         store,
         identity,
+        held,
         life,
         bound,
     } = start;
@@ -151,6 +159,7 @@ fn assemble(ctx: &mut Context<RaftActor>, start: Start) -> RaftActor {
         identity.starts,
         identity.cluster,
         members,
+        held,
     );
     let limits = Limits {
         frame_len_max: config.frame_len_max(core_config.append_bytes_max),
@@ -165,6 +174,7 @@ fn assemble(ctx: &mut Context<RaftActor>, start: Start) -> RaftActor {
         let inbound = address.clone().recipient();
         let listener = bound.start(local.clone(), limits.clone(), inbound, events.clone());
         let peers: BTreeMap<NodeId, Peer> = dial(config.id, &addresses, &local, &limits, &events);
+        let greeting = Greeting::new(&peers, config.election_timeout_min);
         let senders: BTreeMap<_, _> = peers
             .iter()
             .map(|(id, peer)| (*id, peer.sender.clone()))
@@ -201,6 +211,7 @@ fn assemble(ctx: &mut Context<RaftActor>, start: Start) -> RaftActor {
             reads,
             applied: applied_seen,
             encoder: FrameEncoder::new(&limits),
+            greeting,
             took_part: false,
             persists: Vec::new(),
             commits: Vec::new(),

@@ -129,6 +129,7 @@ impl Node {
 
     /// Ends a turn: hands the clock's ticks to the protocol, and all that was gathered to the others.
     pub(crate) fn end_turn(&mut self, ctx: &mut Context<Self>) {
+        self.forget_lost(ctx);
         let Passed {
             ticks,
             paused_ticks,
@@ -140,6 +141,7 @@ impl Node {
         for _ in 0..ticks {
             self.step(Input::Tick, ctx);
         }
+        self.remember_committed();
         if matches!(self.life, Life::Closing | Life::Failed { .. }) {
             self.persists.clear();
             self.commits.clear();

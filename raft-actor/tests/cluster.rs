@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use raft_actor::{
     Config, Delivered, DeliveredBatch, Ended, GetStatus, LogIndex, MemberStatus, MemoryDisk,
-    NodeId, NodeStatus, Phase, Propose, ProposeError, RaftActor, Role, Shutdown, StartError,
-    Subscribe, UnknownCause,
+    NodeFailure, NodeId, NodeStatus, Phase, Propose, ProposeError, RaftActor, Refusal, Role,
+    Shutdown, StartError, Subscribe, UnknownCause,
 };
 
 type Log = Arc<Mutex<Vec<(u64, String)>>>;
@@ -662,4 +662,298 @@ fn outside_a_system_the_start_says_so() {
     let cluster = Cluster::new(1);
     let error = RaftActor::spawn(cluster.config(1)).map(|_| ()).unwrap_err();
     assert!(matches!(error, StartError::NoSystem), "{error}");
+}
+
+impl Cluster {
+    /// Ends node `id`, takes the end of its log from `from` on, as no disk should, and starts it again.
+    async fn lose_and_spawn(&self, id: u64, from: LogIndex) -> Addr<RaftActor> {
+        // A node that has failed says so once more.
+        let _ = self.node(id).send(Shutdown).await.unwrap();
+        self.disks[id as usize - 1].lose_from(from);
+        self.spawn(id)
+    }
+
+    /// Proposes at node `at`, and waits until node `id` knows that what it acknowledged of it is committed.
+    async fn acknowledged_by(&self, id: u64, at: u64, command: &str) -> LogIndex {
+        let proposed = self.node(at).send(Propose::new(command.to_owned()));
+        let index = proposed.await.unwrap().unwrap().index;
+        until("the acknowledgement to be known", async || {
+            (status(self.node(id)).await.commit >= index).then_some(())
+        })
+        .await;
+        index
+    }
+}
+
+async fn lost_by(node: &Addr<RaftActor>) -> (NodeId, Refusal) {
+    let ended = tokio::time::timeout(Duration::from_secs(10), node.send(Ended));
+    let ended = ended.await.expect("it ends by itself");
+    let failure = ended.unwrap().unwrap_err();
+    assert!(
+        failure.to_string().contains("has lost synced writes"),
+        "{failure}"
+    );
+    let phase = status(node).await.phase;
+    assert_eq!(phase, Phase::Failed(failure.clone()));
+    match failure {
+        NodeFailure::LostAcknowledged { peer, refusal } => (peer, *refusal),
+        failure => panic!("{failure}"),
+    }
+}
+
+#[actix::test]
+async fn a_node_whose_disk_lost_what_it_acknowledged_is_told_so_and_ends() {
+    let mut cluster = Cluster::start(3).await;
+    let leader = cluster.leader().await;
+    let victim = leader % 3 + 1;
+    let index = cluster.acknowledged_by(victim, leader, "kept").await;
+    let before = status(cluster.node(leader)).await;
+    for _ in 0..2 {
+        // It is told again at the next start, and whatever the disk still holds.
+        let damaged = cluster.lose_and_spawn(victim, index).await;
+        let (witness, refusal) = lost_by(&damaged).await;
+        assert_eq!(witness, NodeId(leader));
+        let Refusal::LostAcknowledged {
+            node,
+            term,
+            acknowledged,
+            found_term,
+            found,
+        } = refusal
+        else {
+            panic!("{refusal}")
+        };
+        assert_eq!((node, acknowledged), (NodeId(victim), index));
+        assert_eq!((term, found_term), (before.term, before.term));
+        assert_eq!(found.index.0, index.0 - 1);
+        cluster.nodes[victim as usize - 1] = damaged;
+    }
+    let propose = Propose::new("goes on");
+    cluster.node(leader).send(propose).await.unwrap().unwrap();
+    let after = status(cluster.node(leader)).await;
+    assert_eq!(
+        (after.role, after.term),
+        (Role::Leader, before.term),
+        "what was refused has not reached the protocol"
+    );
+}
+
+#[actix::test]
+async fn a_restart_that_lost_nothing_is_not_refused() {
+    let mut cluster = Cluster::start(3).await;
+    for round in 0..4 {
+        let leader = cluster.leader().await;
+        // A follower, then the leader.
+        let id = if round % 2 == 0 {
+            leader % 3 + 1
+        } else {
+            leader
+        };
+        cluster
+            .acknowledged_by(leader % 3 + 1, leader, "kept")
+            .await;
+        if round < 2 {
+            cluster.node(id).send(Shutdown).await.unwrap().unwrap();
+        } else {
+            cluster.disks[id as usize - 1].crash();
+            let _ = cluster.node(id).send(Propose::new("notices")).await;
+            cluster.node(id).send(Shutdown).await.unwrap().unwrap_err();
+        }
+        cluster.nodes[id as usize - 1] = cluster.spawn(id);
+    }
+    cluster.leader().await;
+    for node in &cluster.nodes {
+        assert_eq!(status(node).await.phase, Phase::Running);
+    }
+}
+
+/// Node 2 has acknowledged to node 1 what no majority had, and nodes 3 to 5 elect somebody who lacks it.
+#[actix::test]
+async fn what_a_later_leader_cut_is_not_missed() {
+    let mut cluster = Cluster::new(5);
+    let ms = Duration::from_millis;
+    let spawn = |cluster: &Cluster, id: u64, min: u64, max: u64| {
+        let config = cluster.config(id).heartbeat_interval(ms(20));
+        RaftActor::spawn(config.election_timeout(ms(min), ms(max))).unwrap()
+    };
+    cluster.nodes = (1..=5)
+        .map(|id| match id {
+            1 => spawn(&cluster, id, 400, 500),
+            _ => spawn(&cluster, id, 6000, 7000),
+        })
+        .collect();
+    assert_eq!(cluster.leader().await, 1);
+    let kept = cluster.acknowledged_by(2, 1, "kept").await;
+    for id in 3..=5 {
+        cluster.node(id).send(Shutdown).await.unwrap().unwrap();
+    }
+    // Node 1 counts what node 2 acknowledges, and does not stand again while its disk hangs.
+    cluster.disks[0].hold();
+    let cut: Vec<_> = (0..5)
+        .map(|_| cluster.node(1).send(Propose::new("to be cut")))
+        .collect();
+    until("all to arrive", async || {
+        (status(cluster.node(2)).await.last.index.0 >= kept.0 + 5).then_some(())
+    })
+    .await;
+    until("node 1 to make room", async || {
+        (status(cluster.node(1)).await.role != Role::Leader).then_some(())
+    })
+    .await;
+    for id in 3..=5 {
+        cluster.nodes[id as usize - 1] = spawn(&cluster, id, 200, 300);
+    }
+    until("a leader that lacks it", async || {
+        for id in 3..=5 {
+            if status(cluster.node(id)).await.role == Role::Leader {
+                return Some(());
+            }
+        }
+        None
+    })
+    .await;
+    cluster.disks[0].release();
+    for outcome in cut {
+        assert!(outcome.await.unwrap().is_err());
+    }
+    let new = cluster.leader().await;
+    until("it to be cut", async || {
+        (status(cluster.node(2)).await.last.index.0 < kept.0 + 5).then_some(())
+    })
+    .await;
+    for _ in 0..2 {
+        cluster.node(2).send(Shutdown).await.unwrap().unwrap();
+        cluster.nodes[1] = spawn(&cluster, 2, 6000, 7000);
+        until("all to be connected with it", async || {
+            let members = status(cluster.node(2)).await.members;
+            members.iter().all(|member| member.connected).then_some(())
+        })
+        .await;
+        let last = status(cluster.node(2)).await.last.index;
+        assert!(last.0 < kept.0 + 5, "as short as it was cut: {last}");
+    }
+    cluster.acknowledged_by(2, new, "goes on").await;
+}
+
+/// The new leader has heard nothing of the log that was lost; the old one has, and it was committed.
+#[actix::test]
+async fn who_led_remembers_what_was_acknowledged_and_committed() {
+    let mut cluster = Cluster::new(3);
+    let ms = Duration::from_millis;
+    // Node 3 votes, and hardly ever stands.
+    let timeouts = [(200, 300), (1000, 1200), (1000, 60_000)];
+    let spawn = |cluster: &Cluster, id: u64| {
+        let (min, max) = timeouts[id as usize - 1];
+        let config = cluster.config(id).election_timeout(ms(min), ms(max));
+        RaftActor::spawn(config.heartbeat_interval(ms(20))).unwrap()
+    };
+    cluster.nodes = (1..=3).map(|id| spawn(&cluster, id)).collect();
+    assert_eq!(cluster.leader().await, 1);
+    // Node 2 leads, and node 1 acknowledges to it.
+    cluster.node(1).send(Shutdown).await.unwrap().unwrap();
+    let leads = async |cluster: &Cluster, id: u64| {
+        until("the next leader", async || {
+            (status(cluster.node(id)).await.role == Role::Leader).then_some(())
+        })
+        .await;
+    };
+    leads(&cluster, 2).await;
+    cluster.nodes[0] = spawn(&cluster, 1);
+    let index = cluster.acknowledged_by(1, 2, "kept").await;
+    until("the leader to know that too", async || {
+        (status(cluster.node(2)).await.commit >= index).then_some(())
+    })
+    .await;
+    // Node 2's disk hangs, and node 1 leads in its place.
+    cluster.disks[1].hold();
+    let stuck = cluster.node(2).send(Propose::new("later"));
+    leads(&cluster, 1).await;
+    cluster.disks[1].release();
+    stuck.await.unwrap().unwrap();
+    cluster.leader().await;
+    cluster.node(1).send(Shutdown).await.unwrap().unwrap();
+    cluster.disks[0].lose_from(index);
+    let damaged = spawn(&cluster, 1);
+    let (witness, refusal) = lost_by(&damaged).await;
+    assert_eq!(witness, NodeId(2), "{refusal}");
+    let Refusal::LostAcknowledged {
+        acknowledged,
+        term,
+        found_term,
+        ..
+    } = refusal
+    else {
+        panic!("{refusal}")
+    };
+    assert!(acknowledged >= index, "{refusal}");
+    assert!(found_term >= term, "{refusal}");
+}
+
+/// Two born nodes, and something at the third's address that answers nothing. Node 1 stands at once; node 2 may
+/// not vote before it has asked whether its disk has lost anything, or has waited long enough.
+#[actix::test]
+async fn nobody_votes_before_it_has_asked_or_waited() {
+    let mut cluster = Cluster::start(3).await;
+    cluster.leader().await;
+    for node in &cluster.nodes {
+        node.send(Shutdown).await.unwrap().unwrap();
+    }
+    let _silent = TcpListener::bind(&cluster.peers[2].1).unwrap();
+    let ms = Duration::from_millis;
+    let slow = cluster.config(2).election_timeout(ms(2000), ms(3000));
+    let since = Instant::now();
+    let slow = RaftActor::spawn(slow).unwrap();
+    let eager = cluster
+        .config(1)
+        .heartbeat_interval(ms(20))
+        .election_timeout(ms(100), ms(200));
+    cluster.nodes = vec![RaftActor::spawn(eager).unwrap(), slow];
+    assert_eq!(cluster.leader().await, 1);
+    let waited = since.elapsed();
+    assert!(waited > ms(1900), "{waited:?}");
+}
+
+/// Three of five must have it, and one of them has lost it.
+#[actix::test]
+async fn what_a_lost_disk_had_acknowledged_is_not_counted() {
+    let mut cluster = Cluster::new(5);
+    let ms = Duration::from_millis;
+    let spawn = |cluster: &Cluster, id: u64| {
+        // Node 1 leads, and leads on for a while when it hears from few.
+        let (min, max) = if id == 1 {
+            (3000, 3500)
+        } else {
+            (20_000, 30_000)
+        };
+        let config = cluster.config(id).heartbeat_interval(ms(20));
+        RaftActor::spawn(config.election_timeout(ms(min), ms(max))).unwrap()
+    };
+    cluster.nodes = (1..=5).map(|id| spawn(&cluster, id)).collect();
+    assert_eq!(cluster.leader().await, 1);
+    let kept = cluster.acknowledged_by(2, 1, "kept").await;
+    for id in 3..=5 {
+        cluster.node(id).send(Shutdown).await.unwrap().unwrap();
+    }
+    let outcome = cluster.node(1).send(Propose::new("on two of five"));
+    until("it to arrive", async || {
+        (status(cluster.node(2)).await.last.index > kept).then_some(())
+    })
+    .await;
+    tokio::time::sleep(ms(50)).await;
+    cluster.node(2).send(Shutdown).await.unwrap().unwrap();
+    cluster.disks[1].lose_from(LogIndex(kept.0 + 1));
+    let damaged = spawn(&cluster, 2);
+    assert_eq!(lost_by(&damaged).await.0, NodeId(1));
+
+    cluster.nodes[2] = spawn(&cluster, 3);
+    until("it to arrive at the third", async || {
+        (status(cluster.node(3)).await.last.index > kept).then_some(())
+    })
+    .await;
+    tokio::time::sleep(ms(200)).await;
+    let leader = status(cluster.node(1)).await;
+    assert_eq!(leader.role, Role::Leader);
+    assert_eq!(leader.commit, kept, "two have it");
+    cluster.nodes[3] = spawn(&cluster, 4);
+    assert!(outcome.await.unwrap().unwrap().index > kept);
 }

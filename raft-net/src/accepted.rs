@@ -177,7 +177,7 @@ impl Connection<'_> {
             let accepted = PeerEvent::Accepted { peer, hello };
             // Without a receiver of events there is nobody to tell, and the work goes on.
             let _ = keeper.events.send(accepted).await;
-            self.receive(&mut stream, &mut decoder, peer).await
+            self.receive(&mut stream, &mut decoder, &theirs).await
         };
         let result: Result<(), Ending> = self.cut.guard(frames).await;
         result.err().unwrap_or(Ending::Stopped)
@@ -244,8 +244,9 @@ impl Connection<'_> {
         &self,
         stream: &mut TcpStream,
         decoder: &mut FrameDecoder,
-        from: NodeId,
+        theirs: &Introduction,
     ) -> Result<(), Ending> {
+        let (from, starts) = (theirs.from, theirs.starts);
         let mut read_len = READ_LEN_MIN;
         loop {
             loop {
@@ -253,7 +254,11 @@ impl Connection<'_> {
                 let decoded = self.batch(decoder, &mut frames);
                 // What came before a bad frame is good.
                 if !frames.is_empty() {
-                    let inbound = Inbound { from, frames };
+                    let inbound = Inbound {
+                        from,
+                        starts,
+                        frames,
+                    };
                     let handled = self.keeper.inbound.send(inbound).await;
                     handled.map_err(|_| Ending::ReceiverGone)?;
                 }

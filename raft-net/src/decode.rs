@@ -418,11 +418,11 @@ fn vote(kind: FrameKind, body: &[u8]) -> Result<(Term, bool), DecodeError> {
     Ok((in_term(term)?, granted))
 }
 
-fn in_term(number: u64) -> Result<Term, DecodeError> {
+pub(crate) fn in_term(number: u64) -> Result<Term, DecodeError> {
     in_range("term", number).map(Term)
 }
 
-fn in_index(number: u64) -> Result<LogIndex, DecodeError> {
+pub(crate) fn in_index(number: u64) -> Result<LogIndex, DecodeError> {
     in_range("index", number).map(LogIndex)
 }
 
@@ -430,7 +430,7 @@ fn in_round(number: u64) -> Result<Round, DecodeError> {
     in_range("round", number).map(Round)
 }
 
-fn in_id(term: u64, index: u64) -> Result<LogId, DecodeError> {
+pub(crate) fn in_id(term: u64, index: u64) -> Result<LogId, DecodeError> {
     Ok(LogId::new(in_term(term)?, in_index(index)?))
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use actix::Message;
 use raft_core::{ClusterId, Incarnation, NodeId};
 
-use crate::{DecodeError, Frame, Refusal};
+use crate::{DecodeError, Frame, Held, Refusal};
 
 /// What a peer sent: the frames that one read brought, in order.
 ///
@@ -22,6 +22,8 @@ use crate::{DecodeError, Frame, Refusal};
 pub struct Inbound {
     /// The node that the connection belongs to.
     pub from: NodeId,
+    /// Which start of that node it is, as the handshake said.
+    pub starts: u64,
     /// What it sent; never empty.
     pub frames: Vec<Frame>,
 }
@@ -35,6 +37,8 @@ pub struct PeerHello {
     pub starts: u64,
     /// Its cluster, if it is born.
     pub cluster: Option<ClusterId>,
+    /// What its disk held when its process started.
+    pub held: Held,
 }
 
 /// What became of a connection.

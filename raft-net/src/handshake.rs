@@ -16,12 +16,12 @@ use raft_core::{ClusterId, Incarnation, NodeId};
 use serde_bytes::ByteArray;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use crate::decode::{FrameDecoder, RawFrame, decode_body};
+use crate::decode::{FrameDecoder, RawFrame, decode_body, in_id, in_term};
 use crate::header::FrameKind;
 use crate::limits::MEMBERS_MAX;
 use crate::wire::{IntroductionBody, List, RefuseBody};
 use crate::{
-    DecodeError, EncodeError, EncodedFrame, Ending, FrameEncoder, Limits, PeerHello, Refusal,
+    DecodeError, EncodeError, EncodedFrame, Ending, FrameEncoder, Held, Limits, PeerHello, Refusal,
 };
 
 /// How much is read at once.
@@ -41,6 +41,8 @@ pub(crate) struct Introduction {
     pub(crate) run: u64,
     /// The incarnation that it knows the other side by.
     pub(crate) known: Option<Incarnation>,
+    /// What its disk held when its process started.
+    pub(crate) held: Held,
     /// The members that it lists, itself included, in order.
     pub(crate) members: Vec<NodeId>,
 }
@@ -51,6 +53,7 @@ impl Introduction {
             incarnation: self.incarnation,
             starts: self.starts,
             cluster: self.cluster,
+            held: self.held,
         }
     }
 
@@ -75,6 +78,9 @@ impl Introduction {
             starts: self.starts,
             run: self.run,
             known: self.known.map(|known| id(known.0)),
+            held_term: self.held.term.0,
+            held_last_term: self.held.last.term.0,
+            held_last_index: self.held.last.index.0,
             members: List(self.members.iter().map(|member| member.0).collect()),
             extra: &[],
         };
@@ -100,6 +106,10 @@ impl Introduction {
             starts: body.starts,
             run: body.run,
             known: body.known.map(|known| Incarnation(number(known))),
+            held: Held {
+                term: in_term(body.held_term)?,
+                last: in_id(body.held_last_term, body.held_last_index)?,
+            },
             members: body.members.0.into_iter().map(NodeId).collect(),
         })
     }

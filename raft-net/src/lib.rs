@@ -10,7 +10,8 @@
 //! - Frames of one connection arrive in order, whole and unchanged, or the connection ends. Which of
 //!   the last ones arrived, nobody knows: Raft sends again what matters.
 //! - [`Inbound::from`] is the node whose connection it is, checked against the cluster, the members,
-//!   their incarnations and start counters ([`Local`]).
+//!   their incarnations and start counters, and what earlier starts have claimed of their disks
+//!   ([`Local`]).
 //! - Every queue has a bound ([`Limits`]). A full one answers its caller at once; nothing is dropped
 //!   without a count.
 //! - A decoded message cannot overflow the core, and costs memory in proportion to its bytes.
@@ -31,6 +32,7 @@ mod encode;
 mod refusal;
 
 mod handshake;
+mod held;
 mod local;
 
 mod event;
@@ -55,6 +57,7 @@ pub use encode::{EncodeError, EncodedFrame, FrameEncoder};
 pub use event::{DialError, Ending, Inbound, PeerEvent, PeerHello};
 pub use frame::{Answer, ForwardOutcome, Forwarded, Frame};
 pub use header::FrameKind;
+pub use held::{Claim, Held};
 pub use limits::{ITEMS_MAX, Limits};
 pub use listener::{BoundListener, GetListenerStats, ListenError, Listener, ListenerStats, Stop};
 pub use local::Local;

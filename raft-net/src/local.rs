@@ -8,20 +8,24 @@
 //!   connections that contradict it are cut.
 //! - There is at most one accepted connection of a node. A newer one of the same process, or of a
 //!   later start on the same folder, cuts the older one, and reads nothing before that has ended.
+//! - Of a node's starts only the newest is believed, and none that is over; a newer one is admitted only
+//!   if its disk held all that the earlier ones have claimed to this node. That is decided under the same
+//!   lock as claims are noted, so that no claim comes between.
 //! - All that is kept is bounded by the number of members and of established connections.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use raft_core::{ClusterId, Incarnation, NodeId};
+use raft_core::{ClusterId, Incarnation, LogIndex, NodeId, Term};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::cut::{Cut, Why};
 use crate::handshake::Introduction;
 use crate::header::{VERSION_MAX, VERSION_MIN};
+use crate::held::Claims;
 use crate::random::random_u64;
-use crate::{PeerHello, Refusal};
+use crate::{Claim, Held, PeerHello, Refusal};
 
 /// Who this node is and whom it knows. Clones share it.
 #[derive(Clone, Debug)]
@@ -34,6 +38,7 @@ struct Shared {
     starts: u64,
     /// Drawn once for this process: tells two processes on copies of one folder apart.
     run: u64,
+    held: Held,
     state: Mutex<State>,
 }
 
@@ -45,6 +50,8 @@ struct State {
     live: BTreeMap<u64, Live>,
     live_next: u64,
     wakers: BTreeMap<NodeId, Arc<Notify>>,
+    /// Who came back without what it had claimed, since that was asked.
+    lost: BTreeSet<NodeId>,
 }
 
 /// The last that a node has shown of itself.
@@ -53,6 +60,10 @@ struct Seen {
     incarnation: Incarnation,
     starts: u64,
     run: u64,
+    /// A later start was met, and refused: this one is believed to have ended.
+    over: bool,
+    /// What this and earlier starts on the folder have claimed.
+    claims: Claims,
 }
 
 /// An established connection.
@@ -83,7 +94,7 @@ impl Local {
     /// lower count than a peer has seen, or the same count from another process, is refused as a
     /// copy. `cluster` is none until the node is born. `members` lists every peer and this node
     /// itself, each with its incarnation once that is known for good; while one of two nodes is not
-    /// born, they must list the same ones.
+    /// born, they must list the same ones. `held` is what the disk held when this process started.
     #[must_use]
     pub fn new(
         node: NodeId,
@@ -91,6 +102,7 @@ impl Local {
         starts: u64,
         cluster: Option<ClusterId>,
         members: BTreeMap<NodeId, Option<Incarnation>>,
+        held: Held,
     ) -> Self {
         let state = State {
             cluster,
@@ -102,6 +114,7 @@ impl Local {
             incarnation,
             starts,
             run: random_u64(),
+            held,
             state: Mutex::new(state),
         }))
     }
@@ -131,6 +144,44 @@ impl Local {
         state.cut_contradicted();
     }
 
+    /// Takes note of what `peer`, in its start `starts`, claims of its disk. False if a later start of it
+    /// was met: that one was judged without this claim, and nothing that an earlier one said may count.
+    #[must_use]
+    pub fn witness(&self, peer: NodeId, starts: u64, claim: Option<Claim>) -> bool {
+        let mut state = self.state();
+        let Some(seen) = state.seen.get_mut(&peer) else {
+            return false; // It is no member any more.
+        };
+        if seen.over || seen.starts != starts {
+            return false;
+        }
+        if let Some(claim) = claim {
+            seen.claims.note(claim);
+        }
+        true
+    }
+
+    /// This node leads `term`, and knows that its log is committed through `commit`: what of it a peer
+    /// has claimed in this term must be on that peer's disk for good.
+    pub fn committed(&self, term: Term, commit: LogIndex) {
+        for seen in self.state().seen.values_mut() {
+            seen.claims.commit(term, commit);
+        }
+    }
+
+    /// The nodes that came back without what they had claimed, and were refused, since this was asked
+    /// last. What was counted on them is to be forgotten.
+    #[must_use]
+    pub fn take_lost(&self) -> BTreeSet<NodeId> {
+        std::mem::take(&mut self.state().lost)
+    }
+
+    /// What this node's disk held when its process started.
+    #[must_use]
+    pub fn held(&self) -> Held {
+        self.0.held
+    }
+
     /// What this node says of itself to `peer`.
     pub(crate) fn introduction(&self, peer: NodeId) -> Introduction {
         let state = self.state();
@@ -144,6 +195,7 @@ impl Local {
             starts: self.0.starts,
             run: self.0.run,
             known: state.members.get(&peer).copied().flatten(),
+            held: self.0.held,
             members: state.listed(),
         }
     }
@@ -156,21 +208,25 @@ impl Local {
         cut: &Cut,
     ) -> Result<Admission, Refusal> {
         let mut state = self.state();
-        self.judge(&state, side, theirs)?;
+        if let Err(refusal) = self.judge(&state, side, theirs) {
+            if matches!(refusal, Refusal::LostAcknowledged { .. }) {
+                state.has_lost(theirs.from, &refusal);
+            }
+            return Err(refusal);
+        }
+        let known = state.seen.remove(&theirs.from);
+        let known = known.filter(|seen| seen.incarnation == theirs.incarnation);
         let seen = Seen {
             incarnation: theirs.incarnation,
             starts: theirs.starts,
             run: theirs.run,
+            over: false,
+            claims: known.map(|seen| seen.claims).unwrap_or_default(),
         };
         state.seen.insert(theirs.from, seen);
         let mut replaced = Vec::new();
         if side == Side::Accepted {
-            for live in state.live.values() {
-                if live.side == Side::Accepted && live.peer == theirs.from {
-                    live.cut.cut(Why::Replaced);
-                    replaced.push(live.ended.clone());
-                }
-            }
+            replaced = state.cut_accepted(theirs.from, &Why::Replaced);
             if let Some(waker) = state.wakers.get(&theirs.from) {
                 waker.notify_one();
             }
@@ -263,6 +319,19 @@ impl Local {
             if theirs.starts == seen.starts && theirs.run != seen.run {
                 return Err(Refusal::DuplicateNode { node: from });
             }
+            // A process is asked once, when it is new: what it held at its start says nothing of what it
+            // has claimed since.
+            if theirs.starts > seen.starts
+                && let Some(Claim { term, through }) = seen.claims.missing(theirs.held)
+            {
+                return Err(Refusal::LostAcknowledged {
+                    node: from,
+                    term,
+                    acknowledged: through,
+                    found_term: theirs.held.term,
+                    found: theirs.held.last,
+                });
+            }
         }
         let doubled = state
             .live
@@ -304,6 +373,28 @@ impl State {
             theirs: theirs.to_vec(),
             ours: self.listed(),
         })
+    }
+
+    /// `peer` has come back without what it had claimed. What its earlier start said, and is perhaps
+    /// still on its way, does not count any more. If that start lives after all (this one is a copy),
+    /// it dials again, and is admitted.
+    fn has_lost(&mut self, peer: NodeId, refusal: &Refusal) {
+        if let Some(seen) = self.seen.get_mut(&peer)
+            && !std::mem::replace(&mut seen.over, true)
+        {
+            self.lost.insert(peer);
+            self.cut_accepted(peer, &Why::Contradicted(refusal.clone()));
+        }
+    }
+
+    /// Cuts the connections that `peer` has dialled, and gives what tells when they have ended.
+    fn cut_accepted(&self, peer: NodeId, why: &Why) -> Vec<CancellationToken> {
+        let accepted = |live: &&Live| live.side == Side::Accepted && live.peer == peer;
+        let cut = |live: &Live| {
+            live.cut.cut(why.clone());
+            live.ended.clone()
+        };
+        self.live.values().filter(accepted).map(cut).collect()
     }
 
     fn cut_contradicted(&self) {

@@ -6,12 +6,12 @@
 
 use std::fmt;
 
-use raft_core::{ClusterId, Incarnation, NodeId};
+use raft_core::{ClusterId, Incarnation, LogId, LogIndex, NodeId, Term};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteArray;
 
 use crate::DecodeError;
-use crate::decode::decode_body;
+use crate::decode::{decode_body, in_id, in_index, in_term};
 use crate::header::FrameKind;
 use crate::wire::{List, RefuseBody};
 
@@ -132,6 +132,25 @@ pub enum Refusal {
         /// Those that this node lists.
         ours: Vec<NodeId>,
     },
+    /// The node came back without what an earlier process of it had acknowledged to the other: its disk
+    /// has lost synced writes. One witness is enough.
+    #[error(
+        "node {node} has acknowledged term {term} and its log through {acknowledged}, and its disk came \
+         back in term {found_term} with a log that ends at {found}: it has lost synced writes; give it \
+         its data folder back as it was, or remove the node and let it rejoin"
+    )]
+    LostAcknowledged {
+        /// Whose disk it is.
+        node: NodeId,
+        /// The last term that it has claimed.
+        term: Term,
+        /// How far it had acknowledged the log, as far as that may not have been cut off since.
+        acknowledged: LogIndex,
+        /// The term that its disk held when its process started.
+        found_term: Term,
+        /// The last entry that it held then.
+        found: LogId,
+    },
     /// What came is not a handshake.
     #[error("what came is not a handshake ({what}): check that the address is a node's")]
     Malformed {
@@ -214,6 +233,16 @@ struct IncarnationDetails {
 }
 
 #[derive(Serialize, Deserialize)]
+struct LostDetails {
+    node: u64,
+    term: u64,
+    acknowledged: u64,
+    found_term: u64,
+    found_last_term: u64,
+    found_last_index: u64,
+}
+
+#[derive(Serialize, Deserialize)]
 struct CopyDetails {
     node: u64,
     seen_starts: u64,
@@ -237,6 +266,7 @@ impl Refusal {
             Self::TooManyConnections => 10,
             Self::Slow { .. } => 11,
             Self::OtherPeers { .. } => 12,
+            Self::LostAcknowledged { .. } => 13,
             Self::Other { number, .. } => *number,
         }
     }
@@ -289,6 +319,20 @@ impl Refusal {
                 node: node.0,
                 seen_starts: *seen_starts,
                 shown: *shown,
+            }),
+            &Self::LostAcknowledged {
+                node,
+                term,
+                acknowledged,
+                found_term,
+                found,
+            } => rmp_serde::to_vec(&LostDetails {
+                node: node.0,
+                term: term.0,
+                acknowledged: acknowledged.0,
+                found_term: found_term.0,
+                found_last_term: found.term.0,
+                found_last_index: found.index.0,
             }),
             Self::Slow { limit_ms } => rmp_serde::to_vec(limit_ms),
             Self::OtherPeers { theirs, ours } => {
@@ -369,6 +413,16 @@ impl Refusal {
                 Self::OtherPeers {
                     theirs: ids(details.refuser),
                     ours: ids(details.refused),
+                }
+            }
+            13 => {
+                let details: LostDetails = decode_body(kind, details)?;
+                Self::LostAcknowledged {
+                    node: NodeId(details.node),
+                    term: in_term(details.term)?,
+                    acknowledged: in_index(details.acknowledged)?,
+                    found_term: in_term(details.found_term)?,
+                    found: in_id(details.found_last_term, details.found_last_index)?,
                 }
             }
             number => Self::Other {

@@ -31,6 +31,11 @@ pub(crate) struct IntroductionBody<'a> {
     pub(crate) starts: u64,
     pub(crate) run: u64,
     pub(crate) known: Option<ByteArray<16>>,
+    /// The term that the sender's disk held when its process started.
+    pub(crate) held_term: u64,
+    /// The last entry that it held then.
+    pub(crate) held_last_term: u64,
+    pub(crate) held_last_index: u64,
     /// The ids of the members that the sender lists, itself included, in order.
     pub(crate) members: List<u64, MEMBERS_MAX>,
     #[serde(borrow, with = "serde_bytes")]

@@ -149,6 +149,13 @@ impl MemoryDisk {
         self.shared.changed.notify_all();
     }
 
+    /// The disk loses the log from `from` on, though it was synced, and shows no trace of the loss.
+    pub fn lose_from(&self, from: LogIndex) {
+        let disk = &mut *self.shared.lock();
+        disk.log.truncate(behind(disk.shape.start().index, from));
+        disk.shape.truncate(from);
+    }
+
     /// From now on a write waits for its sync until [`release`](Self::release), or until a crash loses it.
     pub fn hold(&self) {
         self.shared.lock().held = true;

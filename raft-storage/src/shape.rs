@@ -75,7 +75,8 @@ impl Shape {
         self.id_at(from.prev()).unwrap_or(self.start)
     }
 
-    fn truncate(&mut self, from: LogIndex) {
+    /// Cuts the log without asking what may be cut.
+    pub(crate) fn truncate(&mut self, from: LogIndex) {
         self.last = self.last_below(from);
         self.terms.retain(|first| first.index <= self.last.index);
     }

@@ -1,7 +1,7 @@
 //! Folders and processes that are not who they say: each is told so, takes no part, and the others go on.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -191,6 +191,56 @@ fn a_copy_of_a_folder_beside_the_node_is_refused() {
     );
     // The rightful one, and the cluster, go on.
     works(&cluster, "after");
+}
+
+/// The log loses its end between two syncs of the mark, and the mark with it: nothing in the folder shows it.
+#[test]
+fn a_node_that_lost_what_it_acknowledged_is_told_so_and_the_others_go_on() {
+    let (mut cluster, leader) = running("lost-end", 3);
+    works(&cluster, "before");
+    cluster.converge(WAIT).unwrap();
+    let victim = leader % 3 + 1;
+    let data = cluster.spec(victim).unwrap().data.clone();
+    let (mark, wal) = (data.join("mark"), newest_wal(&data));
+    let (old_mark, old_len) = (fs::read(&mark).unwrap(), wal.metadata().unwrap().len());
+    works(&cluster, "acknowledged");
+    cluster.converge(WAIT).unwrap();
+    cluster.kill(&[victim]).unwrap();
+    let whole = cluster.folder.join("whole");
+    copy(&data, &whole);
+    assert_eq!(newest_wal(&data), wal);
+    let file = fs::File::options().write(true).open(&wal).unwrap();
+    assert!(file.metadata().unwrap().len() > old_len);
+    file.set_len(old_len).unwrap();
+    fs::write(&mark, old_mark).unwrap();
+
+    let spec = cluster.spec(victim).unwrap().clone();
+    let damaged = start(&cluster, &spec, "damaged");
+    let lost = [&*format!("node {victim} has acknowledged"), "synced writes"];
+    damaged.logged(&lost, WAIT).unwrap();
+    assert_eq!(damaged.wait_exit(WAIT).unwrap().code(), Some(2));
+    cluster.node(leader).unwrap().logged(&lost, WAIT).unwrap();
+    drop(damaged);
+    assert_eq!(cluster.wait_leader(WAIT).unwrap(), leader);
+    works(&cluster, "two of three");
+
+    // The folder as it was is as good as ever. Who met the damaged one before it ended takes the next start of
+    // this one, which has the same number, for a copy; the one after that is newer than both.
+    fs::remove_dir_all(&data).unwrap();
+    fs::rename(&whole, &data).unwrap();
+    cluster.start(victim).unwrap().status(WAIT).unwrap();
+    cluster.kill(&[victim]).unwrap();
+    cluster.start(victim).unwrap();
+    cluster.wait_leader(WAIT).unwrap();
+    works(&cluster, "after");
+}
+
+/// The write-ahead log that is being written.
+fn newest_wal(data: &Path) -> PathBuf {
+    let files = fs::read_dir(data.join("db")).unwrap();
+    let files = files.map(|file| file.unwrap().path());
+    let wals = files.filter(|path| path.extension().is_some_and(|extension| extension == "log"));
+    wals.max().unwrap()
 }
 
 fn copy(from: &Path, to: &Path) {

@@ -11,7 +11,7 @@ pub(crate) const HELLO: u8 = 1;
 pub(crate) const WELCOME: u8 = 2;
 pub(crate) const REFUSE: u8 = 3;
 
-/// Who the stranger says it is: protocol versions, and the ids of itself and of whom it wants.
+/// Who the stranger says it is: protocol versions, and the ids of itself and of whom it wants. Its disk is empty.
 pub(crate) fn introduction(versions: (u8, u8), from: u64, to: u64) -> Vec<u8> {
     let incarnation = bytes16(0x5744_5744);
     let body = (
@@ -24,6 +24,9 @@ pub(crate) fn introduction(versions: (u8, u8), from: u64, to: u64) -> Vec<u8> {
         1_u64,
         99_u64,
         None::<u8>,
+        0_u64,
+        0_u64,
+        0_u64,
         [from.min(to), from.max(to)],
         Bytes(b""),
     );

@@ -7,8 +7,8 @@ use super::{
     local, unborn,
 };
 use crate::{
-    Ending, Frame, GetListenerStats, Inbound, Limits, ListenError, Listener, Local, PeerEvent,
-    PeerHello, SendError, Stop,
+    Ending, Frame, GetListenerStats, Held, Inbound, Limits, ListenError, Listener, Local,
+    PeerEvent, PeerHello, SendError, Stop,
 };
 
 fn frames(batch: &Inbound) -> &[Frame] {
@@ -30,6 +30,7 @@ async fn two_nodes_talk_both_ways() {
         incarnation: folder(TWO),
         starts: 1,
         cluster: Some(CLUSTER),
+        held: Held::default(),
     };
     assert_eq!(hello, expected);
     two.connected(ONE).await;
@@ -289,7 +290,7 @@ async fn a_newer_connection_replaces_a_half_open_one() {
 
 #[actix_rt::test]
 async fn what_becomes_known_cuts_what_contradicts_it() {
-    let nobody = |node| Local::new(node, folder(node), 1, None, unborn());
+    let nobody = |node| Local::new(node, folder(node), 1, None, unborn(), Held::default());
     let (mut one, mut two) = (Node::new(nobody(ONE)), Node::new(nobody(TWO)));
     let _to_two = one.dial(TWO, two.address);
     one.connected(TWO).await;
@@ -313,7 +314,14 @@ async fn what_becomes_known_cuts_what_contradicts_it() {
 async fn a_node_may_come_back_after_a_restart() {
     let mut two = Node::new(local(TWO));
     for starts in 1..=3 {
-        let again = Local::new(ONE, folder(ONE), starts, Some(CLUSTER), super::born());
+        let again = Local::new(
+            ONE,
+            folder(ONE),
+            starts,
+            Some(CLUSTER),
+            super::born(),
+            Held::default(),
+        );
         let mut one = Node::new(again);
         let to_two = one.dial(TWO, two.address);
         one.connected(TWO).await;

@@ -15,7 +15,7 @@ use raft_core::{
 use crate::decode::{FrameDecoder, NUMBER_MAX, decode_frame};
 use crate::handshake::Introduction;
 use crate::{
-    Answer, EncodedFrame, ForwardOutcome, Forwarded, Frame, FrameEncoder, FrameKind, Limits,
+    Answer, EncodedFrame, ForwardOutcome, Forwarded, Frame, FrameEncoder, FrameKind, Held, Limits,
     Refusal,
 };
 
@@ -223,11 +223,19 @@ fn introductions() -> [(&'static str, FrameKind, Introduction); 2] {
         starts: 3,
         run: 0xfeed,
         known: None,
+        held: Held {
+            term: Term(7),
+            last: id(6, 302),
+        },
         members: [1, 2, u64::MAX].map(NodeId).into(),
     };
     let born = Introduction {
         cluster: Some(ClusterId(u128::MAX)),
         known: Some(Incarnation(1)),
+        held: Held {
+            term: Term(NUMBER_MAX),
+            last: id(NUMBER_MAX, NUMBER_MAX),
+        },
         members: [1, 2].map(NodeId).into(),
         ..unborn.clone()
     };
@@ -311,6 +319,16 @@ pub(super) fn refusals() -> Vec<(&'static str, Refusal, Refusal)> {
             Refusal::OtherPeers {
                 theirs: [1, 2, 3, 4, 500].map(NodeId).into(),
                 ours: [1, 2].map(NodeId).into(),
+            },
+        ),
+        same(
+            "refuse_lost_acknowledged",
+            Refusal::LostAcknowledged {
+                node,
+                term: Term(7),
+                acknowledged: LogIndex(303),
+                found_term: Term(6),
+                found: id(5, 300),
             },
         ),
         same(

@@ -19,8 +19,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
-    EncodedFrame, Forwarded, Frame, FrameEncoder, Inbound, Limits, Listener, Local, PeerConnection,
-    PeerEvent, PeerSender, Stop,
+    EncodedFrame, Forwarded, Frame, FrameEncoder, Held, Inbound, Limits, Listener, Local,
+    PeerConnection, PeerEvent, PeerSender, Stop,
 };
 
 /// No test waits longer for anything.
@@ -49,7 +49,14 @@ pub(super) fn unborn() -> BTreeMap<NodeId, Option<Incarnation>> {
 }
 
 pub(super) fn local(node: NodeId) -> Local {
-    Local::new(node, folder(node), 1, Some(CLUSTER), born())
+    Local::new(
+        node,
+        folder(node),
+        1,
+        Some(CLUSTER),
+        born(),
+        Held::default(),
+    )
 }
 
 pub(super) fn limits() -> Limits {

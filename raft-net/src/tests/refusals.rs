@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use raft_core::{ClusterId, Incarnation, NodeId};
+use raft_core::{ClusterId, Incarnation, LogId, LogIndex, NodeId, Term};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -10,7 +10,10 @@ use super::{CLUSTER, Node, ONE, THREE, TWO, born, folder, limits, local, unborn}
 use crate::decode::FrameDecoder;
 use crate::handshake::{Introduction, read_frame};
 use crate::header::Header;
-use crate::{EncodeError, FrameKind, GetListenerStats, Limits, Local, PeerEvent, Refusal};
+use crate::{
+    Claim, EncodeError, Ending, FrameKind, GetListenerStats, Held, Limits, Local, PeerEvent,
+    PeerSender, Refusal,
+};
 
 impl Node {
     /// What the next refusal by a peer says.
@@ -54,7 +57,14 @@ async fn meet(one: Local, peer: NodeId, two: Local) -> (Refusal, Refusal) {
 
 #[actix_rt::test]
 async fn two_clusters_do_not_merge() {
-    let other = Local::new(ONE, folder(ONE), 1, Some(ClusterId(9)), born());
+    let other = Local::new(
+        ONE,
+        folder(ONE),
+        1,
+        Some(ClusterId(9)),
+        born(),
+        Held::default(),
+    );
     let (told, turned) = meet(other, TWO, local(TWO)).await;
     let ours = |ours, theirs| Refusal::WrongCluster { theirs, ours };
     assert_eq!(told, ours(ClusterId(9), CLUSTER));
@@ -74,7 +84,14 @@ async fn the_address_of_another_node() {
 #[actix_rt::test]
 async fn a_node_that_is_not_listed() {
     let four = NodeId(4);
-    let stranger = Local::new(four, folder(four), 1, Some(CLUSTER), born());
+    let stranger = Local::new(
+        four,
+        folder(four),
+        1,
+        Some(CLUSTER),
+        born(),
+        Held::default(),
+    );
     let expected = Refusal::UnknownNode { node: four };
     let both = meet(stranger, TWO, local(TWO)).await;
     assert_eq!(both, (expected.clone(), expected));
@@ -82,7 +99,7 @@ async fn a_node_that_is_not_listed() {
 
 fn listing<const N: usize>(node: NodeId, cluster: Option<ClusterId>, ids: [u64; N]) -> Local {
     let members = ids.map(|id| (NodeId(id), None)).into();
-    Local::new(node, folder(node), 1, cluster, members)
+    Local::new(node, folder(node), 1, cluster, members, Held::default())
 }
 
 #[actix_rt::test]
@@ -192,7 +209,7 @@ fn an_introduction_lists_no_more_than_a_handshake_holds() {
 #[actix_rt::test]
 async fn a_dialler_whose_disk_was_wiped() {
     let shown = Incarnation(7);
-    let wiped = Local::new(ONE, shown, 1, None, unborn());
+    let wiped = Local::new(ONE, shown, 1, None, unborn(), Held::default());
     let expected = Refusal::WrongIncarnation {
         node: ONE,
         known: folder(ONE),
@@ -205,7 +222,7 @@ async fn a_dialler_whose_disk_was_wiped() {
 #[actix_rt::test]
 async fn a_dialled_node_whose_disk_was_wiped_learns_it() {
     let shown = Incarnation(7);
-    let wiped = Local::new(TWO, shown, 1, None, unborn());
+    let wiped = Local::new(TWO, shown, 1, None, unborn(), Held::default());
     let expected = Refusal::WrongIncarnation {
         node: TWO,
         known: folder(TWO),
@@ -247,7 +264,7 @@ impl Sort for (bool, Refusal) {
 
 #[actix_rt::test]
 async fn another_process_with_the_id_of_this_node() {
-    let twin = Local::new(TWO, Incarnation(7), 1, None, unborn());
+    let twin = Local::new(TWO, Incarnation(7), 1, None, unborn(), Held::default());
     let expected = Refusal::DuplicateNode { node: TWO };
     let both = meet(twin, TWO, local(TWO)).await;
     assert_eq!(both, (expected.clone(), expected));
@@ -255,7 +272,7 @@ async fn another_process_with_the_id_of_this_node() {
 
 #[actix_rt::test]
 async fn a_second_process_with_the_id_of_a_connected_one() {
-    let unborn = |node, folder| Local::new(node, folder, 1, None, unborn());
+    let unborn = |node, folder| Local::new(node, folder, 1, None, unborn(), Held::default());
     let mut two = Node::new(unborn(TWO, folder(TWO)));
     let mut one = Node::new(unborn(ONE, folder(ONE)));
     let mut twin = Node::new(unborn(ONE, Incarnation(7)));
@@ -274,7 +291,16 @@ async fn a_second_process_with_the_id_of_a_connected_one() {
 
 #[actix_rt::test]
 async fn an_old_copy_of_a_folder() {
-    let started = |starts| Local::new(ONE, folder(ONE), starts, Some(CLUSTER), born());
+    let started = |starts| {
+        Local::new(
+            ONE,
+            folder(ONE),
+            starts,
+            Some(CLUSTER),
+            born(),
+            Held::default(),
+        )
+    };
     let mut two = Node::new(local(TWO));
     let mut newest = Node::new(started(5));
     let to_two = newest.dial(TWO, two.address);
@@ -308,7 +334,16 @@ async fn a_copy_of_a_folder_that_runs_at_the_same_time() {
 #[actix_rt::test]
 async fn the_dialler_judges_by_the_same_rules() {
     // Node 1 has seen a later start of node 2 than the one that it dials now.
-    let started = |starts| Local::new(TWO, folder(TWO), starts, Some(CLUSTER), born());
+    let started = |starts| {
+        Local::new(
+            TWO,
+            folder(TWO),
+            starts,
+            Some(CLUSTER),
+            born(),
+            Held::default(),
+        )
+    };
     let mut one = Node::new(local(ONE));
     let mut newest = Node::new(started(5));
     let to_one = newest.dial(ONE, one.address);
@@ -330,6 +365,140 @@ async fn the_dialler_judges_by_the_same_rules() {
         })
         .await;
     assert!(told.contains("old copy"), "{told}");
+}
+
+/// Node 1 in its `starts`th start, whose disk held then what is said.
+fn came_back(starts: u64, term: u64, last: (u64, u64)) -> Local {
+    let held = Held {
+        term: Term(term),
+        last: LogId::new(Term(last.0), LogIndex(last.1)),
+    };
+    Local::new(ONE, folder(ONE), starts, Some(CLUSTER), born(), held)
+}
+
+fn claim(term: u64, through: u64) -> Option<Claim> {
+    Some(Claim {
+        term: Term(term),
+        through: LogIndex(through),
+    })
+}
+
+/// Node 2, to which the first start of node 1 has acknowledged entries 1 to 10 in term 3, 8 of them
+/// committed; and node 1, connected.
+async fn acknowledged() -> (Node, Node, PeerSender) {
+    let two = Node::new(local(TWO));
+    let mut one = Node::new(came_back(1, 0, (0, 0)));
+    let to_two = one.dial(TWO, two.address);
+    one.connected(TWO).await;
+    assert!(two.local.witness(ONE, 1, claim(3, 10)));
+    two.local.committed(Term(3), LogIndex(8));
+    (two, one, to_two)
+}
+
+fn lost(acknowledged: u64, found_term: u64, found: (u64, u64)) -> Refusal {
+    Refusal::LostAcknowledged {
+        node: ONE,
+        term: Term(3),
+        acknowledged: LogIndex(acknowledged),
+        found_term: Term(found_term),
+        found: LogId::new(Term(found.0), LogIndex(found.1)),
+    }
+}
+
+#[actix_rt::test]
+async fn a_disk_that_lost_what_was_acknowledged_whoever_dials() {
+    for (through, term, last) in [(10, 3, (3, 9)), (10, 2, (2, 10)), (8, 4, (4, 7))] {
+        let expected = lost(through, term, last);
+        let (mut two, _one, to_two) = acknowledged().await;
+        to_two.stop();
+        to_two.stopped().await;
+        let mut back = Node::new(came_back(2, term, last));
+        let _sender = back.dial(TWO, two.address);
+        assert_eq!(back.refused().await, expected);
+        assert_eq!(two.turned().await, (Some(ONE), expected.clone()));
+        assert!(two.refusals().await >= 1);
+        // Neither it, nor what the one before it has still on its way, is believed.
+        assert!(!two.local.witness(ONE, 2, None));
+        assert!(!two.local.witness(ONE, 1, claim(3, 12)));
+
+        let (mut two, _one, to_two) = acknowledged().await;
+        to_two.stop();
+        let mut back = Node::new(came_back(2, term, last));
+        let _sender = two.dial(ONE, back.address);
+        assert_eq!(two.refused().await, expected);
+        let told = back
+            .event(|event| match event {
+                PeerEvent::Closed {
+                    reason: Ending::Refused(refusal),
+                    ..
+                } => Some(refusal.clone()),
+                _ => None,
+            })
+            .await;
+        assert_eq!(told, expected);
+    }
+}
+
+#[actix_rt::test]
+async fn a_disk_that_holds_what_was_acknowledged_or_was_rightly_cut() {
+    for (term, last) in [(3, (3, 10)), (3, (3, 11)), (4, (4, 9)), (5, (2, 8))] {
+        let (two, _one, to_two) = acknowledged().await;
+        to_two.stop();
+        to_two.stopped().await;
+        // It is asked at each start, and keeps what it has claimed through all of them.
+        for starts in 2..4 {
+            let mut back = Node::new(came_back(starts, term, last));
+            let sender = back.dial(TWO, two.address);
+            back.connected(TWO).await;
+            sender.stop();
+            sender.stopped().await;
+        }
+        let mut back = Node::new(came_back(4, 2, last));
+        let _sender = back.dial(TWO, two.address);
+        assert!(matches!(
+            back.refused().await,
+            Refusal::LostAcknowledged { .. }
+        ));
+    }
+}
+
+#[actix_rt::test]
+async fn the_same_process_is_not_asked_again() {
+    let (two, mut one, to_two) = acknowledged().await;
+    to_two.stop();
+    to_two.stopped().await;
+    let _again = one.dial(TWO, two.address);
+    one.connected(TWO).await;
+    assert!(two.local.witness(ONE, 1, claim(3, 12)));
+}
+
+#[actix_rt::test]
+async fn what_an_earlier_start_said_does_not_count_once_a_later_one_was_met() {
+    let (two, _one, to_two) = acknowledged().await;
+    to_two.stop();
+    to_two.stopped().await;
+    let mut back = Node::new(came_back(2, 3, (3, 10)));
+    let _sender = back.dial(TWO, two.address);
+    back.connected(TWO).await;
+    // It was still on its way, and the later start was judged without it.
+    assert!(!two.local.witness(ONE, 1, claim(3, 12)));
+    assert!(two.local.witness(ONE, 2, claim(3, 10)));
+    assert!(two.local.take_lost().is_empty());
+}
+
+#[actix_rt::test]
+async fn what_the_start_before_a_refused_one_said_does_not_count_unless_it_lives() {
+    let (two, mut one, to_two) = acknowledged().await;
+    let mut back = Node::new(came_back(2, 3, (3, 9)));
+    let sender = back.dial(TWO, two.address);
+    assert_eq!(back.refused().await, lost(10, 3, (3, 9)));
+    assert!(two.local.take_lost().contains(&ONE));
+    assert!(two.local.take_lost().is_empty());
+    // What was refused was a copy: the rightful process dials again, and is believed again.
+    sender.stop();
+    one.connected(TWO).await;
+    assert!(to_two.is_connected());
+    assert!(two.local.witness(ONE, 1, claim(3, 12)));
 }
 
 /// Sends `bytes` and reads the refusal.

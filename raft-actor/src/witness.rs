@@ -1,0 +1,129 @@
+//! What this node remembers of its peers' disks, and what they remember of this one's.
+//!
+//! A disk that lost the end of what it had synced, and with it all that would show the loss, is noticed
+//! by those to whom it was acknowledged (the rules are at the top of raft-net's `held.rs`). Every node remembers,
+//! not the leader alone, and keeps what it remembers when it does not lead any more; so a change of leader
+//! costs nothing of it. A start of a peer that comes back with less is refused in the handshake, whoever
+//! dials. Nothing that it says reaches the protocol, and what was counted on it is forgotten there.
+//!
+//! The refused node ends at once, by one peer's word: a claim is proof, and it takes no majority to have
+//! heard it. Until then it has neither voted nor acknowledged anything, because it asks first
+//! ([`Greeting`]), as far as its peers can be reached.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+use raft_core::{AppendOutcome, DurableMessage, Input, LogIndex, Message, NodeId, Raft, Role};
+use raft_net::{Claim, Frame, Refusal};
+
+use crate::NodeFailure;
+use crate::node::{Life, Node};
+
+/// Whom this process has not asked yet whether its disk has lost anything.
+///
+/// A handshake asks. Who cannot be reached cannot answer, and nobody is waited for longer than no election
+/// would begin anyway: a peer that is silent, or slower than that, may find out too late.
+#[derive(Debug)]
+pub(crate) struct Greeting {
+    unasked: BTreeSet<NodeId>,
+    until: Instant,
+}
+
+impl Greeting {
+    pub(crate) fn new<T>(peers: &BTreeMap<NodeId, T>, patience: Duration) -> Self {
+        Self {
+            unasked: peers.keys().copied().collect(),
+            until: Instant::now() + patience,
+        }
+    }
+
+    /// The peer has found nothing missing, or cannot be asked.
+    pub(crate) fn asked(&mut self, peer: NodeId) {
+        self.unasked.remove(&peer);
+    }
+
+    pub(crate) fn is_over(&mut self) -> bool {
+        if !self.unasked.is_empty() && Instant::now() >= self.until {
+            tracing::debug!(unasked = ?self.unasked, "takes part without having asked all peers");
+            self.unasked.clear();
+        }
+        self.unasked.is_empty()
+    }
+}
+
+impl Node {
+    /// Takes note of what `frames` claim of their sender's disk; says whether the protocol may hear of
+    /// them.
+    pub(crate) fn hears(&mut self, from: NodeId, starts: u64, frames: &[Frame]) -> bool {
+        let claim = match &self.life {
+            Life::Running(raft)
+            | Life::Draining {
+                raft: Some(raft), ..
+            } => greatest_claim(raft, frames),
+            _ => None,
+        };
+        let believed = self.local.witness(from, starts, claim);
+        if !believed {
+            tracing::info!(peer = %from, starts, "dropped what a process said that has ended since");
+        }
+        believed && self.greeting.is_over()
+    }
+
+    /// Remembers of each peer what it has that is committed: that must not be lost in any later term either.
+    pub(crate) fn remember_committed(&self) {
+        if let Life::Running(raft) = &self.life
+            && raft.role() == Role::Leader
+        {
+            self.local.committed(raft.term(), raft.commit());
+        }
+    }
+
+    /// What was counted on a disk that has lost it is counted no more. This comes before anything that could
+    /// move the commit index.
+    pub(crate) fn forget_lost(&mut self, ctx: &mut Context<Self>) {
+        for peer in self.local.take_lost() {
+            tracing::error!(%peer, "the disk of node {peer} has lost what it had acknowledged to this node");
+            self.step(Input::PeerForgot(peer), ctx);
+        }
+    }
+
+    /// Ends this node if `refusal`, by `peer`, says that its disk has lost what it had acknowledged.
+    pub(crate) fn heed(&mut self, peer: NodeId, refusal: &Refusal, ctx: &mut Context<Self>) {
+        let held = self.local.held();
+        if let Refusal::LostAcknowledged {
+            node,
+            found_term,
+            found,
+            ..
+        } = refusal
+            && (*node, *found_term, *found) == (self.id, held.term, held.last)
+        {
+            let refusal = Box::new(refusal.clone());
+            self.fail(NodeFailure::LostAcknowledged { peer, refusal }, ctx);
+        }
+    }
+}
+
+/// The greatest claim that `frames` make. Every message that only a write releases claims at least its
+/// term. How far a log reaches is said to the leader of the term, and compared with its log.
+fn greatest_claim(raft: &Raft, frames: &[Frame]) -> Option<Claim> {
+    let leads = raft.role() == Role::Leader;
+    let claim = |frame: &Frame| {
+        let Frame::Raft(Message::Durable(message)) = frame else {
+            return None;
+        };
+        let term = message.term();
+        let through = match message {
+            DurableMessage::AppendResponse(response) if leads && term == raft.term() => {
+                match response.outcome {
+                    AppendOutcome::Accepted { matched } => matched,
+                    AppendOutcome::Rejected { .. } => LogIndex::ZERO,
+                }
+            }
+            _ => LogIndex::ZERO,
+        };
+        (through <= raft.last().index).then_some(Claim { term, through })
+    };
+    frames.iter().filter_map(claim).max()
+}
