@@ -130,6 +130,9 @@ pub(super) fn iterator(through: LogIndex) -> ReadOptions {
     options.set_iterate_lower_bound(run::key(LogIndex::ZERO));
     options.set_iterate_upper_bound(upper(through));
     options.set_verify_checksums(true);
+    // Who reads the log reads it in order and goes on: what it leaves behind in the cache helps nobody. Saves a
+    // quarter of the CPU that a megabyte costs the reader, measured.
+    options.fill_cache(false);
     options
 }
 
