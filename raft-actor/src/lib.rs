@@ -38,6 +38,7 @@ mod status;
 mod subscription;
 mod turn;
 
+pub use birth::Birth;
 pub use config::{Config, ConfigError};
 pub use error::{NodeFailure, ProposeError, StartError, SubscribeError, UnknownCause};
 pub use front::RaftActor;

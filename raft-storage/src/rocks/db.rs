@@ -196,6 +196,15 @@ impl Runs<'_> {
         self.found()
     }
 
+    /// Goes to the first run that begins at or behind `index`.
+    pub(super) fn seek_behind(
+        &mut self,
+        index: LogIndex,
+    ) -> Result<Option<Found<'_>>, StorageError> {
+        self.iterator.seek(run::key(index));
+        self.found()
+    }
+
     /// Goes to the next run.
     pub(super) fn next(&mut self) -> Result<Option<Found<'_>>, StorageError> {
         self.iterator.next();

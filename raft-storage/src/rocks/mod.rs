@@ -13,6 +13,7 @@
 
 mod db;
 mod found;
+pub mod offline;
 mod open;
 mod options;
 mod read;

@@ -26,7 +26,7 @@ use crate::{
     Damage, Identity, OpenError, Opened, StorageError,
     crash_point::{self, CrashPoint},
     error::Claim,
-    folder::Folder,
+    folder::{Folder, strange_file},
     mark::{self, Mark},
     snapshot::files::{FileSource, SnapshotFiles},
     store::random_incarnation,
@@ -51,8 +51,9 @@ fn open_folder(folder: Folder, node: NodeId) -> Result<Opened, OpenError> {
     if record.node != node {
         return Err(wrong_node(&folder, record.node, node));
     }
-    // No start was ever counted: nothing was promised, and what is missing may be made.
-    let fresh = record.claim.starts == 0;
+    // No start was ever counted, nor anything promised: what is missing may be made. (A copy was never started
+    // either, but it holds something.)
+    let fresh = record.claim == Claim::default();
     if !fresh && !folder.has_database() {
         let (dir, marked) = (folder.path().to_owned(), record.claim);
         return Err(OpenError::DatabaseMissing { dir, marked });
@@ -61,12 +62,12 @@ fn open_folder(folder: Folder, node: NodeId) -> Result<Opened, OpenError> {
     let made = fresh.then(|| Database::open(&folder.database(), true));
     let judged = match made.transpose()? {
         Some(db) => {
-            let judged = judge(&folder, &db, &mark)?;
+            let judged = judge(&folder, &db, record)?;
             (Some(db), judged)
         }
         None => {
             let db = Database::open_read_only(&folder.database())?;
-            (None, judge(&folder, &db, &mark)?)
+            (None, judge(&folder, &db, record)?)
         }
     };
     let (db, (mut found, owner)) = judged;
@@ -125,10 +126,67 @@ fn open_folder(folder: Folder, node: NodeId) -> Result<Opened, OpenError> {
     })
 }
 
+/// What a node would find in a data folder that is there.
+pub(super) struct Sight {
+    pub(super) folder: Folder,
+    pub(super) record: mark::Record,
+    /// None where a node would make the database first.
+    pub(super) content: Option<(Database, Found, Owner)>,
+}
+
+/// Looks at a data folder as [`open_rocksdb`] would for the node that it belongs to: with the same judgement,
+/// but without the lock, and without changing a byte.
+pub(super) fn look(dir: &Path) -> Result<Sight, OpenError> {
+    try_look(Folder::unlocked(dir)).map_err(|error| error.in_folder(dir))
+}
+
+/// As [`look`], at a folder that is locked already, or not.
+pub(super) fn try_look(folder: Folder) -> Result<Sight, OpenError> {
+    let dir = folder.path();
+    if let Some(found) = strange_file(dir).map_err(StorageError::io("list", dir))? {
+        let dir = dir.to_owned();
+        return Err(OpenError::NotEmpty { dir, found });
+    }
+    let Some(record) = Mark::read(dir)? else {
+        let mark = dir.join(mark::FILE);
+        return Err(OpenError::MarkMissing { mark });
+    };
+    let fresh = record.claim == Claim::default();
+    if !folder.has_database() {
+        if fresh {
+            let content = None;
+            return Ok(Sight {
+                folder,
+                record,
+                content,
+            });
+        }
+        let (dir, marked) = (dir.to_owned(), record.claim);
+        return Err(OpenError::DatabaseMissing { dir, marked });
+    }
+    let content = match Database::open_read_only(&folder.database()) {
+        Ok(db) => {
+            let (found, owner) = judge(&folder, &db, record)?;
+            Some((db, found, owner))
+        }
+        // Its making was interrupted.
+        Err(_) if fresh => None,
+        Err(error) => return Err(error.into()),
+    };
+    Ok(Sight {
+        folder,
+        record,
+        content,
+    })
+}
+
 /// Reads all that the database holds, and compares it with what it must hold.
-fn judge(folder: &Folder, db: &Database, mark: &Mark) -> Result<(Found, Owner), OpenError> {
+pub(super) fn judge(
+    folder: &Folder,
+    db: &Database,
+    record: mark::Record,
+) -> Result<(Found, Owner), OpenError> {
     let found = Found::load(db)?;
-    let record = mark.record();
     let owner = found.check_owner(folder, db, record)?;
     found.check_claim(folder, record.claim, owner.starts)?;
     if let Some(pointer) = &found.state.pointer {
@@ -151,7 +209,7 @@ fn check_snapshot(folder: &Folder, pointer: &state::Pointer) -> Result<(), OpenE
 }
 
 /// Opens a database that was read and judged, to be written. What is in it then must be what was judged.
-fn reopen(folder: &Folder, found: &Found) -> Result<Database, OpenError> {
+pub(super) fn reopen(folder: &Folder, found: &Found) -> Result<Database, OpenError> {
     let db = Database::open(&folder.database(), false)?;
     let last = db.last_run()?.map(|run| run.last());
     let same_end =
@@ -188,7 +246,7 @@ impl OpenError {
     }
 
     /// Names the folder, and what to do about it, where a library below knew neither.
-    fn in_folder(self, dir: &Path) -> Self {
+    pub(super) fn in_folder(self, dir: &Path) -> Self {
         let dir = dir.to_owned();
         match self {
             // A value of a newer version is nobody's damage.

@@ -83,6 +83,32 @@ impl State {
     }
 }
 
+/// Every record under its key, as it is stored.
+pub(super) fn rows(db: &Database) -> Result<Vec<(Box<[u8]>, Box<[u8]>)>, StorageError> {
+    db.states_under(&[])
+}
+
+/// Whether a record is what was written under its key; with its name, and what is wrong with it.
+pub(super) fn check(key: &[u8], value: &[u8]) -> Result<(), (String, Damage)> {
+    let (group, name) = match key.split_first_chunk() {
+        Some((group, name)) => (u64::from_be_bytes(*group), String::from_utf8_lossy(name)),
+        None => (GROUP, String::from_utf8_lossy(key)),
+    };
+    let checked = match (group, &*name) {
+        (FOLDER, "identity") => parse(key, value, read_owner).map(drop),
+        (GROUP, "hard_state") => parse(key, value, read_hard_state).map(drop),
+        (GROUP, "cluster") => parse(key, value, |fields| fields.u128()).map(drop),
+        (GROUP, "members") => parse(key, value, read_members).map(drop),
+        (GROUP, "snapshot") => parse(key, value, read_pointer).map(drop),
+        (GROUP, "forced") => parse(key, value, read_forced).map(drop),
+        (GROUP, cursor) if cursor.starts_with(CURSOR) => {
+            parse(key, value, |fields| fields.u64()).map(drop)
+        }
+        _ => Err(Damage::Unknown),
+    };
+    checked.map_err(|damage| (name.into_owned(), damage))
+}
+
 fn load_cursors(db: &Database) -> Result<BTreeMap<String, LogIndex>, StorageError> {
     let prefix = key(GROUP, CURSOR);
     let mut cursors = BTreeMap::new();
