@@ -139,7 +139,7 @@ impl Database {
 }
 
 /// A key and its value.
-type Row = (Box<[u8]>, Box<[u8]>);
+pub(super) type Row = (Box<[u8]>, Box<[u8]>);
 
 /// The column families that a database has.
 fn present(path: &Path) -> Result<Vec<String>, StorageError> {

@@ -23,7 +23,10 @@ use raft_core::{
 };
 use rocksdb::WriteBatch;
 
-use super::{db::Database, run::GROUP};
+use super::{
+    db::{Database, Row},
+    run::GROUP,
+};
 use crate::{
     Damage, StorageError,
     error::Item,
@@ -84,8 +87,13 @@ impl State {
 }
 
 /// Every record under its key, as it is stored.
-pub(super) fn rows(db: &Database) -> Result<Vec<(Box<[u8]>, Box<[u8]>)>, StorageError> {
+pub(super) fn rows(db: &Database) -> Result<Vec<Row>, StorageError> {
     db.states_under(&[])
+}
+
+/// The snapshot and the log's beginning, whatever the other records are like.
+pub(super) fn pointer(db: &Database) -> Result<Option<Pointer>, StorageError> {
+    load(db, GROUP, "snapshot", read_pointer)
 }
 
 /// Whether a record is what was written under its key; with its name, and what is wrong with it.
@@ -104,7 +112,7 @@ pub(super) fn check(key: &[u8], value: &[u8]) -> Result<(), (String, Damage)> {
         (GROUP, cursor) if cursor.starts_with(CURSOR) => {
             parse(key, value, |fields| fields.u64()).map(drop)
         }
-        _ => Err(Damage::Unknown),
+        _ => sealed::open(key, value).and(Err(Damage::Unknown)),
     };
     checked.map_err(|damage| (name.into_owned(), damage))
 }

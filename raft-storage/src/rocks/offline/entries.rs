@@ -9,7 +9,7 @@ use super::{
     moment::sight,
     walk::{Step, walk},
 };
-use crate::{StorageError, error::Item, rocks::run};
+use crate::{OpenError, StorageError, error::Item, rocks::run};
 
 /// Which entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,9 +57,7 @@ pub fn entries(
         more && failed.is_none()
     });
     match failed {
-        Some(error) => Err(OfflineError::Open(
-            crate::OpenError::from(error).in_folder(dir),
-        )),
+        Some(error) => Err(OpenError::from(error).in_folder(dir).into()),
         None => Ok(()),
     }
 }

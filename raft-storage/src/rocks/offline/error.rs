@@ -21,7 +21,7 @@ pub enum OfflineError {
     },
     /// The folder is one that a node would not open either.
     #[error(transparent)]
-    Open(#[from] OpenError),
+    Open(Box<OpenError>),
     /// A running node changed its files under every attempt.
     #[error(
         "the node that runs on {} replaced its files during each of {tries} attempts to read them; try again",
@@ -139,6 +139,12 @@ pub enum OfflineError {
     /// Reading or writing failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
+}
+
+impl From<OpenError> for OfflineError {
+    fn from(error: OpenError) -> Self {
+        Self::Open(Box::new(error))
+    }
 }
 
 fn list(nodes: &BTreeSet<NodeId>) -> String {

@@ -20,7 +20,7 @@ use crate::{
         db::Database,
         open::look,
         run::{self, Run},
-        state::{self, Pointer, State},
+        state::{self, Pointer},
     },
     snapshot::files::{FOLDER as SNAPSHOTS, FileSource, SnapshotFiles},
 };
@@ -114,11 +114,15 @@ fn verify_once(dir: &Path) -> Report {
         match Database::open_read_only(&path) {
             Ok(db) => {
                 verify_records(&db, &path, &mut report);
-                // A damaged pointer was named just now. Without it the log's own beginning is taken for right.
-                let state = State::load(&db).ok();
-                let known = state.is_some();
-                pointer = state.and_then(|state| state.pointer);
-                verify_log(&db, &path, known.then_some(pointer.as_ref()), &mut report);
+                // A damaged pointer was named just now. Nobody knows then where the log begins.
+                let known = state::pointer(&db);
+                verify_log(
+                    &db,
+                    &path,
+                    known.as_ref().ok().map(Option::as_ref),
+                    &mut report,
+                );
+                pointer = known.ok().flatten();
             }
             Err(error) => report.failed(&path, Item::Database, &error),
         }
@@ -168,6 +172,9 @@ fn verify_records(db: &Database, path: &Path, report: &mut Report) {
     for (key, value) in rows {
         match state::check(&key, &value) {
             Ok(()) => report.checked.records += 1,
+            Err((name, Damage::Unknown)) => {
+                report.note(path, format!("the record \"{name}\""), Damage::Unknown);
+            }
             Err((name, damage)) => {
                 report.problem(path, format!("the record \"{name}\""), damage);
             }
