@@ -87,6 +87,7 @@ fn every_backup_of_a_busy_folder_holds_what_was_acknowledged_before_it() {
     let temp = tempfile::tempdir().unwrap();
     let mut backups = 0;
     thread::scope(|scope| {
+        let _stops = Stops(&stop);
         let writer = scope.spawn(|| write_until(dir.path(), &stop, &acknowledged));
         while *acknowledged.lock().unwrap() == LogId::ZERO {
             thread::yield_now();
@@ -118,6 +119,15 @@ fn every_backup_of_a_busy_folder_holds_what_was_acknowledged_before_it() {
         writer.join().unwrap();
     });
     assert!(backups >= 3, "{backups}");
+}
+
+/// Ends the writer, also when the test fails, which would wait for it else.
+struct Stops<'s>(&'s AtomicBool);
+
+impl Drop for Stops<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 fn write_until(dir: &Path, stop: &AtomicBool, acknowledged: &Mutex<LogId>) {
