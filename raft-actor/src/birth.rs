@@ -14,11 +14,14 @@ use serde::{Deserialize, Serialize};
 /// The version of the encoding of [`Birth`].
 const VERSION: u8 = 1;
 
-/// The first entry of a cluster's log.
+/// What the first entry of a cluster's log says: who the cluster is. For tools that read a log; a node deals with it
+/// by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Birth {
-    pub(crate) cluster: ClusterId,
-    pub(crate) members: BTreeMap<NodeId, Incarnation>,
+pub struct Birth {
+    /// The cluster's id, drawn at random by its first leader.
+    pub cluster: ClusterId,
+    /// The nodes that it was born of, each with the incarnation of its folder.
+    pub members: BTreeMap<NodeId, Incarnation>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -46,7 +49,10 @@ impl Birth {
             .unwrap_or_default()
     }
 
-    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+    /// Reads the data of an entry of [`EntryKind::Birth`](raft_core::EntryKind::Birth); none if it is of no version
+    /// that this program knows.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
         let encoded: Encoded = rmp_serde::from_slice(bytes).ok()?;
         let number = |bytes: serde_bytes::ByteArray<16>| u128::from_be_bytes(bytes.into_array());
         let members = encoded.members.into_iter();

@@ -39,6 +39,7 @@ mod subscription;
 mod turn;
 mod witness;
 
+pub use birth::Birth;
 pub use config::{Config, ConfigError};
 pub use error::{NodeFailure, ProposeError, StartError, SubscribeError, UnknownCause};
 pub use front::RaftActor;

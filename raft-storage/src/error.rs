@@ -208,6 +208,9 @@ pub enum Damage {
     /// Its end is missing or damaged.
     #[error("is not whole: it does not end as it must")]
     Unfinished,
+    /// A name that no version up to this one has written.
+    #[error("is of a name that this program does not know")]
+    Unknown,
     /// It is another one than its name or its place says.
     #[error("is another one than it is said to be")]
     OtherName,

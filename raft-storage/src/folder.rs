@@ -7,8 +7,10 @@
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions},
     io::{self, ErrorKind},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use rustix::fs::{FlockOperation, flock};
@@ -18,6 +20,9 @@ use crate::{StorageError, error::OpenError, mark};
 /// The file whose lock says that the folder is in use. It is never removed: a lock on a removed file
 /// excludes nobody.
 const LOCK: &str = "lock";
+/// Who only asks whether the folder is in use holds the lock for an instant: so it is tried again.
+const LOCK_TRIES: usize = 5;
+const LOCK_WAIT: Duration = Duration::from_millis(20);
 /// The database's folder within the data folder.
 pub(crate) const DATABASE: &str = "db";
 
@@ -25,7 +30,8 @@ pub(crate) const DATABASE: &str = "db";
 #[derive(Debug)]
 pub(crate) struct Folder {
     dir: PathBuf,
-    _lock: File,
+    /// None for a folder that is only looked at.
+    _lock: Option<File>,
 }
 
 impl Folder {
@@ -44,7 +50,14 @@ impl Folder {
             .mode(0o600)
             .open(&path)
             .map_err(StorageError::io("open", &path))?;
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        let mut locked = try_lock(&lock);
+        for _ in 1..LOCK_TRIES {
+            if locked == Err(rustix::io::Errno::WOULDBLOCK) {
+                thread::sleep(LOCK_WAIT);
+                locked = try_lock(&lock);
+            }
+        }
+        match locked {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
                 let dir = dir.to_owned();
@@ -54,8 +67,16 @@ impl Folder {
         }
         Ok(Self {
             dir: dir.to_owned(),
-            _lock: lock,
+            _lock: Some(lock),
         })
+    }
+
+    /// A folder that is looked at and not locked: somebody may be writing it.
+    pub(crate) fn unlocked(dir: &Path) -> Self {
+        Self {
+            dir: dir.to_owned(),
+            _lock: None,
+        }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -78,6 +99,56 @@ impl Folder {
     }
 }
 
+fn try_lock(lock: &File) -> Result<(), rustix::io::Errno> {
+    flock(lock, FlockOperation::NonBlockingLockExclusive)
+}
+
+/// Whether a process has a data folder open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// None has.
+    Free,
+    /// One has; its id, where the system tells.
+    By(Option<u32>),
+}
+
+/// Who has a data folder open. It keeps nobody out: the lock is held for an instant at most, and a node that
+/// starts in this instant tries again.
+pub(crate) fn user_of(dir: &Path) -> Result<Use, StorageError> {
+    let path = dir.join(LOCK);
+    let lock = match File::open(&path) {
+        Ok(lock) => lock,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Use::Free),
+        Err(error) => return Err(StorageError::io("open", &path)(error)),
+    };
+    if let Some(process) = holder_of(&lock) {
+        return Ok(Use::By(Some(process)));
+    }
+    // The list shows neither processes of other containers nor file systems of many parts.
+    match flock(&lock, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => Ok(Use::Free),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(Use::By(None)),
+        Err(error) => Err(StorageError::io("look at", &path)(error.into())),
+    }
+}
+
+/// The process that the system lists as the lock's holder.
+fn holder_of(lock: &File) -> Option<u32> {
+    let metadata = lock.metadata().ok()?;
+    let (device, inode) = (metadata.dev(), metadata.ino());
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    let file = format!("{major:02x}:{minor:02x}:{inode}");
+    let list = fs::read_to_string("/proc/locks").ok()?;
+    // 1: FLOCK  ADVISORY  WRITE 4711 08:01:123456 0 EOF
+    let mut held = list.lines().filter_map(|line| {
+        let mut fields = line.split_whitespace().skip(1);
+        let ours = fields.next()? == "FLOCK" && fields.nth(1)? == "WRITE";
+        let process = fields.next()?;
+        (ours && fields.next()? == file).then(|| process.parse().ok())?
+    });
+    held.next()
+}
+
 /// Makes the folder and what is missing above it. Each is synced into the folder above before anything
 /// is put into it.
 fn make(dir: &Path) -> Result<(), StorageError> {
@@ -96,7 +167,7 @@ fn make(dir: &Path) -> Result<(), StorageError> {
 }
 
 /// The folder above, where `a` means `./a`.
-fn parent(dir: &Path) -> Option<&Path> {
+pub(crate) fn parent(dir: &Path) -> Option<&Path> {
     let parent = dir.parent()?;
     Some(if parent.as_os_str().is_empty() {
         Path::new(".")
@@ -113,7 +184,7 @@ pub(crate) fn sync_folder(dir: &Path) -> Result<(), StorageError> {
 }
 
 /// A file that shows that this folder serves another purpose; none if it is empty or a data folder.
-fn strange_file(dir: &Path) -> io::Result<Option<String>> {
+pub(crate) fn strange_file(dir: &Path) -> io::Result<Option<String>> {
     let mut strange = None;
     for file in fs::read_dir(dir)? {
         let name = file?.file_name().to_string_lossy().into_owned();
@@ -154,6 +225,34 @@ mod tests {
         );
         drop(first);
         Folder::open(temp.path()).unwrap();
+    }
+
+    #[test]
+    fn who_holds_a_folder_is_seen_without_holding_it() {
+        let temp = tempfile::tempdir().unwrap();
+        assert_eq!(user_of(temp.path()).unwrap(), Use::Free);
+        let held = Folder::open(temp.path()).unwrap();
+        let user = user_of(temp.path()).unwrap();
+        assert!(
+            user == Use::By(Some(std::process::id())) || user == Use::By(None),
+            "{user:?}"
+        );
+        drop(held);
+        assert_eq!(user_of(temp.path()).unwrap(), Use::Free);
+        // Who asks all the time does not keep a node from starting.
+        let dir = temp.path().to_owned();
+        let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let asked = stop.clone();
+        let asking = thread::spawn(move || {
+            while !asked.load(std::sync::atomic::Ordering::Relaxed) {
+                user_of(&dir).unwrap();
+            }
+        });
+        for _ in 0..200 {
+            drop(Folder::open(temp.path()).unwrap());
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        asking.join().unwrap();
     }
 
     #[test]

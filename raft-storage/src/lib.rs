@@ -46,7 +46,7 @@ pub use error::{Cause, Claim, Damage, Item, Misfit, OpenError, StorageError};
 pub use memory::MemoryDisk;
 pub use reads::{LogReads, ReadEntries};
 #[cfg(feature = "rocksdb")]
-pub use rocks::open_rocksdb;
+pub use rocks::{offline, open_rocksdb};
 pub use snapshot::{CHUNK_BYTES, SnapshotInfo, SnapshotSink, SnapshotSource, Snapshots};
 pub use store::{Identity, LogReader, LogStore, Opened, Record};
 

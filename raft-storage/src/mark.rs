@@ -117,23 +117,7 @@ impl Mark {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(StorageError::io("open", &path)(error).into()),
         };
-        let mut best: Option<(u64, Record, usize)> = None;
-        for (slot, at) in SLOT_AT.into_iter().enumerate() {
-            match read_slot(&file, at).map_err(StorageError::io("read", &path))? {
-                Ok((sequence, record)) => {
-                    if best.is_none_or(|(other, ..)| other < sequence) {
-                        best = Some((sequence, record, slot));
-                    }
-                }
-                Err(Damage::NewerVersion { found, known }) => {
-                    return Err(OpenError::NewerFormat { path, found, known });
-                }
-                Err(_) => {}
-            }
-        }
-        let Some((sequence, record, slot)) = best else {
-            return Err(OpenError::MarkDamaged { mark: path });
-        };
+        let (sequence, record, slot) = newest(&file, &path)?;
         // The slot that counts may have outlived its process only in the page cache. It goes to the disk
         // before the other one is written.
         file.sync_data().map_err(StorageError::io("sync", &path))?;
@@ -145,6 +129,24 @@ impl Mark {
             scratch: 1 - slot,
             unsynced_since: None,
         }))
+    }
+
+    /// Reads the mark of a folder, and changes nothing; none if there is no such file. A process may be writing it.
+    pub(crate) fn read(dir: &Path) -> Result<Option<Record>, OpenError> {
+        let path = dir.join(FILE);
+        match File::open(&path) {
+            Ok(file) => Ok(Some(newest(&file, &path)?.1)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(StorageError::io("open", &path)(error).into()),
+        }
+    }
+
+    /// What is wrong with each half of the mark of a folder.
+    pub(crate) fn damage(dir: &Path) -> Result<[Option<Damage>; 2], StorageError> {
+        let path = dir.join(FILE);
+        let file = File::open(&path).map_err(StorageError::io("open", &path))?;
+        let slot = |at| read_slot(&file, at).map_err(StorageError::io("read", &path));
+        Ok([slot(SLOT_AT[0])?.err(), slot(SLOT_AT[1])?.err()])
     }
 
     /// What the mark says.
@@ -253,6 +255,27 @@ fn encode(sequence: u64, record: &Record) -> Vec<u8> {
     let mut slot = MAGIC.to_vec();
     slot.extend_from_slice(&sealed);
     slot
+}
+
+/// The slot that counts: its sequence number, what it says, and which of the two it is.
+fn newest(file: &File, path: &Path) -> Result<(u64, Record, usize), OpenError> {
+    let mut best: Option<(u64, Record, usize)> = None;
+    for (slot, at) in SLOT_AT.into_iter().enumerate() {
+        match read_slot(file, at).map_err(StorageError::io("read", path))? {
+            Ok((sequence, record)) => {
+                if best.is_none_or(|(other, ..)| other < sequence) {
+                    best = Some((sequence, record, slot));
+                }
+            }
+            Err(Damage::NewerVersion { found, known }) => {
+                let path = path.to_owned();
+                return Err(OpenError::NewerFormat { path, found, known });
+            }
+            Err(_) => {}
+        }
+    }
+    let mark = path.to_owned();
+    best.ok_or(OpenError::MarkDamaged { mark })
 }
 
 fn read_slot(file: &File, at: u64) -> std::io::Result<Result<(u64, Record), Damage>> {

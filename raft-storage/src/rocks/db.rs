@@ -158,7 +158,7 @@ impl Database {
 }
 
 /// A key and its value.
-type Row = (Box<[u8]>, Box<[u8]>);
+pub(super) type Row = (Box<[u8]>, Box<[u8]>);
 
 /// The column families that a database has.
 fn present(path: &Path) -> Result<Vec<String>, StorageError> {
@@ -212,6 +212,15 @@ impl Runs<'_> {
     /// Goes to the last run that begins at or below `index`: the one that holds it, if any does.
     pub(super) fn seek(&mut self, index: LogIndex) -> Result<Option<Found<'_>>, StorageError> {
         self.iterator.seek_for_prev(run::key(index));
+        self.found()
+    }
+
+    /// Goes to the first run that begins at or behind `index`.
+    pub(super) fn seek_behind(
+        &mut self,
+        index: LogIndex,
+    ) -> Result<Option<Found<'_>>, StorageError> {
+        self.iterator.seek(run::key(index));
         self.found()
     }
 

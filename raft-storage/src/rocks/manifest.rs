@@ -69,7 +69,7 @@ impl Torn {
             let (name, path) = file.map(|file| (file.file_name(), file.path()))?;
             let kept = Path::new(&name).extension();
             if kept.is_some_and(|kind| kind == "sst" || kind == "log") {
-                fs::hard_link(path, self.links.join(&name))?;
+                std::os::unix::fs::symlink(fs::canonicalize(path)?, self.links.join(&name))?;
             }
         }
         fs::write(self.links.join(&self.name), &self.whole)?;

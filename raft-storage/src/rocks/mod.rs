@@ -14,6 +14,7 @@
 mod db;
 mod found;
 mod manifest;
+pub mod offline;
 mod open;
 mod options;
 mod read;

@@ -10,7 +10,7 @@
 //!   read; so the database is first opened to be read only, and judged, and only then to be written.
 //! - What is handed out is counted as a start in the database and in the mark, durably.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use raft_core::NodeId;
 use rocksdb::WriteBatch;
@@ -27,7 +27,7 @@ use crate::{
     Damage, Identity, OpenError, Opened, StorageError,
     crash_point::{self, CrashPoint},
     error::Claim,
-    folder::Folder,
+    folder::{Folder, strange_file},
     mark::{self, Mark},
     snapshot::files::{FileSource, SnapshotFiles},
     store::random_incarnation,
@@ -55,8 +55,9 @@ fn open_folder(folder: Folder, node: NodeId) -> Result<Opened, OpenError> {
     if record.node != node {
         return Err(wrong_node(&folder, record.node, node));
     }
-    // No start was ever counted: nothing was promised, and what is missing may be made.
-    let fresh = record.claim.starts == 0;
+    // No start was ever counted, nor anything promised: what is missing may be made. (A copy was never started
+    // either, but it holds something.)
+    let fresh = record.claim == Claim::default();
     if !fresh && !folder.has_database() {
         let (dir, marked) = (folder.path().to_owned(), record.claim);
         return Err(OpenError::DatabaseMissing { dir, marked });
@@ -64,12 +65,19 @@ fn open_folder(folder: Folder, node: NodeId) -> Result<Opened, OpenError> {
     crash_point::reached(CrashPoint::MarkMade)?;
     let (db, mut found, owner) = if fresh {
         let db = Database::open(&folder.database(), true)?;
-        let (found, owner) = judge(&folder, &db, &mark)?;
+        let (found, owner) = judge(&folder, &db, record)?;
         (db, found, owner)
     } else {
-        let (found, owner) = judge_before_writing(&folder, &mark)?;
-        let db = reopen(&folder, &found)?;
-        (db, found, owner)
+        let links = folder.path().join(LINKS);
+        manifest::remove(&links).map_err(StorageError::io("remove", &links))?;
+        let judged = judge_unchanged(&folder, record, links)?;
+        if let Some(torn) = judged.torn {
+            tracing::warn!(folder = %folder.path().display(), "cut the torn end of the database's list of files");
+            torn.cut()?;
+        }
+        drop(judged.db);
+        let db = reopen(&folder, &judged.found)?;
+        (db, judged.found, judged.owner)
     };
     crash_point::reached(CrashPoint::DatabaseMade)?;
 
@@ -123,14 +131,32 @@ fn open_folder(folder: Folder, node: NodeId) -> Result<Opened, OpenError> {
     })
 }
 
-/// Reads and judges a database without changing it, unless a power loss has torn its list of files: then, if
-/// nothing else is wrong, that is mended.
-fn judge_before_writing(folder: &Folder, mark: &Mark) -> Result<(Found, Owner), OpenError> {
-    let links = folder.path().join(LINKS);
-    let removed = manifest::remove(&links);
-    removed.map_err(StorageError::io("remove", &links))?;
+/// A database that was read, and judged to hold all that it must.
+struct Judged {
+    db: Database,
+    found: Found,
+    owner: Owner,
+    /// The database's list of files, if a power loss has torn its end.
+    torn: Option<Torn>,
+}
+
+/// Reads and judges a database without changing it. If a power loss has torn its list of files, that is done
+/// with what is left of the list, in the folder `links`, which is there for a moment.
+fn judge_unchanged(
+    folder: &Folder,
+    record: mark::Record,
+    links: PathBuf,
+) -> Result<Judged, OpenError> {
     let error = match Database::open_read_only(&folder.database()) {
-        Ok(db) => return judge(folder, &db, mark),
+        Ok(db) => {
+            let (found, owner) = judge(folder, &db, record)?;
+            return Ok(Judged {
+                db,
+                found,
+                owner,
+                torn: None,
+            });
+        }
         Err(error) => error,
     };
     let torn = error
@@ -139,19 +165,81 @@ fn judge_before_writing(folder: &Folder, mark: &Mark) -> Result<(Found, Owner), 
     let Some(Ok(Some(torn))) = torn else {
         return Err(error.into());
     };
-    let Ok(linked) = torn.link().map(Database::open_read_only) else {
+    let Ok(Ok(db)) = torn.link().map(Database::open_read_only) else {
         return Err(error.into());
     };
-    let judged = judge(folder, &linked.map_err(|_| error)?, mark)?;
-    tracing::warn!(folder = %folder.path().display(), "cut the torn end of the database's list of files");
-    torn.cut()?;
-    Ok(judged)
+    match judge(folder, &db, record) {
+        Ok((found, owner)) => Ok(Judged {
+            db,
+            found,
+            owner,
+            torn: Some(torn),
+        }),
+        // What is damaged besides has a name in the folder of links only.
+        Err(OpenError::Storage(_)) => Err(error.into()),
+        Err(refused) => Err(refused),
+    }
+}
+
+/// What a node would find in a data folder that is there.
+pub(super) struct Sight {
+    pub(super) folder: Folder,
+    pub(super) record: mark::Record,
+    /// None where a node would make the database first.
+    pub(super) content: Option<(Database, Found, Owner)>,
+}
+
+/// Looks at a data folder as [`open_rocksdb`] would for the node that it belongs to: with the same judgement,
+/// but without the lock, and without changing a byte.
+pub(super) fn look(dir: &Path) -> Result<Sight, OpenError> {
+    try_look(Folder::unlocked(dir)).map_err(|error| error.in_folder(dir))
+}
+
+/// As [`look`], at a folder that is locked already, or not.
+pub(super) fn try_look(folder: Folder) -> Result<Sight, OpenError> {
+    let dir = folder.path();
+    if let Some(found) = strange_file(dir).map_err(StorageError::io("list", dir))? {
+        let dir = dir.to_owned();
+        return Err(OpenError::NotEmpty { dir, found });
+    }
+    let Some(record) = Mark::read(dir)? else {
+        let mark = dir.join(mark::FILE);
+        return Err(OpenError::MarkMissing { mark });
+    };
+    let fresh = record.claim == Claim::default();
+    if !folder.has_database() {
+        if fresh {
+            let content = None;
+            return Ok(Sight {
+                folder,
+                record,
+                content,
+            });
+        }
+        let (dir, marked) = (dir.to_owned(), record.claim);
+        return Err(OpenError::DatabaseMissing { dir, marked });
+    }
+    let links = std::env::temp_dir().join(format!("raft-judge-{}", random_incarnation()?.0));
+    let content = match judge_unchanged(&folder, record, links) {
+        Ok(judged) => Some((judged.db, judged.found, judged.owner)),
+        // Its making was interrupted.
+        Err(OpenError::Storage(StorageError::Database { .. })) if fresh => None,
+        Err(error) => return Err(error),
+    };
+    Ok(Sight {
+        folder,
+        record,
+        content,
+    })
 }
 
 /// Reads all that the database holds, and compares it with what it must hold.
-fn judge(folder: &Folder, db: &Database, mark: &Mark) -> Result<(Found, Owner), OpenError> {
+pub(super) fn judge(
+    folder: &Folder,
+    db: &Database,
+    record: mark::Record,
+) -> Result<(Found, Owner), OpenError> {
     let found = Found::load(db)?;
-    let record = mark.record();
     let owner = found.check_owner(folder, db, record)?;
     found.check_claim(folder, record.claim, owner.starts)?;
     if let Some(pointer) = &found.state.pointer {
@@ -174,7 +262,7 @@ fn check_snapshot(folder: &Folder, pointer: &state::Pointer) -> Result<(), OpenE
 }
 
 /// Opens a database that was read and judged, to be written. What is in it then must be what was judged.
-fn reopen(folder: &Folder, found: &Found) -> Result<Database, OpenError> {
+pub(super) fn reopen(folder: &Folder, found: &Found) -> Result<Database, OpenError> {
     let db = Database::open(&folder.database(), false)?;
     let last = db.last_run()?.map(|run| run.last());
     let same_end =
@@ -211,7 +299,7 @@ impl OpenError {
     }
 
     /// Names the folder, and what to do about it, where a library below knew neither.
-    fn in_folder(self, dir: &Path) -> Self {
+    pub(super) fn in_folder(self, dir: &Path) -> Self {
         let dir = dir.to_owned();
         match self {
             // A value of a newer version is nobody's damage.

@@ -27,7 +27,10 @@ use raft_core::{
 };
 use rocksdb::WriteBatch;
 
-use super::{db::Database, run::GROUP};
+use super::{
+    db::{Database, Row},
+    run::GROUP,
+};
 use crate::{
     Damage, StorageError,
     error::Item,
@@ -103,9 +106,7 @@ impl State {
 
 impl State {
     pub(super) fn load(db: &Database) -> Result<Self, StorageError> {
-        let records = load(db, GROUP, "records", |fields| {
-            Ok((fields.u64()?, fields.u32()?))
-        })?;
+        let records = load(db, GROUP, "records", read_records)?;
         let (records, sum) = records.unzip();
         let state = Self {
             owner: load(db, FOLDER, "identity", read_owner)?,
@@ -123,6 +124,38 @@ impl State {
         }
         Ok(state)
     }
+}
+
+/// Every record under its key, as it is stored.
+pub(super) fn rows(db: &Database) -> Result<Vec<Row>, StorageError> {
+    db.states_under(&[])
+}
+
+/// The snapshot and the log's beginning, whatever the other records are like.
+pub(super) fn pointer(db: &Database) -> Result<Option<Pointer>, StorageError> {
+    load(db, GROUP, "snapshot", read_pointer)
+}
+
+/// Whether a record is what was written under its key; with its name, and what is wrong with it.
+pub(super) fn check(key: &[u8], value: &[u8]) -> Result<(), (String, Damage)> {
+    let (group, name) = match key.split_first_chunk() {
+        Some((group, name)) => (u64::from_be_bytes(*group), String::from_utf8_lossy(name)),
+        None => (GROUP, String::from_utf8_lossy(key)),
+    };
+    let checked = match (group, &*name) {
+        (FOLDER, "identity") => parse(key, value, read_owner).map(drop),
+        (GROUP, "hard_state") => parse(key, value, read_hard_state).map(drop),
+        (GROUP, "cluster") => parse(key, value, |fields| fields.u128()).map(drop),
+        (GROUP, "members") => parse(key, value, read_members).map(drop),
+        (GROUP, "snapshot") => parse(key, value, read_pointer).map(drop),
+        (GROUP, "forced") => parse(key, value, read_forced).map(drop),
+        (GROUP, "records") => parse(key, value, read_records).map(drop),
+        (GROUP, cursor) if cursor.starts_with(CURSOR) => {
+            parse(key, value, |fields| fields.u64()).map(drop)
+        }
+        _ => sealed::open(key, value).and(Err(Damage::Unknown)),
+    };
+    checked.map_err(|damage| (name.into_owned(), damage))
 }
 
 fn load_cursors(db: &Database) -> Result<BTreeMap<String, LogIndex>, StorageError> {
@@ -221,6 +254,11 @@ pub(super) fn put_cluster(db: &Database, batch: &mut WriteBatch, cluster: Cluste
     put(db, batch, GROUP, "cluster", |out| {
         out.extend_from_slice(&cluster.0.to_be_bytes());
     });
+}
+
+/// The count, and the checksum.
+fn read_records(fields: &mut Fields<'_>) -> Result<(u64, u32), Damage> {
+    Ok((fields.u64()?, fields.u32()?))
 }
 
 /// Counts a change of what `state` holds, together with which it is written.
