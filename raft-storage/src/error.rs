@@ -190,6 +190,9 @@ pub enum Damage {
         /// The position that should be here.
         expected: LogIndex,
     },
+    /// It was written behind another entry than the one that stands before it.
+    #[error("does not belong behind the run before it: one of the two is an old one")]
+    Unchained,
     /// Terms never go down along the log; here they do.
     #[error("has a lower term than the run before it")]
     TermBack,
@@ -297,7 +300,7 @@ pub enum OpenError {
         dir: PathBuf,
     },
     /// The folder was made for another node.
-    #[error("data folder {} belongs to node {belongs_to}, not to node {asked}", dir.display())]
+    #[error("data folder {} belongs to node {belongs_to}, not to node {asked}: name node {asked}'s folder, or start node {belongs_to}", dir.display())]
     WrongNode {
         /// The folder.
         dir: PathBuf,
@@ -330,7 +333,8 @@ pub enum OpenError {
     },
     /// Mark and database hold votes for different candidates in one term.
     #[error("data folder {}: in term {term} the mark holds a vote for node {marked} and the database one for node \
-             {found}; one of the two files is not this node's", dir.display())]
+             {found}; one of the two files is not this node's: bring both back as they were, or move the folder away so that the \
+             node starts without one", dir.display())]
     VotesConflict {
         /// The folder.
         dir: PathBuf,
@@ -365,7 +369,8 @@ pub enum OpenError {
         marked: Claim,
     },
     /// Mark and database come from two different folders.
-    #[error("data folder {} is mixed from two: its mark is of incarnation {marked}, its database of {found}", dir.display())]
+    #[error("data folder {} is mixed from two: its mark is of incarnation {marked}, its database of {found}: bring both back as they were, or move the \
+             folder away so that the node starts without one", dir.display())]
     Mixed {
         /// The folder.
         dir: PathBuf,

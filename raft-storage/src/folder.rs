@@ -92,6 +92,16 @@ impl Folder {
         self.database().join("CURRENT").exists()
     }
 
+    /// Lets nobody else in again, for a folder that was copied or unpacked with other rights.
+    pub(crate) fn keep_private(&self) -> Result<(), StorageError> {
+        let metadata = fs::metadata(&self.dir).map_err(StorageError::io("look at", &self.dir))?;
+        if metadata.permissions().mode() & 0o077 == 0 {
+            return Ok(());
+        }
+        tracing::warn!(folder = %self.dir.display(), "others could read the data folder; they cannot any more");
+        self.make_private()
+    }
+
     /// Lets nobody else in, for a folder that was there before it became a data folder.
     pub(crate) fn make_private(&self) -> Result<(), StorageError> {
         fs::set_permissions(&self.dir, Permissions::from_mode(0o700))
@@ -153,6 +163,8 @@ fn holder_of(lock: &File) -> Option<u32> {
 /// is put into it.
 fn make(dir: &Path) -> Result<(), StorageError> {
     if dir.is_dir() {
+        // Who made it may have been killed before it synced the folder above. Who may not read that cannot.
+        let _ = sync_folder(parent(dir).unwrap_or(Path::new("/")));
         return Ok(());
     }
     if let Some(parent) = parent(dir) {

@@ -180,6 +180,13 @@ impl Mark {
         self.sync()
     }
 
+    /// As [`promise`](Self::promise), in both slots: where there is time for that, so that one damaged slot takes
+    /// nothing back.
+    pub(crate) fn promise_twice(&mut self, claim: Claim) -> Result<(), StorageError> {
+        self.record.claim = claim;
+        self.sync_both()
+    }
+
     /// Takes back all behind `position`, durably and in both slots, so that not even a slot that is
     /// damaged later leaves a claim that the database may rightly not hold.
     pub(crate) fn lower(&mut self, position: LogId) -> Result<(), StorageError> {

@@ -40,9 +40,12 @@ impl Database {
     /// Opens the database to be read, and changes no byte of it: not even what recovery would cut off. It shows
     /// what was written when it was opened. A process that writes it need not be stopped, but may make the
     /// opening fail, by removing a file that was just about to be read.
-    pub(super) fn open_read_only(path: &Path) -> Result<Self, StorageError> {
+    ///
+    /// `written`: whether such a process may be there. Then all files are opened at once and kept open.
+    pub(super) fn open_read_only(path: &Path, written: bool) -> Result<Self, StorageError> {
         let families = options::column_families(&present(path)?);
-        let db = DB::open_cf_descriptors_read_only(&options::read_only(), path, families, false);
+        let options = options::read_only(written);
+        let db = DB::open_cf_descriptors_read_only(&options, path, families, false);
         Self::of(path, db)
     }
 

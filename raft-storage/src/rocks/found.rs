@@ -167,7 +167,8 @@ fn scan(
     let first = start.index.next();
     // A run that holds the log's first entry may hold others before it, which are gone.
     let mut at = runs.seek(first)?;
-    if at.as_ref().is_none_or(|found| found.run.last() < first) {
+    let is_of_the_log = |run: Run| run.last() >= first && run.first.index >= pointer.first_run;
+    if at.as_ref().is_none_or(|found| !is_of_the_log(found.run)) {
         at = match at {
             Some(_) => runs.next()?,
             None => runs.seek_to_first()?,
@@ -203,6 +204,9 @@ fn check_follows(shape: &Shape, run: Run, first: LogIndex) -> Result<(), Damage>
         return Err(Damage::Hole { expected });
     }
     let starts_before = run.first.index < first;
+    if !starts_before && run.term_before != shape.last().term {
+        return Err(Damage::Unchained);
+    }
     let back = run.first.term < shape.last().term;
     if back || starts_before && run.first.term != shape.start().term {
         return Err(Damage::TermBack);

@@ -24,7 +24,7 @@ mod sweeper;
 
 use std::sync::Arc;
 
-use raft_core::{Entry, HardState, LogId, LogIndex, SnapshotMeta};
+use raft_core::{Entry, HardState, LogId, LogIndex, SnapshotMeta, Term};
 use rocksdb::WriteBatch;
 
 use crate::{
@@ -81,12 +81,10 @@ impl RocksStore {
         if batch.is_empty() {
             return Ok(());
         }
-        if let Some((SnapshotMeta { last, .. }, _)) = batch.snapshot()
-            && !self.snapshots.holds(*last)
-        {
-            let last = *last;
-            return Err(StorageError::Refused(Misfit::SnapshotAbsent { last }));
-        }
+        let named = match batch.snapshot() {
+            Some((SnapshotMeta { last, .. }, _)) => Some(self.snapshots.name(*last)?),
+            None => None,
+        };
         let shared = self.shared.clone();
         let guard = shared.lock();
         let db = guard.as_ref().ok_or(StorageError::Closed)?;
@@ -96,24 +94,43 @@ impl RocksStore {
             state::put_hard_state(db, &mut rows, hard_state);
         }
         let last = self.shape.last().index;
-        if batch.replaced().is_some() {
+        let mut recorded = false;
+        if let Some(start) = batch.replaced() {
+            // A snapshot of the recovered cluster has its configuration.
+            let none = LogId::new(start.term, LogIndex::ZERO);
+            recorded = self.lower_forced(db, &mut rows, none);
             db.delete_runs_through(&mut rows, last);
             self.mark.lower(LogId::ZERO)?;
             crash_point::reached(CrashPoint::MarkLowered)?;
         } else if let Some(from) = batch.truncate_from().filter(|from| *from <= last) {
+            recorded = self.lower_forced(db, &mut rows, self.shape.last_below(from));
             self.cut(db, &mut rows, from)?;
             self.mark.lower(self.shape.last_below(from))?;
             crash_point::reached(CrashPoint::MarkLowered)?;
         }
+        let mut before = self.before_entries(batch);
         run::split(batch.entries(), |run| {
-            let key = run::encode(run, &mut self.value);
+            let key = run::encode(before, run, &mut self.value);
+            before = run[0].id.term;
             db.put_run(&mut rows, key, &self.value);
         });
-        if let Some((meta, log_start)) = batch.snapshot() {
-            let meta = meta.clone();
-            state::put_pointer(db, &mut rows, &Pointer { meta, log_start });
+        if let (Some((meta, log_start)), Some(named)) = (batch.snapshot(), &named) {
+            let pointer = Pointer {
+                meta: meta.clone(),
+                log_start,
+                id: named.id,
+                bytes: named.bytes,
+                first_run: first_run(db, batch, &after, log_start)?,
+            };
+            state::put_pointer(db, &mut rows, &pointer);
+        }
+        if batch.replaced().is_some() {
+            self.shared.replace_through(last);
         }
         db.write(rows)?;
+        if let Some((_, log_start)) = batch.snapshot() {
+            self.shared.begin_behind(log_start.index);
+        }
         crash_point::reached(CrashPoint::BatchWritten)?;
 
         self.shape = after;
@@ -129,12 +146,41 @@ impl RocksStore {
                 ..self.mark.record().claim
             })?;
         }
-        if let Some((meta, log_start)) = batch.snapshot() {
-            self.shared.begin_behind(log_start.index);
-            self.snapshots.set_named(meta.last);
+        if recorded {
+            self.mark.note_records(self.state.records)?;
+        }
+        if let Some(named) = named {
+            self.snapshots.set_named(named);
             self.sweeper.wake();
         }
         Ok(())
+    }
+
+    /// The term of the entry behind which a batch's entries come.
+    fn before_entries(&self, batch: &Batch) -> Term {
+        match (batch.replaced(), batch.truncate_from()) {
+            (Some(start), _) => start.term,
+            (None, Some(from)) => self.shape.last_below(from).term,
+            (None, None) => self.shape.last().term,
+        }
+    }
+
+    /// An operator's configuration holds from where the log ended then. What comes in the place of a part of that
+    /// log is of the recovered cluster, and counts as any other.
+    fn lower_forced(&mut self, db: &Database, rows: &mut WriteBatch, last: LogId) -> bool {
+        let Some(forced) = self
+            .state
+            .forced
+            .as_mut()
+            .filter(|f| f.through > last.index)
+        else {
+            return false;
+        };
+        forced.through = last.index;
+        state::put_forced(db, rows, forced);
+        self.state.records += 1;
+        state::put_records(db, rows, &self.state);
+        true
     }
 
     /// Takes the entries from `from` on out of the log. Keys one by one: a cut is short, and what a range
@@ -162,7 +208,8 @@ impl RocksStore {
                     keep
                 });
                 decoded.map_err(|damage| db.damaged(Item::Run(run.first.index), damage))?;
-                let key = run::encode(&kept.iter().collect::<Vec<_>>(), &mut self.value);
+                let kept: Vec<_> = kept.iter().collect();
+                let key = run::encode(run.term_before, &kept, &mut self.value);
                 db.put_run(rows, key, &self.value);
             }
             at = runs.next()?;
@@ -210,6 +257,27 @@ impl RocksStore {
     }
 }
 
+/// The run that holds, after a batch, the first entry of a log that begins behind `start`: no run that begins
+/// before it is of the log. 0 where it is not worth to find out.
+fn first_run(
+    db: &Database,
+    batch: &Batch,
+    after: &Shape,
+    start: LogId,
+) -> Result<LogIndex, StorageError> {
+    let first = start.index.next();
+    if batch.replaced() == Some(start) || after.last() == start {
+        return Ok(first);
+    }
+    let changes = batch.replaced().or(batch.truncate_from().map(|_| start));
+    if changes.is_some() || batch.entries().next().is_some() {
+        return Ok(LogIndex::ZERO);
+    }
+    let holder = db.runs(first).seek(first)?.map(|found| found.run);
+    let holder = holder.filter(|run| run.last() >= first);
+    Ok(holder.map_or(first, |run| run.first.index))
+}
+
 impl LogStore for RocksStore {
     fn write(&mut self, batch: &Batch) -> Result<(), StorageError> {
         self.guarded(|store| store.try_write(batch))
@@ -237,7 +305,10 @@ impl LogStore for RocksStore {
     }
 
     fn close(&mut self) -> Result<(), StorageError> {
-        let result = self.guarded(|store| store.mark.settle());
+        let result = self.guarded(|store| {
+            let claim = store.mark.record().claim;
+            store.mark.promise_twice(claim)
+        });
         self.poison = Some(StorageError::Closed);
         self.snapshots.close();
         self.sweeper.stop();

@@ -27,7 +27,7 @@ use crate::{
     Damage, Identity, OpenError, Opened, StorageError,
     crash_point::{self, CrashPoint},
     error::Claim,
-    folder::{Folder, strange_file},
+    folder::{Folder, strange_file, sync_folder},
     mark::{self, Mark},
     snapshot::files::{FileSource, SnapshotFiles},
     store::random_incarnation,
@@ -70,7 +70,7 @@ fn open_folder(folder: Folder, node: NodeId) -> Result<Opened, OpenError> {
     } else {
         let links = folder.path().join(LINKS);
         manifest::remove(&links).map_err(StorageError::io("remove", &links))?;
-        let judged = judge_unchanged(&folder, record, links)?;
+        let judged = judge_unchanged(&folder, record, links, false)?;
         if let Some(torn) = judged.torn {
             tracing::warn!(folder = %folder.path().display(), "cut the torn end of the database's list of files");
             torn.cut()?;
@@ -89,14 +89,16 @@ fn open_folder(folder: Folder, node: NodeId) -> Result<Opened, OpenError> {
     state::put_owner(&db, &mut rows, owner);
     db.write(rows)?;
     crash_point::reached(CrashPoint::IdentityWritten)?;
-    mark.promise(Claim {
+    // Whatever an earlier start has made, and was killed before it synced the folder.
+    sync_folder(folder.path())?;
+    mark.promise_twice(Claim {
         starts: owner.starts,
         records: found.state.records,
         hard_state: found.hard_state(),
         position: found.shape.last(),
     })?;
 
-    let named = found.state.pointer.as_ref().map(|p| p.meta.last);
+    let named = found.state.pointer.as_ref().map(state::Pointer::named);
     let snapshots = SnapshotFiles::new(folder.path(), found.state.cluster, named);
     snapshots.remove_others()?;
     let recovered = found.recovered();
@@ -111,6 +113,8 @@ fn open_folder(folder: Folder, node: NodeId) -> Result<Opened, OpenError> {
     let cursors = state.cursors.clone();
     let shared = Shared::new(db, shape.start().index);
     let sweeper = Sweeper::start(shared.clone(), snapshots.clone())?;
+    // What an earlier start has put out of reach, and was killed before it was given back.
+    sweeper.wake();
     let store = RocksStore {
         shared,
         mark,
@@ -146,8 +150,9 @@ fn judge_unchanged(
     folder: &Folder,
     record: mark::Record,
     links: PathBuf,
+    written: bool,
 ) -> Result<Judged, OpenError> {
-    let error = match Database::open_read_only(&folder.database()) {
+    let error = match Database::open_read_only(&folder.database(), written) {
         Ok(db) => {
             let (found, owner) = judge(folder, &db, record)?;
             return Ok(Judged {
@@ -159,14 +164,19 @@ fn judge_unchanged(
         }
         Err(error) => error,
     };
-    let torn = error
-        .is_corruption()
-        .then(|| Torn::find(&folder.database(), links));
-    let Some(Ok(Some(torn))) = torn else {
+    if !error.is_corruption() {
+        return Err(error.into());
+    }
+    // A disk without room, or with too many files open, is no damage of the folder.
+    let failed = |error| StorageError::io("mend the torn list of files in", folder.path())(error);
+    let Some(torn) = Torn::find(&folder.database(), links).unwrap_or(None) else {
         return Err(error.into());
     };
-    let Ok(Ok(db)) = torn.link().map(Database::open_read_only) else {
-        return Err(error.into());
+    let linked = torn.link().map_err(failed)?;
+    let db = match Database::open_read_only(linked, written) {
+        Ok(db) => db,
+        Err(other) if other.is_corruption() => return Err(error.into()),
+        Err(other) => return Err(other.into()),
     };
     match judge(folder, &db, record) {
         Ok((found, owner)) => Ok(Judged {
@@ -176,7 +186,7 @@ fn judge_unchanged(
             torn: Some(torn),
         }),
         // What is damaged besides has a name in the folder of links only.
-        Err(OpenError::Storage(_)) => Err(error.into()),
+        Err(OpenError::Storage(StorageError::Damaged { .. })) => Err(error.into()),
         Err(refused) => Err(refused),
     }
 }
@@ -220,7 +230,7 @@ pub(super) fn try_look(folder: Folder) -> Result<Sight, OpenError> {
         return Err(OpenError::DatabaseMissing { dir, marked });
     }
     let links = std::env::temp_dir().join(format!("raft-judge-{}", random_incarnation()?.0));
-    let content = match judge_unchanged(&folder, record, links) {
+    let content = match judge_unchanged(&folder, record, links, true) {
         Ok(judged) => Some((judged.db, judged.found, judged.owner)),
         // Its making was interrupted.
         Err(OpenError::Storage(StorageError::Database { .. })) if fresh => None,
@@ -250,15 +260,12 @@ pub(super) fn judge(
 
 /// Whether the snapshot that the log begins behind is there and whole, as far as its frame tells.
 fn check_snapshot(folder: &Folder, pointer: &state::Pointer) -> Result<(), OpenError> {
-    let last = pointer.meta.last;
-    let files = SnapshotFiles::new(folder.path(), None, Some(last));
-    let file = files.file(last);
-    if !files.holds(last) {
+    let files = SnapshotFiles::new(folder.path(), None, None);
+    let file = files.file(pointer.meta.last);
+    if !file.is_file() {
         return Err(OpenError::SnapshotMissing { file });
     }
-    let source = FileSource::open(&file)?;
-    source.check_is(last)?;
-    Ok(())
+    Ok(FileSource::open(&file)?.check_is(&pointer.named())?)
 }
 
 /// Opens a database that was read and judged, to be written. What is in it then must be what was judged.
@@ -278,6 +285,7 @@ pub(super) fn reopen(folder: &Folder, found: &Found) -> Result<Database, OpenErr
 fn open_mark(folder: &Folder, node: NodeId) -> Result<Mark, OpenError> {
     let dir = folder.path();
     if let Some(mark) = Mark::open(dir)? {
+        folder.keep_private()?;
         return Ok(mark);
     }
     // The mark is made before the database. One without the other has lost it.

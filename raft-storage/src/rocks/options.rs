@@ -75,11 +75,13 @@ pub(super) fn database(fresh: bool) -> Options {
     options
 }
 
-/// For reading a database that is not to be changed. All its files are opened at once, so that a process that
-/// writes it meanwhile may remove what it likes.
-pub(super) fn read_only() -> Options {
+/// For reading a database that is not to be changed. Where another process writes it, all its files are opened at
+/// once, so that it may remove what it likes; a long log wants a high limit of open files then.
+pub(super) fn read_only(written: bool) -> Options {
     let mut options = database(false);
-    options.set_max_open_files(-1);
+    if written {
+        options.set_max_open_files(-1);
+    }
     options
 }
 

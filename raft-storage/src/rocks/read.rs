@@ -2,6 +2,7 @@
 //!
 //! Invariants:
 //! - A read sees one moment: an iterator keeps the files that it walks over, whatever is dropped meanwhile.
+//! - A log that a snapshot replaces is published as gone before the write, and its new beginning right behind it.
 //! - The log's beginning is published before any file below it is dropped, and looked up after the iterator
 //!   was made. So what is missing below the beginning is compacted, and what is missing above it is a hole.
 
@@ -21,6 +22,8 @@ pub(super) struct Shared {
     db: RwLock<Option<Database>>,
     /// The last position that the log does not hold any more.
     start: AtomicU64,
+    /// While a snapshot takes the place of the log: the last position that goes. 0 otherwise.
+    replaced: AtomicU64,
 }
 
 impl Shared {
@@ -28,6 +31,7 @@ impl Shared {
         Arc::new(Self {
             db: Some(db).into(),
             start: start.0.into(),
+            replaced: 0.into(),
         })
     }
 
@@ -40,9 +44,28 @@ impl Shared {
         *self.db.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
+    /// The write that comes takes the whole log, through `last`. Who misses an entry of it from here on is told
+    /// that it is compacted: the write is seen before it has returned.
+    pub(super) fn replace_through(&self, last: LogIndex) {
+        self.replaced.store(last.0, Ordering::Release);
+    }
+
     /// The log has lost, durably, all up to `start`.
     pub(super) fn begin_behind(&self, start: LogIndex) {
         self.start.store(start.0, Ordering::Release);
+        self.replaced.store(0, Ordering::Release);
+    }
+
+    /// Why an entry is not there, as it is known when it was missed.
+    fn missed(&self, index: LogIndex, last: LogIndex) -> StorageError {
+        let replaced = LogIndex(self.replaced.load(Ordering::Acquire));
+        let start = self.start();
+        if index <= start.max(replaced) {
+            let first = start.max(replaced).next();
+            return StorageError::Compacted { first };
+        }
+        let last = last.max(start);
+        StorageError::Missing { index, last }
     }
 
     fn start(&self) -> LogIndex {
@@ -79,25 +102,26 @@ impl LogReader for Shared {
             let first = start.next();
             return Err(StorageError::Compacted { first });
         }
-        let missing = |last: LogIndex| StorageError::Missing {
-            index: from,
-            last: last.max(start),
-        };
         let Some(mut found) = runs.seek(from)? else {
-            return Err(missing(LogIndex::ZERO));
+            return Err(self.missed(from, LogIndex::ZERO));
         };
         if found.run.last() < from {
-            return Err(missing(found.run.last()));
+            return Err(self.missed(from, found.run.last()));
         }
         let mut entries = Vec::new();
         let mut bytes = 0;
         let mut expected = from;
+        let mut term = None;
         loop {
             let (run, value) = (found.run, found.to_bytes());
             let damaged = |damage| db.damaged(Item::Run(run.first.index), damage);
             if run.first.index.max(from) != expected {
                 return Err(damaged(Damage::Hole { expected }));
             }
+            if term.is_some_and(|before| before != run.term_before) {
+                return Err(damaged(Damage::Unchained));
+            }
+            term = Some(run.first.term);
             expected = run.last().next();
             let mut enough = false;
             let decoded = run::decode(run, &value, from, |entry| {

@@ -6,8 +6,9 @@
 //!
 //! ```text
 //! 0..8    term of all entries
-//! 8..12   how many they are: n
-//! 12..    n times: kind (1 byte), length of the data (4 bytes)
+//! 8..16   term of the entry before the first one; 0 if there is none
+//! 16..20  how many they are: n
+//! 20..    n times: kind (1 byte), length of the data (4 bytes)
 //! ..      the data of all, back to back
 //! ```
 //!
@@ -16,7 +17,7 @@
 //! read alone at recovery.
 //!
 //! Invariants:
-//! - A run is of one term. Terms change seldom, and the key and the first 12 bytes then say where each
+//! - A run is of one term. Terms change seldom, and the key and the first 20 bytes then say where each
 //!   begins; what else recovery wants to know, which entries are configurations, the table says.
 //! - Runs neither overlap nor leave a gap.
 
@@ -37,7 +38,7 @@ const ENTRIES_MAX: usize = 64;
 /// and, unless it has one only, at most so many bytes of data.
 const BYTES_MAX: usize = 64 << 10;
 
-const TABLE_AT: usize = 12;
+const TABLE_AT: usize = 20;
 const ROW_LEN: usize = 5;
 
 /// The key of the run that begins with entry `first`.
@@ -65,6 +66,10 @@ pub(super) fn first_of(key: &[u8]) -> Option<LogIndex> {
 pub(super) struct Run {
     /// Its first entry.
     pub(super) first: LogId,
+    /// The term of the entry before it. Where two logs have the same entry, they have the same before it; so
+    /// this chains the runs: an old run that comes to light again, because a table file was lost that
+    /// had cut it off, fits none behind it.
+    pub(super) term_before: Term,
     /// How many entries it has; at least one.
     pub(super) count: u32,
 }
@@ -102,12 +107,13 @@ pub(super) fn split<'e>(
     }
 }
 
-/// Writes the value of a run of one term into `out`, and gives its key.
-pub(super) fn encode(run: &[&Entry], out: &mut Vec<u8>) -> [u8; 16] {
+/// Writes the value of a run of one term, behind an entry of the term `before`, into `out`, and gives its key.
+pub(super) fn encode(before: Term, run: &[&Entry], out: &mut Vec<u8>) -> [u8; 16] {
     let first = run[0].id;
     let key = key(first.index);
     sealed::begin(out);
     out.extend_from_slice(&first.term.0.to_be_bytes());
+    out.extend_from_slice(&before.0.to_be_bytes());
     out.extend_from_slice(&small(run.len()));
     for entry in run {
         out.push(entry.kind as u8);
@@ -129,11 +135,16 @@ fn small(length: usize) -> [u8; 4] {
 pub(super) fn header(first: LogIndex, value: &[u8]) -> Result<Run, Damage> {
     let mut fields = Fields(sealed::open(&key(first), value)?);
     let first = LogId::new(Term(fields.u64()?), first);
+    let term_before = Term(fields.u64()?);
     let count = fields.u32()?;
     if count == 0 {
         return Err(Damage::Length);
     }
-    Ok(Run { first, count })
+    Ok(Run {
+        first,
+        term_before,
+        count,
+    })
 }
 
 /// Hands out the entries of a value whose header was read, from entry `from` on, until `each` answers
@@ -217,10 +228,10 @@ mod tests {
             entry(2, 10, b"hi".to_vec()),
         ];
         let mut value = Vec::new();
-        let key = encode(&[&entries[0], &entries[1]], &mut value);
+        let key = encode(Term(1), &[&entries[0], &entries[1]], &mut value);
         assert_eq!(key, *b"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x09");
         assert_eq!(value[0], 1);
-        let body = b"\0\0\0\0\0\0\0\x02\0\0\0\x02\0\0\0\0\0\x01\0\0\0\x02hi";
+        let body = b"\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x01\0\0\0\x02\0\0\0\0\0\x01\0\0\0\x02hi";
         assert_eq!(value[HEADER_LEN..], *body);
     }
 
@@ -228,7 +239,7 @@ mod tests {
     fn what_is_decoded_shares_the_values_memory() {
         let entries = [entry(1, 4, vec![7; 100]), entry(1, 5, vec![8; 50])];
         let mut value = Vec::new();
-        encode(&[&entries[0], &entries[1]], &mut value);
+        encode(Term(1), &[&entries[0], &entries[1]], &mut value);
         let value = Bytes::from(value);
         let run = header(LogIndex(4), &value).unwrap();
         assert_eq!(run.last(), LogIndex(5));

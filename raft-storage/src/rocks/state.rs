@@ -35,6 +35,7 @@ use crate::{
     Damage, StorageError,
     error::Item,
     sealed::{self, Fields},
+    snapshot::files::Named,
 };
 
 const FOLDER: u64 = u64::MAX;
@@ -55,6 +56,22 @@ pub(super) struct Pointer {
     pub(super) meta: SnapshotMeta,
     /// The last entry that the log does not hold any more.
     pub(super) log_start: LogId,
+    /// Which file it is, and how many bytes the state has: another one of the same name is another's.
+    pub(super) id: u128,
+    pub(super) bytes: u64,
+    /// No run that begins before this is of the log. One may come to light again when the files are dropped that
+    /// had cut it off.
+    pub(super) first_run: LogIndex,
+}
+
+impl Pointer {
+    pub(super) fn named(&self) -> Named {
+        Named {
+            last: self.meta.last,
+            id: self.id,
+            bytes: self.bytes,
+        }
+    }
 }
 
 /// A configuration that an operator has put in the place of all that stand in the log up to `through`.
@@ -301,6 +318,8 @@ fn put_id(out: &mut Vec<u8>, id: LogId) {
 
 fn read_pointer(fields: &mut Fields<'_>) -> Result<Pointer, Damage> {
     let (last, log_start) = (read_id(fields)?, read_id(fields)?);
+    let (id, bytes) = (fields.u128()?, fields.u64()?);
+    let first_run = LogIndex(fields.u64()?);
     let configuration = Arc::new(Configuration::decode(fields.rest())?);
     Ok(Pointer {
         meta: SnapshotMeta {
@@ -308,6 +327,9 @@ fn read_pointer(fields: &mut Fields<'_>) -> Result<Pointer, Damage> {
             configuration,
         },
         log_start,
+        id,
+        bytes,
+        first_run,
     })
 }
 
@@ -315,6 +337,9 @@ pub(super) fn put_pointer(db: &Database, batch: &mut WriteBatch, pointer: &Point
     put(db, batch, GROUP, "snapshot", |out| {
         put_id(out, pointer.meta.last);
         put_id(out, pointer.log_start);
+        out.extend_from_slice(&pointer.id.to_be_bytes());
+        out.extend_from_slice(&pointer.bytes.to_be_bytes());
+        out.extend_from_slice(&pointer.first_run.0.to_be_bytes());
         out.extend_from_slice(&pointer.meta.configuration.encode());
     });
 }

@@ -679,3 +679,132 @@ fn a_record_of_long_ago_that_is_missing_is_noticed_though_later_ones_are_there()
     let error = refused(dir.path()).to_string();
     assert!(error.contains("\"records\""), "{error}");
 }
+
+fn cut_and_append(term: u64, indexes: std::ops::RangeInclusive<u64>) -> Batch {
+    let mut batch = Batch::new();
+    batch.push(None, Some(LogIndex(*indexes.start())), [].into());
+    for entry in suite::batch_of(term, indexes).entries() {
+        batch.push(None, None, [entry.clone()].into());
+    }
+    batch
+}
+
+#[test]
+fn old_entries_that_come_to_light_again_fit_none_behind_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path()).unwrap().store;
+    for index in 1..=50 {
+        store.write(&suite::batch_of(1, index..=index)).unwrap();
+    }
+    store.write(&cut_and_append(2, 20..=20)).unwrap();
+    for index in 21..=60 {
+        store.write(&suite::batch_of(2, index..=index)).unwrap();
+    }
+    store.close().unwrap();
+    // As if the table file were lost that holds 20 to 50 of term 2, and the one before it were not.
+    rewrite(dir.path(), |db, rows| {
+        for index in 20..=50 {
+            let batch = suite::batch_of(1, index..=index);
+            let mut value = Vec::new();
+            let entries: Vec<_> = batch.entries().collect();
+            let key = run::encode(Term(1), &entries, &mut value);
+            db.put_run(rows, key, &value);
+        }
+    });
+    let error = refused(dir.path()).to_string();
+    assert!(
+        error.contains("the run of entries from 51 on: does not belong behind"),
+        "{error}"
+    );
+}
+
+#[test]
+fn what_an_operator_forced_ends_where_the_recovered_cluster_goes_on() {
+    use raft_core::membership::Configuration;
+    let of = |voters: &[u64]| Configuration::of(voters.iter().copied().map(NodeId));
+    let three = of(&[5, 6, 7]);
+    let forced = |through| {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = open(dir.path()).unwrap().store;
+        store.write(&vote(4, None)).unwrap();
+        store.write(&suite::batch_of(4, 1..=100)).unwrap();
+        store.close().unwrap();
+        rewrite(dir.path(), |db, rows| {
+            let configuration = three.clone();
+            let forced = state::Forced {
+                through: LogIndex(through),
+                configuration,
+            };
+            state::put_forced(db, rows, &forced);
+            let mut state = State::load(db).unwrap();
+            state.forced = Some(forced);
+            state.records += 1;
+            state::put_records(db, rows, &state);
+        });
+        dir
+    };
+    let configurations = |dir: &Path| open(dir).unwrap().recovered.configurations;
+
+    let dir = forced(100);
+    assert_eq!(configurations(dir.path()), [(LogIndex(100), three.clone())]);
+    let five = of(&[5, 6, 7, 8, 9]);
+    let change = Entry::new(
+        Term(5),
+        LogIndex(95),
+        EntryKind::Configuration,
+        five.encode(),
+    );
+    let mut batch = cut_and_append(5, 91..=94);
+    batch.push(None, None, [change].into());
+    open(dir.path()).unwrap().store.write(&batch).unwrap();
+    let expected = [(LogIndex(90), three.clone()), (LogIndex(95), five)];
+    assert_eq!(configurations(dir.path()), expected);
+
+    let dir = forced(100);
+    let mut store = open(dir.path()).unwrap().store;
+    take(&*store, id(5, 95));
+    store.write(&named(id(5, 95), id(5, 95), true)).unwrap();
+    store.write(&suite::batch_of(5, 96..=120)).unwrap();
+    drop(store);
+    assert_eq!(configurations(dir.path()), []);
+}
+
+#[test]
+fn a_snapshot_of_another_folder_is_not_taken_for_this_ones() {
+    let ((dir, file), (_other, others)) = (folder_with_snapshot(), folder_with_snapshot());
+    fs::copy(others, file).unwrap();
+    let error = refused(dir.path()).to_string();
+    assert!(error.contains("is another one"), "{error}");
+}
+
+#[test]
+fn what_a_closed_store_had_begun_is_in_nobodys_way() {
+    let dir = folder();
+    let old = open(dir.path()).unwrap().store;
+    let mut begun = old.snapshots().create(&meta(id(3, 40))).unwrap();
+    begun.write(&[1; 300_000]).unwrap();
+    drop(old);
+    let store = open(dir.path()).unwrap().store;
+    let mut sink = store.snapshots().create(&meta(id(3, 40))).unwrap();
+    sink.write(&[2; 300_000]).unwrap();
+    drop(begun);
+    sink.finish().unwrap();
+    let source = store.snapshots().open(id(3, 40)).unwrap();
+    assert!(source.read_chunk(1).unwrap().iter().all(|byte| *byte == 2));
+}
+
+#[test]
+fn a_snapshot_that_a_write_is_about_to_name_is_not_removed() {
+    let dir = folder();
+    let mut store = open(dir.path()).unwrap().store;
+    take(&*store, id(3, 40));
+    let snapshots = store.snapshots();
+    crash_point::stop_at(CrashPoint::BatchWritten);
+    store
+        .write(&named(id(3, 40), id(3, 40), false))
+        .unwrap_err();
+    snapshots.remove(id(3, 40)).unwrap();
+    drop((store, snapshots));
+    let recovered = open(dir.path()).unwrap().recovered;
+    assert_eq!(recovered.snapshot.unwrap().last, id(3, 40));
+}

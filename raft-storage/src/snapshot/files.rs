@@ -12,10 +12,7 @@ use std::{
     io::{ErrorKind, Write as _},
     os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use bytes::{Bytes, BytesMut};
@@ -24,7 +21,7 @@ use raft_core::{ClusterId, LogId, LogIndex, SnapshotMeta, Term};
 use super::{
     CHUNK_BYTES, SnapshotInfo, SnapshotSink, SnapshotSource, Snapshots, format, random_id,
 };
-use crate::{Damage, Item, StorageError, folder::sync_folder};
+use crate::{Damage, Item, Misfit, StorageError, folder::sync_folder};
 
 /// The folder's name within the data folder.
 pub(crate) const FOLDER: &str = "snapshots";
@@ -36,6 +33,14 @@ const SYNC_BYTES: u64 = 4 << 20;
 const WHOLE: &str = ".snap";
 const PART: &str = ".part";
 
+/// A snapshot's file, as the database names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Named {
+    pub(crate) last: LogId,
+    pub(crate) id: u128,
+    pub(crate) bytes: u64,
+}
+
 /// The snapshots of a data folder. Clones are the same.
 #[derive(Clone, Debug)]
 pub(crate) struct SnapshotFiles {
@@ -46,28 +51,34 @@ pub(crate) struct SnapshotFiles {
 #[derive(Debug, Default)]
 struct Shared {
     state: Mutex<State>,
-    /// Makes temporary names differ.
-    begun: AtomicU64,
 }
 
 #[derive(Debug, Default)]
 struct State {
     closed: bool,
     cluster: Option<ClusterId>,
-    /// The snapshot that the database names.
-    named: Option<LogId>,
+    /// The snapshot that the database names,
+    named: Option<Named>,
+    /// and the one that a write under way is about to name.
+    naming: Option<LogId>,
+}
+
+impl State {
+    /// Whether the database rests on this one, or is about to.
+    fn is_needed(&self, last: LogId) -> bool {
+        self.naming == Some(last) || self.named.is_some_and(|named| named.last == last)
+    }
 }
 
 impl SnapshotFiles {
-    pub(crate) fn new(data_dir: &Path, cluster: Option<ClusterId>, named: Option<LogId>) -> Self {
+    pub(crate) fn new(data_dir: &Path, cluster: Option<ClusterId>, named: Option<Named>) -> Self {
         let state = State {
-            closed: false,
             cluster,
             named,
+            ..State::default()
         };
         let shared = Shared {
             state: state.into(),
-            ..Shared::default()
         };
         Self {
             dir: data_dir.join(FOLDER),
@@ -102,19 +113,33 @@ impl SnapshotFiles {
             .join(format!("{:020}-{}{WHOLE}", last.index.0, last.term.0))
     }
 
-    /// Whether there is a whole snapshot through `last`.
-    pub(crate) fn holds(&self, last: LogId) -> bool {
-        self.file(last).is_file()
+    /// Reserves the snapshot through `last` for a write that names it: it stays from here on.
+    pub(crate) fn name(&self, last: LogId) -> Result<Named, StorageError> {
+        self.state().naming = Some(last);
+        let file = self.file(last);
+        if !file.is_file() {
+            return Err(StorageError::Refused(Misfit::SnapshotAbsent { last }));
+        }
+        let source = FileSource::open(&file)?;
+        let named = Named {
+            last,
+            id: source.info.id,
+            bytes: source.info.bytes,
+        };
+        source.check_is(&named)?;
+        Ok(named)
     }
 
     /// The database names this one now, durably.
-    pub(crate) fn set_named(&self, last: LogId) {
-        self.state().named = Some(last);
+    pub(crate) fn set_named(&self, named: Named) {
+        let mut state = self.state();
+        state.named = Some(named);
+        state.naming = None;
     }
 
     /// Removes what is older than the one that the database names.
     pub(crate) fn remove_older(&self) -> Result<(), StorageError> {
-        let named = self.state().named;
+        let named = self.state().named.map(|named| named.last);
         self.remove_where(|last| {
             last.is_some_and(|last| {
                 Some(last) != named && named.is_some_and(|n| last.index <= n.index)
@@ -124,7 +149,7 @@ impl SnapshotFiles {
 
     /// Removes all but the one that the database names: at the start, when nobody is writing any.
     pub(crate) fn remove_others(&self) -> Result<(), StorageError> {
-        let named = self.state().named;
+        let named = self.state().named.map(|named| named.last);
         self.remove_where(|last| last.is_none_or(|last| Some(last) != named))
     }
 
@@ -163,9 +188,11 @@ impl SnapshotFiles {
 
     fn make_folder(&self) -> Result<(), StorageError> {
         match DirBuilder::new().mode(0o700).create(&self.dir) {
-            Ok(()) => sync_folder(self.dir.parent().unwrap_or(Path::new("."))),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-            Err(error) => Err(StorageError::io("create", &self.dir)(error)),
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                Err(StorageError::io("create", &self.dir)(error))
+            }
+            // Who made it may have been killed before it synced the folder above.
+            _ => sync_folder(self.dir.parent().unwrap_or(Path::new("."))),
         }
     }
 }
@@ -200,13 +227,18 @@ impl Snapshots for SnapshotFiles {
             }
             error => error,
         })?;
-        source.check_is(last)?;
+        let named = self.state().named.filter(|named| named.last == last);
+        source.check_is(&named.unwrap_or(Named {
+            last,
+            id: source.info.id,
+            bytes: source.info.bytes,
+        }))?;
         Ok(Box::new(source))
     }
 
     fn remove(&self, last: LogId) -> Result<(), StorageError> {
         let state = self.state();
-        if state.closed || state.named == Some(last) {
+        if state.closed || state.is_needed(last) {
             return Ok(());
         }
         let path = self.file(last);
@@ -234,15 +266,17 @@ struct FileSink {
 impl FileSink {
     fn begin(files: SnapshotFiles, info: SnapshotInfo) -> Result<Self, StorageError> {
         let whole = files.file(info.meta.last);
-        let number = files.shared.begun.fetch_add(1, Ordering::Relaxed);
-        let path = whole.with_extension(format!("{}-{number}", &PART[1..]));
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(StorageError::io("create", &path))?;
+        // Of a name that no other has: a store that is closed, or was killed, may have left one.
+        let path = whole.with_extension(format!("{}-{:032x}", &PART[1..], info.id));
+        let file = {
+            let state = files.state();
+            if state.closed {
+                return Err(StorageError::Closed);
+            }
+            let mut new = OpenOptions::new();
+            let file = new.write(true).create_new(true).mode(0o600).open(&path);
+            file.map_err(StorageError::io("create", &path))?
+        };
         let mut sink = Self {
             files,
             path,
@@ -317,10 +351,21 @@ impl FileSink {
         if state.closed {
             return Err(StorageError::Closed);
         }
-        let whole = self.files.file(self.info.meta.last);
+        let last = self.info.meta.last;
+        let whole = self.files.file(last);
+        if state.is_needed(last) {
+            // It is there already, and the database rests on it: this one is as good, and goes.
+            self.info = FileSource::open(&whole)?.info;
+            return Ok(());
+        }
         fs::rename(&path, &whole).map_err(StorageError::io("rename", &path))?;
         self.file = None;
-        sync_folder(&self.files.dir)
+        let synced = sync_folder(&self.files.dir);
+        if synced.is_err() {
+            // Its name may not last.
+            let _ = fs::remove_file(&whole);
+        }
+        synced
     }
 }
 
@@ -383,9 +428,14 @@ impl FileSource {
         }
     }
 
-    /// Whether it is the snapshot that its name says.
-    pub(crate) fn check_is(&self, last: LogId) -> Result<(), StorageError> {
-        if self.info.meta.last != last {
+    /// Whether it is the snapshot that its name, and the database, say.
+    pub(crate) fn check_is(&self, named: &Named) -> Result<(), StorageError> {
+        let found = Named {
+            last: self.info.meta.last,
+            id: self.info.id,
+            bytes: self.info.bytes,
+        };
+        if found != *named {
             return Err(self.damaged(Item::Snapshot, Damage::OtherName));
         }
         Ok(())

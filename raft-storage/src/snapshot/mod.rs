@@ -47,7 +47,8 @@ pub trait Snapshots: Send + Sync + 'static {
     fn open(&self, last: LogId) -> Result<Box<dyn SnapshotSource>, StorageError>;
 
     /// Removes a snapshot that nobody wants, unless a write has named it: one that came from a leader, and
-    /// that the core did not ask to be written.
+    /// that the core did not ask to be written. The caller sees to it that no write on its way to the store names it:
+    /// the core's own snapshot may have come a second time.
     ///
     /// # Errors
     /// What the operating system refused.

@@ -19,7 +19,7 @@ use crate::{
     folder::{DATABASE, Use, user_of},
     mark,
     rocks::open::{Sight, look},
-    snapshot::files::{FileSource, SnapshotFiles},
+    snapshot::files::{FileSource, Named, SnapshotFiles},
 };
 
 const TRIES: usize = 8;
@@ -79,12 +79,13 @@ pub(super) fn moment(dir: &Path) -> Result<Moment, OfflineError> {
         let sight = look(dir)?;
         let state = sight.content.as_ref().map(|(_, found, _)| &found.state);
         let pointer = state.and_then(|state| state.pointer.as_ref());
-        let open = |last| {
-            let source = FileSource::open(&SnapshotFiles::new(dir, None, Some(last)).file(last))?;
-            source.check_is(last)?;
+        let open = |named: Named| {
+            let file = SnapshotFiles::new(dir, None, None).file(named.last);
+            let source = FileSource::open(&file)?;
+            source.check_is(&named)?;
             Ok::<_, StorageError>(source)
         };
-        let snapshot = pointer.map(|pointer| open(pointer.meta.last)).transpose();
+        let snapshot = pointer.map(|pointer| open(pointer.named())).transpose();
         let snapshot = snapshot.map_err(|error| OpenError::from(error).in_folder(dir))?;
         Ok::<_, OpenError>(Moment { sight, snapshot })
     };

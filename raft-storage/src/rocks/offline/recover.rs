@@ -31,7 +31,7 @@ use crate::{
     mark::Mark,
     rocks::{
         open::{Sight, reopen, try_look},
-        state::{self, Forced, Pointer, State},
+        state::{self, Forced, State},
     },
 };
 
@@ -176,13 +176,9 @@ impl Recovery {
         let mut rows = WriteBatch::default();
         state::put_members(&db, &mut rows, &members);
         state::put_cluster(&db, &mut rows, self.cluster);
-        if let Some(Pointer {
-            mut meta,
-            log_start,
-        }) = found.state.pointer.clone()
-        {
-            meta.configuration = Arc::new(configuration.clone());
-            state::put_pointer(&db, &mut rows, &Pointer { meta, log_start });
+        if let Some(mut pointer) = found.state.pointer.clone() {
+            pointer.meta.configuration = Arc::new(configuration.clone());
+            state::put_pointer(&db, &mut rows, &pointer);
         }
         let forced = Forced {
             through: self.last.index,

@@ -162,7 +162,7 @@ fn status_once(dir: &Path) -> Status {
         }
         Err(refusal) => {
             // As much as can be read all the same.
-            if let Ok(db) = Database::open_read_only(&dir.join(DATABASE))
+            if let Ok(db) = Database::open_read_only(&dir.join(DATABASE), true)
                 && let Ok(state) = State::load(&db)
             {
                 let found = Found::load(&db).ok();
@@ -243,9 +243,9 @@ fn content_of(db: &Database, state: &State, found: Option<&Found>) -> Content {
 
 fn snapshot_of(dir: &Path, pointer: &Pointer) -> SnapshotStatus {
     let last = pointer.meta.last;
-    let file = SnapshotFiles::new(dir, None, Some(last)).file(last);
+    let file = SnapshotFiles::new(dir, None, None).file(last);
     let opened = FileSource::open(&file).and_then(|source| {
-        source.check_is(last)?;
+        source.check_is(&pointer.named())?;
         Ok(source.info().clone())
     });
     let info = opened.as_ref().ok();

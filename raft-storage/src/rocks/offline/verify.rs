@@ -111,7 +111,7 @@ fn verify_once(dir: &Path) -> Report {
     let path = dir.join(DATABASE);
     let mut pointer = None;
     if path.join("CURRENT").exists() {
-        match Database::open_read_only(&path) {
+        match Database::open_read_only(&path, true) {
             Ok(db) => {
                 verify_records(&db, &path, &mut report);
                 // A damaged pointer was named just now. Nobody knows then where the log begins.
@@ -249,11 +249,11 @@ fn verify_run(run: Run, value: &bytes::Bytes, path: &Path, report: &mut Report) 
 
 fn verify_snapshots(dir: &Path, pointer: Option<&Pointer>, report: &mut Report) {
     let named = pointer.map(|pointer| pointer.meta.last);
-    let files = SnapshotFiles::new(dir, None, named);
-    if let Some(last) = named {
-        let path = files.file(last);
+    let files = SnapshotFiles::new(dir, None, None);
+    if let Some(pointer) = pointer {
+        let path = files.file(pointer.meta.last);
         let opened = FileSource::open(&path).and_then(|source| {
-            source.check_is(last)?;
+            source.check_is(&pointer.named())?;
             Ok(source)
         });
         match opened {

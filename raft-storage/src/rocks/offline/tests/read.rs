@@ -149,7 +149,7 @@ fn all_problems_are_listed_and_not_only_the_first() {
     let mut value = Vec::new();
     // An entry of a later run under the key of an earlier one, and a run that is missing.
     let entry = suite_entry(3, 150);
-    run::encode(&[&entry], &mut value);
+    run::encode(entry.id.term, &[&entry], &mut value);
     db.put_run(&mut rows, run::key(LogIndex(131)), &value);
     db.delete_run(&mut rows, LogIndex(171));
     let (key, _) = records::rows(&db).unwrap().into_iter().next().unwrap();
