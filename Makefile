@@ -121,6 +121,13 @@ explore: setup ## MODEL=election PORT=7001: walk through a model's states in a b
 	cargo build $(LOCKED) --release --package model
 	$(TARGET)/release/model explore $(or $(MODEL),election) --port $(PORT)
 
+.PHONY: sequences
+sequences: rocksdb ## SEQUENCES=10000: random writes, snapshots and reopenings; every log store against a vector
+	@mkdir -p $(FIGURES_DIR)
+	SEQUENCES=$(or $(SEQUENCES),10000) cargo test $(LOCKED) --package raft-storage --lib model_test
+	@count=$(or $(SEQUENCES),10000); if ((count >= 2000)); then word=ok; else word=missed; fi; \
+	echo "FIGURE storage.sequences_equal $$count count 2000 $$word" | tee $(FIGURES_DIR)/sequences.txt; [[ $$word == ok ]]
+
 .PHONY: mutants
 mutants: setup ## bugs put into a copy of the protocol, and which instrument kills each
 	@mkdir -p $(FIGURES_DIR)
