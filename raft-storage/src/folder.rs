@@ -163,9 +163,16 @@ fn holder_of(lock: &File) -> Option<u32> {
 /// is put into it.
 fn make(dir: &Path) -> Result<(), StorageError> {
     if dir.is_dir() {
-        // Who made it may have been killed before it synced the folder above. Who may not read that cannot.
-        let _ = sync_folder(parent(dir).unwrap_or(Path::new("/")));
-        return Ok(());
+        // Who made it may have been killed before it synced the folder above. Who may not read that one did not
+        // make anything in it either.
+        let above = parent(dir).unwrap_or(Path::new("/"));
+        return match File::open(above).map(|folder| folder.sync_all()) {
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(()),
+            Ok(Ok(())) => Ok(()),
+            Err(error) | Ok(Err(error)) => {
+                Err(StorageError::io("sync the folder above", dir)(error))
+            }
+        };
     }
     if let Some(parent) = parent(dir) {
         make(parent)?;

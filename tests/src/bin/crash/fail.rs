@@ -165,7 +165,11 @@ impl Node {
         let until = tampered.at_micros + grace;
         let after: Vec<_> = ended.acks.iter().filter(|(_, at)| *at > until).collect();
         if !after.is_empty() {
-            let words = format!("{what}: {} acknowledged, {after:?}", after.len());
+            let first = &after[..after.len().min(3)];
+            let words = format!(
+                "{what}: {} acknowledged, the first ones {first:?}",
+                after.len()
+            );
             report.fault("acks_after_failure", &words, Some(&self.dir));
             right = false;
         }
