@@ -7,7 +7,7 @@ use raft_net::{ListenError, Refusal};
 use raft_storage::{OpenError, StorageError};
 
 use crate::ConfigError;
-use crate::config::ids;
+use crate::config::check::ids;
 
 /// Why a node could not be started. Nothing is left behind: neither a thread, nor a lock, nor a socket.
 #[derive(Debug, thiserror::Error)]

@@ -40,7 +40,10 @@ mod turn;
 mod witness;
 
 pub use birth::Birth;
-pub use config::{Config, ConfigError};
+#[cfg(feature = "cli")]
+pub use config::args::{ConfigArgs, ConfigArgsError, Origin};
+pub use config::check::{Amount, ConfigError};
+pub use config::{Config, Snapshots};
 pub use error::{NodeFailure, ProposeError, StartError, SubscribeError, UnknownCause};
 pub use front::RaftActor;
 pub use message::{

@@ -36,7 +36,7 @@ impl RaftActor {
     pub fn spawn(config: Config) -> Result<Addr<Self>, StartError> {
         System::try_current().ok_or(StartError::NoSystem)?;
         let addresses = config.validate()?;
-        let mut core_config = core_config(&config, addresses.keys().copied());
+        let mut core_config = config.core(addresses.keys().copied());
         Raft::new(core_config.clone(), Recovered::default()).map_err(ConfigError::Core)?;
         let opened = open(&config)?;
         same_nodes(&opened, &addresses)?;
@@ -123,14 +123,6 @@ fn same_nodes(opened: &Opened, addresses: &BTreeMap<NodeId, String>) -> Result<(
         stored: members.keys().copied().collect(),
         listed: addresses.keys().copied().collect(),
     })
-}
-
-fn core_config(config: &Config, voters: impl Iterator<Item = NodeId>) -> raft_core::Config {
-    let mut core = raft_core::Config::new(config.id, voters);
-    core.heartbeat_ticks = Config::ticks(config.heartbeat_interval);
-    core.election_timeout_ticks_min = Config::ticks(config.election_timeout_min);
-    core.election_timeout_ticks_max = Config::ticks(config.election_timeout_max);
-    core
 }
 
 /// Makes the actors, on the thread that they will run on, and starts the node's parts.
