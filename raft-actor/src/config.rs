@@ -131,6 +131,12 @@ impl Config {
         }
     }
 
+    /// The node's id.
+    #[must_use]
+    pub fn id(&self) -> NodeId {
+        self.id
+    }
+
     /// All nodes of the cluster, this one among them, with the address (`host:port`) at which each is
     /// reached. The list must be the same on every node. A name is resolved at each dial.
     #[must_use]

@@ -14,7 +14,7 @@ use actix::Message;
 
 use crate::proposals::{Budget, Outcome, Proposal, ReplyTo, Waiter};
 use crate::reply::{Later, later};
-use crate::{NodeFailure, Propose, ProposeError, UnknownCause};
+use crate::{NodeFailure, Propose, ProposeError, UnknownCause, metrics};
 
 /// The longest time that a proposal may wait for its outcome.
 pub(crate) const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
@@ -46,7 +46,11 @@ impl Door {
         Self {
             command_bytes_max: config.command_bytes_max,
             timeout: config.propose_timeout,
-            budget: Budget::new(config.proposals_max, config.proposals_bytes_max),
+            budget: Budget::counted(
+                config.proposals_max,
+                config.proposals_bytes_max,
+                Some(metrics::Proposals::new(config.id)),
+            ),
             gathered: RefCell::default(),
             announced: Cell::new(false),
             gate: RefCell::new(Gate::Open),
@@ -56,7 +60,10 @@ impl Door {
     /// Takes a proposal in, or refuses it at once. Says whether the node must be told.
     pub(crate) fn enter(&self, message: Propose) -> (Later<Outcome>, bool) {
         let Propose { command, timeout } = message;
-        let refuse = |error| (Later::now(Err(error)), false);
+        let refuse = |error| {
+            self.budget.refused(&error);
+            (Later::now(Err(error)), false)
+        };
         let (len, max) = (command.len(), self.command_bytes_max);
         if len > max {
             return refuse(ProposeError::TooLarge { len, max });

@@ -9,7 +9,8 @@
 //! - [`Propose`] answers with [`Committed`], or with a [`ProposeError`] that says whether the command can
 //!   still come to be in the log.
 //! - [`Subscribe`] hands over what is committed, from any index on, each command once and without a gap.
-//! - [`GetStatus`], [`Ended`] and [`Shutdown`] are for those who run it.
+//! - [`GetStatus`], [`Watch`], [`GetHealth`], [`Ended`] and [`Shutdown`] are for those who run it, and
+//!   [`metrics`] for their graphs. [`ConfigArgs`] (feature `cli`) takes the settings from flags, environment and a file.
 //!
 //! Everything that waits has a bound and a deadline; [`Config`] names them. A node that cannot go on says why
 //! ([`NodeFailure`]), answers all who wait, and takes no part any more: it never guesses.
@@ -25,10 +26,13 @@ mod delivery;
 mod door;
 mod error;
 mod front;
+mod health;
 mod intake;
 mod life;
 mod message;
+pub mod metrics;
 mod node;
+mod observe;
 mod parts;
 mod proposals;
 mod recent;
@@ -37,6 +41,7 @@ mod spawn;
 mod status;
 mod subscription;
 mod turn;
+mod watch;
 mod witness;
 
 pub use birth::Birth;
@@ -46,14 +51,19 @@ pub use config::check::{Amount, ConfigError};
 pub use config::{Config, Snapshots};
 pub use error::{NodeFailure, ProposeError, StartError, SubscribeError, UnknownCause};
 pub use front::RaftActor;
+pub use health::{GetHealth, Health, NotReady};
 pub use message::{
     Committed, Delivered, DeliveredBatch, Ended, GetStatus, Propose, Shutdown, Subscribe,
     Subscribed, Subscriber,
 };
-pub use raft_core::{ClusterId, Incarnation, LogId, LogIndex, NodeId, Role, Term, Violation};
-pub use raft_net::{ListenError, Refusal};
+pub use raft_core::membership::Configuration;
+pub use raft_core::{
+    ClusterId, Incarnation, LogId, LogIndex, NodeId, PeerState, Role, Term, Violation,
+};
+pub use raft_net::{ListenError, PeerStats, Refusal};
 pub use raft_storage::{MemoryDisk, OpenError, StorageError};
-pub use status::{MemberStatus, NodeStatus, Phase};
+pub use status::{MemberStatus, NodeStatus, Phase, Progress};
+pub use watch::{NodeView, StatusChanged, Watch, WatchStatus};
 
 /// The example of the README is compiled.
 #[cfg(doctest)]

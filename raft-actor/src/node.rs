@@ -11,6 +11,7 @@
 //! - Its mailbox holds only what the node's own parts send, each at most a few messages ahead; callers are
 //!   kept at the [`Door`]. So nobody can put a flood between the node and its timers.
 //! - Time comes from a [`Clock`](crate::clock), looked at at the end of every turn.
+//! - Every handler that may log does so in the node's span.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -32,6 +33,7 @@ use crate::delivery::PartFailed;
 use crate::door::{Door, Knock};
 use crate::front::RaftActor;
 use crate::intake::Intake;
+use crate::observe::Observer;
 use crate::parts::{Parts, died};
 use crate::reply::{Answer, Later, later};
 use crate::witness::Greeting;
@@ -64,6 +66,7 @@ pub(crate) struct Node {
     pub(crate) took_part: bool,
     pub(crate) persists: Vec<Persist>,
     pub(crate) commits: Vec<Commit>,
+    pub(crate) observer: Observer,
     /// How letting go of everything ended.
     pub(crate) close_result: Option<Ending>,
     /// Who waits for the node's end.
@@ -125,10 +128,13 @@ impl Actor for Node {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.run_interval(TICK, |node, ctx| {
+            let _span = node.span().entered();
             node.watch_parts(ctx);
             node.expire_proposals(ctx);
             node.end_turn(ctx);
         });
+        self.observe(Instant::now());
+        let _span = self.span().entered();
         self.consider_birth(ctx);
         self.end_turn(ctx);
     }
@@ -153,6 +159,7 @@ impl Handler<Inbound> for Node {
             starts,
             frames,
         } = inbound;
+        let _span = self.span().entered();
         self.forget_lost(ctx);
         let hears = self.hears(from, starts, &frames);
         for frame in frames {
@@ -172,9 +179,11 @@ impl Handler<Written> for Node {
     type Result = ();
 
     fn handle(&mut self, Written(result): Written, ctx: &mut Self::Context) {
+        let _span = self.span().entered();
         self.forget_lost(ctx);
         match result {
             Ok(durable) => {
+                self.observer.written(durable.through);
                 for (to, message) in durable.messages {
                     self.send(to, message.into());
                 }
@@ -194,6 +203,7 @@ impl Handler<EntriesRead> for Node {
     type Result = ();
 
     fn handle(&mut self, EntriesRead { request, result }: EntriesRead, ctx: &mut Self::Context) {
+        let _span = self.span().entered();
         self.turn(ctx, [Input::EntriesRead { request, result }]);
     }
 }
@@ -202,6 +212,8 @@ impl Handler<PeerEvent> for Node {
     type Result = ();
 
     fn handle(&mut self, event: PeerEvent, ctx: &mut Self::Context) {
+        let _span = self.span().entered();
+        self.observer.event();
         self.peer_event(event, ctx);
         self.end_turn(ctx);
     }
@@ -211,6 +223,7 @@ impl Handler<PartFailed> for Node {
     type Result = ();
 
     fn handle(&mut self, PartFailed(failure): PartFailed, ctx: &mut Self::Context) {
+        let _span = self.span().entered();
         self.fail(failure, ctx);
     }
 }
@@ -227,6 +240,7 @@ impl Handler<Shutdown> for Node {
     type Result = Later<Ending>;
 
     fn handle(&mut self, _: Shutdown, ctx: &mut Self::Context) -> Self::Result {
+        let _span = self.span().entered();
         let (later, answer) = later(died);
         self.let_go.push(answer);
         self.shut_down(ctx);
@@ -254,6 +268,7 @@ impl Handler<Knock> for Node {
     type Result = ();
 
     fn handle(&mut self, _: Knock, ctx: &mut Self::Context) {
+        let _span = self.span().entered();
         self.door.answered();
         self.flush(ctx);
         self.end_turn(ctx);

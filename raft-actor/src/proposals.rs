@@ -14,7 +14,7 @@ use raft_core::NodeId;
 use raft_net::ForwardOutcome;
 
 use crate::reply::Answer;
-use crate::{Committed, ProposeError, UnknownCause};
+use crate::{Committed, ProposeError, UnknownCause, metrics};
 
 /// The outcome of a proposal.
 pub(crate) type Outcome = Result<Committed, ProposeError>;
@@ -25,6 +25,8 @@ pub(crate) struct Budget {
     bytes: AtomicUsize,
     count_max: usize,
     bytes_max: usize,
+    /// Where the outcomes of proposals of this process are counted.
+    metrics: Option<metrics::Proposals>,
 }
 
 /// A place in a [`Budget`], free again when it is dropped.
@@ -35,7 +37,17 @@ pub(crate) struct Permit {
 
 impl Budget {
     pub(crate) fn new(count_max: usize, bytes_max: usize) -> Arc<Self> {
+        Self::counted(count_max, bytes_max, None)
+    }
+
+    /// One whose outcomes are counted.
+    pub(crate) fn counted(
+        count_max: usize,
+        bytes_max: usize,
+        metrics: Option<metrics::Proposals>,
+    ) -> Arc<Self> {
         Arc::new(Self {
+            metrics,
             count: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
             count_max,
@@ -46,6 +58,13 @@ impl Budget {
     /// Proposals that wait.
     pub(crate) fn count(&self) -> usize {
         self.count.load(Ordering::Acquire)
+    }
+
+    /// A proposal is answered without a place.
+    pub(crate) fn refused(&self, error: &ProposeError) {
+        if let Some(metrics) = &self.metrics {
+            metrics.refused(error);
+        }
     }
 
     /// A place for a command of `bytes`, if there is one. Only one thread asks; any may give back.
@@ -82,7 +101,7 @@ pub(crate) struct Waiter {
     pub(crate) to: ReplyTo,
     pub(crate) since: Instant,
     pub(crate) deadline: Instant,
-    _permit: Permit,
+    permit: Permit,
 }
 
 pub(crate) enum ReplyTo {
@@ -98,7 +117,7 @@ impl Waiter {
             to,
             since,
             deadline,
-            _permit: permit,
+            permit,
         }
     }
 
@@ -106,6 +125,9 @@ impl Waiter {
     pub(crate) fn answer(self, outcome: Outcome) -> Option<(NodeId, raft_net::Answer)> {
         match self.to {
             ReplyTo::Local(answer) => {
+                if let Some(metrics) = &self.permit.budget.metrics {
+                    metrics.answered(&outcome, self.since);
+                }
                 answer.give(outcome);
                 None
             }

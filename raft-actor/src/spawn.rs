@@ -19,6 +19,7 @@ use crate::front::RaftActor;
 use crate::intake::Intake;
 use crate::life::take_part;
 use crate::node::{Life, Node, Peer, dial};
+use crate::observe::{Observed, Observer};
 use crate::parts::Parts;
 use crate::witness::Greeting;
 use crate::{Config, ConfigError, StartError};
@@ -139,6 +140,7 @@ fn assemble(ctx: &mut Context<RaftActor>, start: Start) -> RaftActor {
     } = start;
     let front = ctx.address();
     let door = Rc::new(Door::new(&config));
+    let observed = Observed::new();
 
     let mut members: BTreeMap<_, _> = addresses.keys().map(|id| (*id, None)).collect();
     for (id, incarnation) in identity.members.iter().flatten() {
@@ -207,6 +209,7 @@ fn assemble(ctx: &mut Context<RaftActor>, start: Start) -> RaftActor {
             took_part: false,
             persists: Vec::new(),
             commits: Vec::new(),
+            observer: Observer::new(config.id, Rc::clone(&observed)),
             close_result: None,
             ended: Vec::new(),
             let_go: Vec::new(),
@@ -226,6 +229,7 @@ fn assemble(ctx: &mut Context<RaftActor>, start: Start) -> RaftActor {
         door,
         parts,
         last_status,
+        observed,
         in_a_row: 0,
     }
 }

@@ -130,10 +130,11 @@ impl Node {
     /// Ends a turn: hands the clock's ticks to the protocol, and all that was gathered to the others.
     pub(crate) fn end_turn(&mut self, ctx: &mut Context<Self>) {
         self.forget_lost(ctx);
+        let now = Instant::now();
         let Passed {
             ticks,
             paused_ticks,
-        } = self.clock.passed(Instant::now());
+        } = self.clock.passed(now);
         if paused_ticks > 0 {
             let ticks = u64::from(paused_ticks);
             self.step(Input::Paused { ticks }, ctx);
@@ -147,6 +148,7 @@ impl Node {
             self.commits.clear();
         }
         if !self.persists.is_empty() {
+            self.observer.writing(&self.persists);
             self.parts
                 .storage
                 .do_send(Write(std::mem::take(&mut self.persists)));
@@ -156,6 +158,7 @@ impl Node {
                 .delivery
                 .do_send(Apply(std::mem::take(&mut self.commits)));
         }
+        self.observe(now);
     }
 
     fn committed(&mut self, commit: Commit, ctx: &mut Context<Self>) {
