@@ -191,7 +191,8 @@ mod tests {
         assert!(raft.send(GetHealth).await.unwrap().ready);
         raft.do_send(Panic);
         let failed = |view: &NodeView| matches!(view.phase, Phase::Failed(_));
-        views.wait_for(failed).await.unwrap();
+        let seen = tokio::time::timeout(std::time::Duration::from_secs(10), views.wait_for(failed));
+        seen.await.expect("the failure was not shown").unwrap();
         let health = raft.send(GetHealth).await.unwrap();
         assert!(
             !health.live && !health.ready && health.leader.is_none(),
