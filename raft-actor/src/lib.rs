@@ -26,6 +26,15 @@ mod door;
 mod error;
 mod front;
 mod intake;
+#[cfg_attr(
+    not(test),
+    expect(
+        dead_code,
+        unused_imports,
+        reason = "the nodes do not apply through it yet"
+    )
+)]
+mod ledger;
 mod life;
 mod message;
 mod node;
@@ -43,6 +52,7 @@ pub use birth::Birth;
 pub use config::{Config, ConfigError};
 pub use error::{NodeFailure, ProposeError, StartError, SubscribeError, UnknownCause};
 pub use front::RaftActor;
+pub use ledger::{ProposalId, SessionId};
 pub use message::{
     Committed, Delivered, DeliveredBatch, Ended, GetStatus, Propose, Shutdown, Subscribe,
     Subscribed, Subscriber,
