@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use raft_core::{Commit, Entry, LogId, LogIndex, NodeId, SnapshotMeta, Term};
+use raft_core::{ClusterId, Commit, Entry, LogId, LogIndex, NodeId, SnapshotMeta, Term};
 use raft_net::{Answer, Frame, FrameEncoder, PeerSender};
 use raft_storage::{LogReads, LogStorage, ReadEntries, Snapshots, StorageError};
 use tokio::sync::watch;
@@ -42,8 +42,8 @@ use crate::{
 };
 use cursors::Cursors;
 use digests::{Digests, Verdict};
-pub(crate) use reads::{ReadJob, ReadView, ReadsReady};
 use reads::Reads;
+pub(crate) use reads::{ReadJob, ReadsReady};
 pub(crate) use replica::{RecoverError, Replica, guarded};
 use waiting::Waiting;
 
@@ -128,6 +128,8 @@ pub(crate) enum Told {
     Back(Vec<Back>),
     /// A state for a snapshot.
     Captured(Captured),
+    /// A snapshot was restored, and said which cluster it is of.
+    Cluster(ClusterId),
     /// These reads must be asked again: their lease is over.
     Reads(Vec<ReadJob>),
 }
@@ -201,10 +203,11 @@ pub(crate) struct Delivery {
     cursors: Cursors,
     subscriptions: Vec<tokio::task::JoinHandle<()>>,
     ended: bool,
+    has_own_thread: bool,
 }
 
 impl Delivery {
-    pub(crate) fn new(making: Making) -> Self {
+    pub(crate) fn new(making: Making, has_own_thread: bool) -> Self {
         let applied = making.replica.applied().index;
         let digests = Digests::new(making.id);
         let replica = Rc::new(RefCell::new(making.replica));
@@ -246,6 +249,7 @@ impl Delivery {
             cursors: Cursors::new(making.cursors, making.storage),
             subscriptions: Vec::new(),
             ended: false,
+            has_own_thread,
         }
     }
 
@@ -383,6 +387,9 @@ impl Delivery {
         }
         tracing::info!(%last, "restored a snapshot within {:?}", began.elapsed());
         self.target = self.target.max(last.index);
+        if let Some(cluster) = self.replica.borrow().cluster {
+            self.node.do_send(Told::Cluster(cluster));
+        }
         let mut answers = Answers::default();
         for proposal in self.waiting.take_through(last.index) {
             match proposal.id().map(|id| self.replica.borrow().ledger.lookup(id)) {
@@ -450,7 +457,11 @@ impl Delivery {
         };
         match self.encoder.encode(&frame) {
             // The next one says more than one that is dropped.
-            Ok(frame) => self.peers.values().for_each(|peer| drop(peer.try_send(frame.clone()))),
+            Ok(frame) => {
+                for peer in self.peers.values() {
+                    let _ = peer.try_send(frame.clone());
+                }
+            }
             Err(error) => tracing::error!("cannot encode a digest: {error}"),
         }
     }
@@ -530,6 +541,12 @@ impl Actor for Delivery {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.run_interval(SWEEP, |delivery, _| delivery.sweep());
+    }
+
+    fn stopped(&mut self, _: &mut Self::Context) {
+        if self.has_own_thread {
+            Arbiter::current().stop();
+        }
     }
 }
 

@@ -37,8 +37,6 @@ pub(crate) struct Door {
     command_bytes_max: usize,
     timeout: Duration,
     session_timeout: Duration,
-    /// Whether proposals without a name get one of the node's session.
-    names: bool,
     budget: Arc<Budget>,
     gathered: RefCell<Vec<Proposal>>,
     announced: Cell<bool>,
@@ -64,7 +62,6 @@ impl Door {
             command_bytes_max: config.command_bytes_max,
             timeout: config.propose_timeout,
             session_timeout: config.session_timeout,
-            names: config.own_session,
             budget: Budget::new(config.proposals_max, config.proposals_bytes_max),
             gathered: RefCell::default(),
             announced: Cell::new(false),
@@ -210,7 +207,7 @@ impl Door {
             Naming::Node | Naming::Nothing => Request::Plain { command },
         };
         let mut proposal = Proposal::new(request, self.waiter(to, timeout, permit));
-        proposal.nameless = self.names && naming == Naming::Node;
+        proposal.nameless = naming == Naming::Node;
         proposal
     }
 

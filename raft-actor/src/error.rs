@@ -9,7 +9,7 @@ use raft_storage::{OpenError, StorageError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::config::ids;
+use crate::config::check::ids;
 use crate::{ApplyError, ConfigError, ProposalId, SessionId};
 
 /// Why a node could not be started. Nothing is left behind: neither a thread, nor a lock, nor a socket.

@@ -28,9 +28,9 @@ mod window;
 mod tests;
 
 pub(crate) use answers::Answer;
-pub(crate) use encode::LedgerDamaged;
-pub(crate) use envelope::{ENVELOPE_OVERHEAD_BYTES, Malformed, Request, restamp};
+pub(crate) use envelope::{Malformed, Request};
 pub use id::{ProposalId, SessionId};
+pub(crate) use window::WINDOW;
 
 use bytes::Bytes;
 use raft_core::{Entry, EntryKind, LogId, LogIndex};

@@ -1,7 +1,8 @@
 //! What a snapshot's file holds: the library's own bookkeeping, then what the state machine wrote.
 //!
 //! ```text
-//! version (1 byte) │ has a state machine (1 byte) │ length of the ledger (8 bytes) │ ledger │ state machine …
+//! version (1 byte) │ has a state machine (1 byte) │ cluster (16 bytes) │ length of the ledger (8 bytes) │ ledger │
+//! state machine …
 //! ```
 //!
 //! The file's pieces are checked one by one by the storage; numbers are big-endian.
@@ -12,7 +13,7 @@ use std::io::{self, Read, Write};
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
-use raft_core::{LogId, LogIndex, NodeId, SnapshotMeta};
+use raft_core::{ClusterId, LogId, LogIndex, NodeId, SnapshotMeta};
 use raft_net::{ChunkSink, ChunkSource, SnapshotOffer, SnapshotReceiver};
 use raft_storage::{
     CHUNK_BYTES, SnapshotInfo, SnapshotSink, SnapshotSource, Snapshots, StorageError,
@@ -24,12 +25,14 @@ use crate::machine::Capture;
 /// The version of this layout.
 const VERSION: u8 = 1;
 /// The bytes before the ledger.
-const HEADER_LEN: usize = 10;
+const HEADER_LEN: usize = 26;
 /// The longest ledger that is read. What a ledger keeps is bounded well below it.
 const LEDGER_BYTES_MAX: u64 = 1 << 30;
 
 /// A state as it was at one moment, on its way to a file.
 pub(crate) struct Captured {
+    /// The cluster whose state it is, where that is known.
+    pub(crate) cluster: Option<ClusterId>,
     pub(crate) ledger: Ledger,
     pub(crate) machine: Option<Capture>,
 }
@@ -51,8 +54,10 @@ impl Captured {
     ) -> Result<SnapshotInfo, String> {
         let mut sink = snapshots.create(meta).map_err(text)?;
         let ledger = self.ledger.encode();
-        let mut header = [VERSION, u8::from(self.machine.is_some()), 0, 0, 0, 0, 0, 0, 0, 0];
-        header[2..].copy_from_slice(&(ledger.len() as u64).to_be_bytes());
+        let cluster = self.cluster.map_or(0, |cluster| cluster.0);
+        let mut header = vec![VERSION, u8::from(self.machine.is_some())];
+        header.extend(cluster.to_be_bytes());
+        header.extend((ledger.len() as u64).to_be_bytes());
         sink.write(&header).map_err(text)?;
         sink.write(&ledger).map_err(text)?;
         if let Some(capture) = self.machine {
@@ -104,6 +109,7 @@ impl Read for Reading {
 
 /// A snapshot whose ledger has been read.
 pub(crate) struct Opened {
+    pub(crate) cluster: Option<ClusterId>,
     pub(crate) ledger: Ledger,
     /// The state machine's bytes, if there was one.
     pub(crate) machine: Option<Reading>,
@@ -120,11 +126,12 @@ pub(crate) fn open(snapshots: &dyn Snapshots, last: LogId) -> Result<Opened, Str
         next: 0,
         piece: Bytes::new(),
     };
-    let ledger = |reading: &mut Reading| -> io::Result<(Vec<u8>, bool)> {
+    let ledger = |reading: &mut Reading| -> io::Result<(Vec<u8>, bool, u128)> {
         let mut header = [0; HEADER_LEN];
         reading.read_exact(&mut header)?;
-        let [version, has_machine, len @ ..] = header;
-        let len = u64::from_be_bytes(len);
+        let mut header = header.as_slice();
+        let (version, has_machine) = (header.get_u8(), header.get_u8());
+        let (cluster, len) = (header.get_u128(), header.get_u64());
         if version != VERSION || has_machine > 1 || len > LEDGER_BYTES_MAX {
             return Err(io::Error::other("it is of no version that this program knows"));
         }
@@ -132,15 +139,16 @@ pub(crate) fn open(snapshots: &dyn Snapshots, last: LogId) -> Result<Opened, Str
         if reading.take(len).read_to_end(&mut ledger)? as u64 != len {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        Ok((ledger, has_machine == 1))
+        Ok((ledger, has_machine == 1, cluster))
     };
-    let (bytes, has_machine) = ledger(&mut reading).map_err(|error| error.to_string())?;
+    let (bytes, has_machine, cluster) = ledger(&mut reading).map_err(|error| error.to_string())?;
     let ledger = Ledger::decode(&bytes).map_err(|error| error.to_string())?;
     if ledger.applied() != last {
         let applied = ledger.applied();
         return Err(format!("its bookkeeping ends at {applied}"));
     }
     Ok(Opened {
+        cluster: (cluster != 0).then_some(ClusterId(cluster)),
         ledger,
         machine: has_machine.then_some(reading),
     })

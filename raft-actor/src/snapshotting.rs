@@ -66,7 +66,7 @@ impl Snapshotting {
     pub(crate) fn new(
         snapshots: Arc<dyn Snapshots>,
         sender: SnapshotSender,
-        policy: &crate::SnapshotPolicy,
+        policy: &crate::config::Snapshots,
         newest: LogIndex,
     ) -> Self {
         let or_never = |threshold: u64| if threshold == 0 { u64::MAX } else { threshold };
@@ -162,7 +162,7 @@ impl Node {
     }
 
     /// The state is captured: it is written by a thread of its own.
-    pub(crate) fn captured(&mut self, captured: Captured, ctx: &mut Context<Self>) {
+    pub(crate) fn captured(&mut self, mut captured: Captured, ctx: &mut Context<Self>) {
         let Life::Running(raft) = &self.life else {
             return self.snapshotting.finish(&Err(SnapshotError::NodeEnded));
         };
@@ -170,6 +170,7 @@ impl Node {
             // A snapshot that came in meanwhile covers more.
             return self.snapshotting.finish(&Err(SnapshotError::NothingNew));
         };
+        captured.cluster = self.cluster;
         self.snapshotting.taking = Taking::Writing(meta.last);
         let (snapshots, node) = (Arc::clone(&self.snapshotting.snapshots), ctx.address());
         let write = move || {

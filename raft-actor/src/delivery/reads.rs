@@ -23,9 +23,6 @@ pub(crate) struct ReadJob {
     pub(crate) _permit: Permit,
 }
 
-/// What a read sees.
-pub(crate) type ReadView<'r> = &'r Replica;
-
 impl ReadJob {
     /// Its time is up.
     pub(crate) fn late(self, now: Instant) {

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
-use raft_core::{Entry, LogId, LogIndex, Violation};
+use raft_core::{ClusterId, Entry, LogId, LogIndex, Violation};
 use raft_storage::Snapshots;
 
 use crate::NodeFailure;
@@ -15,6 +15,8 @@ use crate::snapshot::{self, Captured};
 /// See the [module](self).
 pub(crate) struct Replica {
     machine: Option<Box<dyn Machine>>,
+    /// The cluster whose state it is, as far as a snapshot said so.
+    pub(crate) cluster: Option<ClusterId>,
     pub(crate) ledger: Ledger,
 }
 
@@ -23,6 +25,7 @@ impl Replica {
     pub(crate) fn new(machine: Option<Box<dyn Machine>>) -> Self {
         Self {
             machine,
+            cluster: None,
             ledger: Ledger::new(),
         }
     }
@@ -75,6 +78,7 @@ impl Replica {
             (Some(_), None) => return Err("it is of a program without a state machine".to_owned()),
         }
         self.ledger = opened.ledger;
+        self.cluster = opened.cluster.or(self.cluster);
         self.keep().map_err(|failure| failure.to_string())
     }
 
@@ -156,6 +160,7 @@ impl Replica {
             }
         };
         Ok(Captured {
+            cluster: self.cluster,
             ledger: self.ledger.clone(),
             machine,
         })
