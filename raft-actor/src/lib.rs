@@ -33,6 +33,7 @@ mod parts;
 mod proposals;
 mod recent;
 mod reply;
+mod snapshots;
 mod spawn;
 mod status;
 mod subscription;

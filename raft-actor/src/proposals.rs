@@ -162,6 +162,11 @@ pub(crate) fn from_peer(leader: NodeId, len: usize, outcome: ForwardOutcome) -> 
             max: usize::try_from(max).unwrap_or(usize::MAX),
         }),
         ForwardOutcome::Superseded => Err(ProposeError::Superseded),
-        ForwardOutcome::Unknown => Err(ProposeError::Unknown(UnknownCause::LeaderUnsure(leader))),
+        // A leader of this version says neither of the last two.
+        ForwardOutcome::Unknown
+        | ForwardOutcome::Refused { .. }
+        | ForwardOutcome::NotApplied { .. } => {
+            Err(ProposeError::Unknown(UnknownCause::LeaderUnsure(leader)))
+        }
     })
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use actix::prelude::*;
@@ -20,6 +21,7 @@ use crate::intake::Intake;
 use crate::life::take_part;
 use crate::node::{Life, Node, Peer, dial};
 use crate::parts::Parts;
+use crate::snapshots::NoSnapshots;
 use crate::witness::Greeting;
 use crate::{Config, ConfigError, StartError};
 
@@ -172,7 +174,14 @@ fn assemble(ctx: &mut Context<RaftActor>, start: Start) -> RaftActor {
         let address = ctx.address();
         let events = address.clone().recipient();
         let inbound = address.clone().recipient();
-        let listener = bound.start(local.clone(), limits.clone(), inbound, events.clone());
+        let listener = bound.start(
+            local.clone(),
+            limits.clone(),
+            inbound,
+            events.clone(),
+            Arc::new(NoSnapshots),
+            address.clone().recipient(),
+        );
         let peers: BTreeMap<NodeId, Peer> = dial(config.id, &addresses, &local, &limits, &events);
         let greeting = Greeting::new(&peers, config.election_timeout_min);
         let senders: BTreeMap<_, _> = peers
