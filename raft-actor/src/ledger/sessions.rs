@@ -197,6 +197,12 @@ impl Sessions {
         &mut self.answers
     }
 
+    /// How many deadlines are filed.
+    #[cfg(test)]
+    pub(super) fn filed(&self) -> usize {
+        self.deadlines.len()
+    }
+
     /// The length of all windows together.
     pub(super) fn outcomes(&self) -> usize {
         self.outcomes
