@@ -2,13 +2,13 @@
 //!
 //! `[tag u8][log time u64, ms]`, then by tag, every number big-endian:
 //!
-//! | tag | request     | fields                                                |
-//! |-----|-------------|-------------------------------------------------------|
-//! | 1   | Plain       | command                                               |
-//! | 2   | InSession   | session u64, sequence u64, low u64, command           |
-//! | 3   | OpenSession | timeout u64, ms                                       |
-//! | 4   | CloseSession| session u64                                           |
-//! | 5   | Cancel      | session u64, sequence u64, low u64                    |
+//! | tag | request   | fields                                      |
+//! |-----|-----------|---------------------------------------------|
+//! | 1   | Plain     | command                                     |
+//! | 2   | InSession | session u64, sequence u64, low u64, command |
+//! | 3   | Open      | timeout u64, ms                             |
+//! | 4   | Close     | session u64                                 |
+//! | 5   | Cancel    | session u64, sequence u64, low u64          |
 //!
 //! Invariants:
 //! - A command has no length of its own: it ends where the entry ends. What has no command ends behind its last
