@@ -6,7 +6,7 @@
 //!
 //! | name | kind | unit | labels | meaning |
 //! |---|---|---|---|---|
-//! | `raft_proposals_total` | counter | | `outcome` | proposals of this process that were answered, by what was said: `committed`, `too_large`, `busy`, `no_leader`, `superseded`, `shutting_down`, `failed`, `unknown` |
+//! | `raft_proposals_total` | counter | | `outcome` | proposals of this process that were answered, by what was said: `committed`, `refused` (by the state machine), `cancelled`, `forgotten` (applied before), `session_expired`, `too_many_sessions`, `too_large`, `invalid`, `busy`, `no_leader`, `superseded`, `shutting_down`, `failed`, `unknown` |
 //! | `raft_proposal_duration_seconds` | histogram | s | | from a proposal's being taken in until its being known to be committed, on the node that was asked |
 //! | `raft_proposals_waiting` | gauge | | | proposals of this process that wait for their outcome |
 //! | `raft_term` | gauge | | | the current term |
@@ -22,6 +22,13 @@
 //! | `raft_write_duration_seconds` | histogram | s | | from handing entries or votes to the storage until they are on the disk, of the oldest of each synced batch |
 //! | `raft_write_batch_size` | histogram | | | writes in each synced batch |
 //! | `raft_log_appended_bytes_total` | counter | bytes | | bytes of entries handed to the storage |
+//! | `raft_unapplied_bytes` | gauge | bytes | | bytes of committed entries that wait in memory to be applied |
+//! | `raft_apply_duration_seconds` | histogram | s | | how long applying took at a stretch, up to the entry that was committed last |
+//! | `raft_sessions` | gauge | | | sessions that are open in the cluster, as of the last entry applied here |
+//! | `raft_subscribers` | gauge | | | subscriptions that are served |
+//! | `raft_subscriber_lag_entries` | gauge | | | entries that are applied here and not handled yet by the subscriber that is furthest behind |
+//! | `raft_snapshots_total` | counter | | `event` | what happened to snapshots: `taken`, `not_taken` (an error), `sent`, `not_sent`, `received` |
+//! | `raft_snapshot_duration_seconds` | histogram | s | | how long it took to write a snapshot to its file |
 //! | `raft_peer_connected` | gauge | | `peer` | 1 if there is a connection to the peer, else 0 |
 //! | `raft_peer_lag_entries` | gauge | | `peer` | entries of the leader's log that the peer has not acknowledged; 0 on a node that does not lead |
 //! | `raft_peer_queue_frames` | gauge | | `peer` | frames that wait to be sent to the peer |
@@ -44,6 +51,7 @@ use raft_core::{NodeId, Role, Status};
 use raft_net::PeerStats;
 
 use crate::ProposeError;
+use crate::ledger::Settlement;
 use crate::proposals::Outcome;
 
 /// What kind of number a metric is.
@@ -89,13 +97,13 @@ const fn metric(
 }
 
 /// Every metric that a node emits.
-pub const METRICS: [Metric; 23] = [
+pub const METRICS: [Metric; 30] = [
     metric(
         "raft_proposals_total",
         Kind::Counter,
         Unit::Count,
         &["outcome"],
-        "proposals of this process that were answered, by what was said: committed, too_large, busy, no_leader, superseded, shutting_down, failed, unknown",
+        "proposals of this process that were answered, by what was said: committed, refused (by the state machine), cancelled, forgotten (applied before), session_expired, too_many_sessions, too_large, invalid, busy, no_leader, superseded, shutting_down, failed, unknown",
     ),
     metric(
         "raft_proposal_duration_seconds",
@@ -203,6 +211,55 @@ pub const METRICS: [Metric; 23] = [
         "bytes of entries handed to the storage",
     ),
     metric(
+        "raft_unapplied_bytes",
+        Kind::Gauge,
+        Unit::Bytes,
+        &[],
+        "bytes of committed entries that wait in memory to be applied",
+    ),
+    metric(
+        "raft_apply_duration_seconds",
+        Kind::Histogram,
+        Unit::Seconds,
+        &[],
+        "how long applying took at a stretch, up to the entry that was committed last",
+    ),
+    metric(
+        "raft_sessions",
+        Kind::Gauge,
+        Unit::Count,
+        &[],
+        "sessions that are open in the cluster, as of the last entry applied here",
+    ),
+    metric(
+        "raft_subscribers",
+        Kind::Gauge,
+        Unit::Count,
+        &[],
+        "subscriptions that are served",
+    ),
+    metric(
+        "raft_subscriber_lag_entries",
+        Kind::Gauge,
+        Unit::Count,
+        &[],
+        "entries that are applied here and not handled yet by the subscriber that is furthest behind",
+    ),
+    metric(
+        "raft_snapshots_total",
+        Kind::Counter,
+        Unit::Count,
+        &["event"],
+        "what happened to snapshots: taken, not_taken (an error), sent, not_sent, received",
+    ),
+    metric(
+        "raft_snapshot_duration_seconds",
+        Kind::Histogram,
+        Unit::Seconds,
+        &[],
+        "how long it took to write a snapshot to its file",
+    ),
+    metric(
         "raft_peer_connected",
         Kind::Gauge,
         Unit::Count,
@@ -279,16 +336,27 @@ fn exact(number: u64) -> f64 {
 
 /// Outcomes of the proposals of this process.
 pub(crate) struct Proposals {
-    committed: Counter,
-    too_large: Counter,
-    busy: Counter,
-    no_leader: Counter,
-    superseded: Counter,
-    shutting_down: Counter,
-    failed: Counter,
-    unknown: Counter,
+    outcomes: [Counter; OUTCOMES.len()],
     duration: Histogram,
 }
+
+/// The labels of outcomes.
+const OUTCOMES: [&str; 14] = [
+    "committed",
+    "refused",
+    "cancelled",
+    "forgotten",
+    "session_expired",
+    "too_many_sessions",
+    "too_large",
+    "invalid",
+    "busy",
+    "no_leader",
+    "superseded",
+    "shutting_down",
+    "failed",
+    "unknown",
+];
 
 impl Proposals {
     pub(crate) fn new(id: NodeId) -> Self {
@@ -300,41 +368,102 @@ impl Proposals {
             counter
         };
         Self {
-            committed: count("committed"),
-            too_large: count("too_large"),
-            busy: count("busy"),
-            no_leader: count("no_leader"),
-            superseded: count("superseded"),
-            shutting_down: count("shutting_down"),
-            failed: count("failed"),
-            unknown: count("unknown"),
-            duration: histogram!("raft_proposal_duration_seconds", "node" => id),
+            outcomes: OUTCOMES.map(count),
+            duration: histogram!("raft_proposal_duration_seconds", "node" => id.clone()),
         }
     }
 
     /// A proposal that was taken in at `since` is answered.
     pub(crate) fn answered(&self, outcome: &Outcome, since: Instant) {
         match outcome {
-            Ok(_) => {
-                self.committed.increment(1);
-                self.duration.record(since.elapsed());
-            }
+            Ok(settled) => self.count(match &settled.settlement {
+                Settlement::Applied { answer: Err(_), .. } => "refused",
+                Settlement::Applied { .. } | Settlement::Opened { .. } | Settlement::Closed => {
+                    self.duration.record(since.elapsed());
+                    "committed"
+                }
+                Settlement::Cancelled { .. } => "cancelled",
+                Settlement::AnswerForgotten { .. } | Settlement::Acknowledged => "forgotten",
+                Settlement::SessionExpired => "session_expired",
+                Settlement::TooManySessions => "too_many_sessions",
+                Settlement::BeyondWindow { .. } | Settlement::Malformed => "invalid",
+            }),
             Err(error) => self.refused(error),
         }
     }
 
     /// A proposal is answered with an error.
     pub(crate) fn refused(&self, error: &ProposeError) {
-        let counter = match error {
-            ProposeError::TooLarge { .. } => &self.too_large,
-            ProposeError::Busy => &self.busy,
-            ProposeError::NoLeader { .. } => &self.no_leader,
-            ProposeError::Superseded => &self.superseded,
-            ProposeError::ShuttingDown => &self.shutting_down,
-            ProposeError::Failed(_) => &self.failed,
-            ProposeError::Unknown(_) => &self.unknown,
-        };
-        counter.increment(1);
+        self.count(match error {
+            ProposeError::TooLarge { .. } => "too_large",
+            ProposeError::Busy => "busy",
+            ProposeError::NoLeader { .. } => "no_leader",
+            ProposeError::Superseded => "superseded",
+            ProposeError::ShuttingDown => "shutting_down",
+            ProposeError::Failed(_) => "failed",
+            ProposeError::Refused { .. } => "refused",
+            ProposeError::Cancelled => "cancelled",
+            ProposeError::SessionExpired(_) => "session_expired",
+            ProposeError::TooManySessions => "too_many_sessions",
+            ProposeError::Done(_) | ProposeError::ResponseForgotten { .. } => "forgotten",
+            ProposeError::BeyondWindow(_)
+            | ProposeError::SequenceZero
+            | ProposeError::Malformed => "invalid",
+            ProposeError::Unknown { .. } => "unknown",
+        });
+    }
+
+    fn count(&self, outcome: &'static str) {
+        let at = OUTCOMES.iter().position(|label| *label == outcome);
+        debug_assert!(at.is_some(), "{outcome} has no counter");
+        if let Some(at) = at {
+            self.outcomes[at].increment(1);
+        }
+    }
+}
+
+/// What happens to snapshots.
+#[derive(Clone, Copy)]
+pub(crate) enum SnapshotEvent {
+    Taken,
+    NotTaken,
+    Sent,
+    NotSent,
+    Received,
+}
+
+/// The labels of [`SnapshotEvent`]s, in their order.
+const SNAPSHOT_EVENTS: [&str; 5] = ["taken", "not_taken", "sent", "not_sent", "received"];
+
+/// How applying goes, and who is handed what is applied.
+pub(crate) struct DeliveryMetrics {
+    apply_duration: Histogram,
+    sessions: Gauge,
+    subscribers: Gauge,
+    subscriber_lag: Gauge,
+}
+
+impl DeliveryMetrics {
+    pub(crate) fn new(id: NodeId) -> Self {
+        let node = id.to_string();
+        let gauge = |name: &'static str| gauge!(name, "node" => node.clone());
+        Self {
+            apply_duration: histogram!("raft_apply_duration_seconds", "node" => node.clone()),
+            sessions: gauge("raft_sessions"),
+            subscribers: gauge("raft_subscribers"),
+            subscriber_lag: gauge("raft_subscriber_lag_entries"),
+        }
+    }
+
+    /// What was committed is applied.
+    pub(crate) fn applied(&self, took: Duration) {
+        self.apply_duration.record(took);
+    }
+
+    pub(crate) fn sample(&self, sessions: usize, subscribers: usize, lag: u64) {
+        self.sessions.set(exact(sessions as u64));
+        self.subscribers.set(exact(subscribers as u64));
+        self.subscriber_lag.set(exact(lag));
     }
 }
 
@@ -354,6 +483,9 @@ pub(crate) struct NodeMetrics {
     write_duration: Histogram,
     write_batches: Histogram,
     appended_bytes: Counter,
+    unapplied_bytes: Gauge,
+    snapshots: [Counter; SNAPSHOT_EVENTS.len()],
+    snapshot_duration: Histogram,
     peers: BTreeMap<NodeId, PeerMetrics>,
     id: NodeId,
 }
@@ -382,6 +514,14 @@ impl NodeMetrics {
             write_duration: histogram!("raft_write_duration_seconds", "node" => node.clone()),
             write_batches: histogram!("raft_write_batch_size", "node" => node.clone()),
             appended_bytes: count("raft_log_appended_bytes_total"),
+            unapplied_bytes: gauge("raft_unapplied_bytes"),
+            snapshots: SNAPSHOT_EVENTS.map(|event| {
+                let counter =
+                    counter!("raft_snapshots_total", "node" => node.clone(), "event" => event);
+                counter.increment(0);
+                counter
+            }),
+            snapshot_duration: histogram!("raft_snapshot_duration_seconds", "node" => node.clone()),
             peers: BTreeMap::new(),
             id,
         }
@@ -401,6 +541,21 @@ impl NodeMetrics {
     pub(crate) fn written(&self, writes: u32, took: Duration) {
         self.write_batches.record(writes);
         self.write_duration.record(took);
+    }
+
+    /// Something happened to a snapshot.
+    pub(crate) fn snapshot_event(&self, event: SnapshotEvent) {
+        self.snapshots[event as usize].increment(1);
+    }
+
+    /// A snapshot was written.
+    pub(crate) fn snapshot_written(&self, took: Duration) {
+        self.snapshot_duration.record(took);
+    }
+
+    /// Committed entries of so many bytes wait to be applied.
+    pub(crate) fn sample_unapplied(&self, bytes: usize) {
+        self.unapplied_bytes.set(exact(bytes as u64));
     }
 
     /// Brings the gauges up to date. Without a status the node takes no part.

@@ -13,7 +13,7 @@ use raft_core::{ClusterId, LogIndex, NodeId, Persist, Raft, Role, Term, WriteId}
 use tokio::sync::watch;
 use tracing::Span;
 
-use crate::metrics::NodeMetrics;
+use crate::metrics::{NodeMetrics, SnapshotEvent};
 use crate::node::{Life, Node};
 use crate::{Health, MemberStatus, NodeFailure, NodeStatus, NodeView, Phase};
 
@@ -81,7 +81,7 @@ pub(crate) struct Observer {
     last_leader: Option<NodeId>,
     span: Span,
     metrics: NodeMetrics,
-    next_sample: Instant,
+    next_sample: Duration,
     /// Writes that are not durable, and when each was handed over.
     writing: VecDeque<(WriteId, Instant)>,
 }
@@ -96,7 +96,7 @@ impl Observer {
             last_leader: None,
             span: Span::none(),
             metrics: NodeMetrics::new(id),
-            next_sample: Instant::now(),
+            next_sample: Duration::ZERO,
             writing: VecDeque::new(),
         }
     }
@@ -104,6 +104,17 @@ impl Observer {
     /// Something has happened that the view may show: a connection came or went, say.
     pub(crate) fn event(&mut self) {
         self.events += 1;
+    }
+
+    /// Something happened to a snapshot.
+    pub(crate) fn snapshot(&self, event: SnapshotEvent) {
+        self.metrics.snapshot_event(event);
+    }
+
+    /// This node has taken a snapshot.
+    pub(crate) fn snapshot_taken(&self, took: Duration) {
+        self.metrics.snapshot_event(SnapshotEvent::Taken);
+        self.metrics.snapshot_written(took);
     }
 
     /// These writes are handed to the storage.
@@ -134,9 +145,9 @@ impl Node {
     }
 
     /// Shows what has changed since the last look. At the end of every turn, so ten times in 100 ms at least.
-    pub(crate) fn observe(&mut self, now: Instant) {
+    pub(crate) fn observe(&mut self, now: Duration) {
         let raft = raft_of(&self.life);
-        let (commit, applied) = (raft.map(Raft::commit), *self.applied.borrow());
+        let (commit, applied) = (raft.map(Raft::commit), self.progress.borrow().index);
         let unapplied = commit.map_or(0, |commit| commit.0.saturating_sub(applied.0));
         self.observer.shared.unapplied.set(unapplied);
         let signs = Signs {
@@ -174,9 +185,10 @@ impl Node {
 
     fn sample(&mut self) {
         let status = raft_of(&self.life).map(Raft::status);
-        let (applied, waiting) = (self.applied.borrow().0, self.door.waiting_count());
+        let (applied, waiting) = (self.progress.borrow().index.0, self.door.waiting_count());
         let metrics = &mut self.observer.metrics;
         metrics.sample(status.as_ref(), applied, waiting);
+        metrics.sample_unapplied(self.lag.bytes());
         for (id, peer) in &self.peers {
             let lag = status.as_ref().and_then(|status| {
                 let progress = status.peers.iter().find(|progress| progress.id == *id)?;
@@ -242,7 +254,7 @@ impl Node {
         let mut members: Vec<_> = peers.chain([own]).collect();
         members.sort_by_key(|member| member.id);
         let view = self.view();
-        let applied = *self.applied.borrow();
+        let applied = self.progress.borrow().index;
         let commit = core.as_ref().map(|core| core.commit).unwrap_or_default();
         NodeStatus {
             id: self.id,
