@@ -30,17 +30,15 @@ use raft_storage::{LogReads, LogStorage, ReadEntries, Snapshots, StorageError};
 use tokio::sync::watch;
 
 use crate::intake::send_answers;
-use crate::ledger::{Lookup, Settlement};
 use crate::lag::Lag;
+use crate::ledger::{Lookup, Settlement};
 use crate::message::{Start, Subscribe};
 use crate::metrics::DeliveryMetrics;
 use crate::proposals::{Outcome, Proposal, Settled};
 use crate::recent::Recent;
 use crate::snapshot::Captured;
 use crate::subscription::{Ending, Log, Subscription};
-use crate::{
-    ForgetCursor, NodeFailure, ProposeError, SubscribeError, Subscribed, UnknownCause,
-};
+use crate::{ForgetCursor, NodeFailure, ProposeError, SubscribeError, Subscribed, UnknownCause};
 use cursors::Cursors;
 use digests::{Digests, Verdict};
 use reads::Reads;
@@ -295,7 +293,8 @@ impl Delivery {
         }
         self.tell(answers);
         let applied = self.applied();
-        self.waiting_reads.answer(&self.replica.borrow(), &self.node);
+        self.waiting_reads
+            .answer(&self.replica.borrow(), &self.node);
         if self.progress.borrow().index != applied {
             let time_ms = self.replica.borrow().ledger.time_ms();
             self.progress.send_replace(Progress {
@@ -399,7 +398,10 @@ impl Delivery {
         }
         let mut answers = Answers::default();
         for proposal in self.waiting.take_through(last.index) {
-            match proposal.id().map(|id| self.replica.borrow().ledger.lookup(id)) {
+            match proposal
+                .id()
+                .map(|id| self.replica.borrow().ledger.lookup(id))
+            {
                 Some(Lookup::Settled(settlement)) => answers.settled(
                     proposal,
                     Settled {
@@ -667,7 +669,8 @@ impl Handler<ReadsReady> for Delivery {
             return; // Dropped reads are told that the node has ended.
         }
         self.waiting_reads.add(ready);
-        self.waiting_reads.answer(&self.replica.borrow(), &self.node);
+        self.waiting_reads
+            .answer(&self.replica.borrow(), &self.node);
     }
 }
 

@@ -33,6 +33,7 @@ mod intake;
 mod lag;
 mod ledger;
 mod life;
+mod logged;
 mod machine;
 mod message;
 pub mod metrics;
@@ -66,6 +67,7 @@ pub use error::{
 pub use front::RaftActor;
 pub use health::{GetHealth, Health, NotReady};
 pub use ledger::{ProposalId, SessionId};
+pub use logged::Logged;
 pub use machine::{ApplyError, At, BytesStateMachine, Capture, StateMachine, capture, restored};
 pub use message::{
     Cancel, Cancellation, CloseSession, Committed, Compacted, Consistency, Delivered,

@@ -188,18 +188,28 @@ mod tests {
     fn who_differs_from_a_majority_learns_it_and_nobody_else() {
         let good = |index: u64| u128::from(index);
         let bad = |index: u64| u128::from(index) + u128::from(index >= 7) * 1000;
-        let mut same = [digests(1, 9, good), digests(2, 9, good), digests(3, 9, good)];
+        let mut same = [
+            digests(1, 9, good),
+            digests(2, 9, good),
+            digests(3, 9, good),
+        ];
         assert_eq!(exchange(&mut same), [Verdict::Fine; 3]);
         for wrong in 0..3 {
             let digest = |node: usize| move |i| if node == wrong { bad(i) } else { good(i) };
-            let mut nodes: Vec<_> = (0..3).map(|n| digests(n as u64 + 1, 9, digest(n))).collect();
+            let mut nodes: Vec<_> = (0..3)
+                .map(|n| digests(n as u64 + 1, 9, digest(n)))
+                .collect();
             for (node, verdict) in exchange(&mut nodes).into_iter().enumerate() {
                 let diverged = Verdict::Diverged {
                     index: LogIndex(9),
                     own: bad(9),
                     majority: good(9),
                 };
-                let expected = if node == wrong { diverged } else { Verdict::Fine };
+                let expected = if node == wrong {
+                    diverged
+                } else {
+                    Verdict::Fine
+                };
                 assert_eq!(verdict, expected, "node {node} with {wrong} wrong");
             }
         }

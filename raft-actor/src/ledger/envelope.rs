@@ -30,9 +30,6 @@ const HEAD_LEN: usize = 1 + 8;
 /// Session, sequence and low.
 const PROPOSAL_LEN: usize = 3 * 8;
 
-/// The most that an envelope adds to a command.
-pub(crate) const ENVELOPE_OVERHEAD_BYTES: usize = HEAD_LEN + PROPOSAL_LEN;
-
 /// What an envelope asks for. `C` is the command: shared with the entry, or borrowed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Request<C = Bytes> {
@@ -124,20 +121,6 @@ impl Request {
         };
         Ok((time_ms, request))
     }
-}
-
-/// Appends a copy of the envelope in `data` with another log time.
-///
-/// # Errors
-///
-/// `data` is no envelope. Nothing is appended.
-pub(crate) fn restamp(data: &[u8], time_ms: u64, to: &mut BytesMut) -> Result<(), Malformed> {
-    parse(data)?;
-    to.reserve(data.len());
-    to.put_u8(data[0]);
-    to.put_u64(time_ms);
-    to.put_slice(&data[HEAD_LEN..]);
-    Ok(())
 }
 
 fn put_proposal(id: ProposalId, low: u64, to: &mut BytesMut) {

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::ledger::encode::LedgerDamaged;
 
 /// Makes a ledger one that cannot be.
 type Spoil = fn(&mut Ledger);
