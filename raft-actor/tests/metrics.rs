@@ -6,10 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use actix::prelude::*;
 use metrics_util::MetricKind;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use raft_actor::metrics::{Kind, METRICS};
-use raft_actor::{Propose, ProposeError, Shutdown};
+use raft_actor::{Delivered, Propose, ProposeError, Shutdown, Subscribe, TakeSnapshot};
 
 mod support;
 
@@ -41,6 +42,19 @@ fn look(snapshotter: &Snapshotter, all: &mut Recorded) {
     }
 }
 
+/// A subscriber.
+struct Counter;
+
+impl Actor for Counter {
+    type Context = Context<Self>;
+}
+
+impl Handler<Delivered> for Counter {
+    type Result = ();
+
+    fn handle(&mut self, _: Delivered, _: &mut Self::Context) {}
+}
+
 #[actix::test]
 async fn every_documented_metric_is_emitted_and_no_other() {
     let recorder = DebuggingRecorder::new();
@@ -51,6 +65,12 @@ async fn every_documented_metric_is_emitted_and_no_other() {
         .map(|(config, disk)| (config.proposals_max(1, 1 << 20), disk))
         .collect();
     let nodes = spawn(&configs);
+    let counter = Counter.start();
+    nodes[0]
+        .send(Subscribe::from_start(counter.recipient::<Delivered>()))
+        .await
+        .unwrap()
+        .unwrap();
     for node in &nodes {
         for _ in 0..10 {
             node.send(Propose::new("x")).await.unwrap().unwrap();
@@ -62,6 +82,7 @@ async fn every_documented_metric_is_emitted_and_no_other() {
         let refused = node.send(Propose::new(long)).await.unwrap().unwrap_err();
         assert!(matches!(refused, ProposeError::TooLarge { .. }));
     }
+    nodes[0].send(TakeSnapshot).await.unwrap().unwrap();
     let mut all = Recorded::new();
     until("the gauges", async || {
         // A look takes gauges out too: they are there again a tenth of a second later.
@@ -135,6 +156,21 @@ async fn every_documented_metric_is_emitted_and_no_other() {
         .sum();
     assert_eq!(leaders, 1.0);
     assert!(sent > 0.0);
+    let taken = |id| value("raft_snapshots_total", &[("node", id), ("event", "taken")]);
+    assert_eq!((taken("1"), taken("2")), (1.0, 0.0));
+    for (name, least) in [
+        ("raft_snapshot_duration_seconds", 1.0),
+        ("raft_snapshot_index", 2.0),
+        ("raft_subscribers", 1.0),
+        ("raft_sessions", 1.0),
+        ("raft_apply_duration_seconds", 1.0),
+        ("raft_proposal_duration_seconds", 10.0),
+        ("raft_write_duration_seconds", 1.0),
+    ] {
+        let is = value(name, &[("node", "1")]);
+        assert!(is >= least, "{name} is {is}");
+    }
+    assert_eq!(value("raft_subscribers", &[("node", "2")]), 0.0);
     for node in nodes {
         node.send(Shutdown).await.unwrap().unwrap();
     }
