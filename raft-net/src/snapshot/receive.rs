@@ -24,8 +24,6 @@ use crate::limits::{FRAME_OVERHEAD_LEN, SNAPSHOT_CHUNK_LEN_MAX, SNAPSHOT_FRAME_L
 use crate::socket::{farewell, write_both};
 use crate::{EncodeError, Ending, FrameEncoder, Limits, Refusal};
 
-/// What the threads are called: they show in `top` and in a debugger.
-pub(crate) const THREAD: &str = "raft-snap-in";
 /// How much is read at once before chunks come.
 const READ_LEN: usize = 4 << 10;
 /// So much of what a sender goes on sending is read, so that it hears why its snapshot is not taken.
@@ -130,7 +128,7 @@ impl Receiving {
             // Who waited may be gone, at a stop that could not wait for this one.
             let _ = ended.send(ending);
         };
-        if let Err(error) = thread::run(THREAD, work, done) {
+        if let Err(error) = thread::run(format!("snap-in-{from}"), work, done) {
             return Ending::Io(error);
         }
         wait.await.unwrap_or(Ending::Panicked)
