@@ -54,6 +54,8 @@ const SWEEP: Duration = Duration::from_millis(50);
 const ANNOUNCE: Duration = Duration::from_millis(100);
 /// The time that one turn spends on applying.
 const TURN: Duration = Duration::from_millis(5);
+/// After how many entries it looks at the clock.
+const LOOK_AT_CLOCK: usize = 16;
 /// Entries that are read from the log at once, in bytes.
 const READ_BYTES: usize = 1 << 20;
 
@@ -212,6 +214,7 @@ impl Delivery {
     pub(crate) fn new(making: Making, has_own_thread: bool) -> Self {
         let applied = making.replica.applied().index;
         let digests = Digests::new(making.id);
+        let nodes = making.peers.len() + 1;
         let replica = Rc::new(RefCell::new(making.replica));
         making.progress.send_replace(Progress {
             index: applied,
@@ -245,7 +248,7 @@ impl Delivery {
             digests,
             office: Office {
                 leads: false,
-                nodes: 1,
+                nodes,
             },
             announced_at: Instant::now(),
             cursors: Cursors::new(making.cursors, making.storage),
@@ -277,18 +280,22 @@ impl Delivery {
                 self.read(next, self.target, ctx);
                 break;
             };
-            match run.first().map(|entry| entry.id.index) {
-                Some(first) if first > next => {
-                    self.read(next, first.prev(), ctx);
-                    break;
-                }
-                _ => {}
+            if let Some(first) = run.first().map(|entry| entry.id.index)
+                && first > next
+            {
+                self.read(next, first.prev(), ctx);
+                break;
             }
-            self.ready.pop_front();
-            self.lag.applied(&run);
-            if let Err(failure) = self.apply(&run, next, &mut answers) {
+            if let Err(failure) = self.apply(&run, next, began, &mut answers) {
                 self.fail(failure);
                 break;
+            }
+            if run
+                .last()
+                .is_none_or(|last| last.id.index <= self.applied())
+            {
+                self.ready.pop_front();
+                self.lag.applied(&run);
             }
         }
         self.tell(answers);
@@ -306,39 +313,44 @@ impl Delivery {
         }
     }
 
-    /// Applies those of `run` from `next` on.
+    /// Applies those of `run` from `next` on, as far as the turn's time goes.
     fn apply(
         &mut self,
         run: &[Entry],
         next: LogIndex,
+        began: Instant,
         answers: &mut Answers,
     ) -> Result<(), NodeFailure> {
         let start = run.partition_point(|entry| entry.id.index < next);
+        let mut end = start;
         let mut replica = self.replica.borrow_mut();
         for entry in &run[start..] {
+            // The clock costs as much as a small command.
+            if (end - start) % LOOK_AT_CLOCK == LOOK_AT_CLOCK - 1 && began.elapsed() >= TURN {
+                break;
+            }
+            end += 1;
             let settlement = replica.apply(entry)?;
             self.digests.push(entry.id.index, replica.ledger.digest());
-            if !self.waiting.is_empty() {
-                let met = self.waiting.meet(entry.id);
-                for proposal in met.superseded {
-                    answers.superseded(proposal);
+            if self.waiting.is_empty() {
+                continue;
+            }
+            let met = self.waiting.meet(entry.id);
+            for proposal in met.superseded {
+                answers.superseded(proposal);
+            }
+            let at = entry.id;
+            match (met.proposal, settlement) {
+                (Some(proposal), Some(settlement)) => {
+                    answers.settled(proposal, Settled { at, settlement });
                 }
-                match (met.proposal, settlement) {
-                    (Some(proposal), Some(settlement)) => answers.settled(
-                        proposal,
-                        Settled {
-                            at: entry.id,
-                            settlement,
-                        },
-                    ),
-                    (Some(proposal), None) => answers.unsure(proposal, UnknownCause::NodeEnded),
-                    (None, _) => {}
-                }
+                (Some(proposal), None) => answers.unsure(proposal, UnknownCause::NodeEnded),
+                (None, _) => {}
             }
         }
         replica.keep()?;
         drop(replica);
-        self.log.recent.borrow_mut().extend(&run[start..]);
+        self.log.recent.borrow_mut().extend(&run[start..end]);
         Ok(())
     }
 
