@@ -10,7 +10,7 @@
 //!   still come to be in the log.
 //! - [`Subscribe`] hands over what is committed, from any index on, each command once and without a gap.
 //! - [`GetStatus`], [`Watch`], [`GetHealth`], [`Ended`] and [`Shutdown`] are for those who run it, and
-//!   [`metrics`] for their graphs. [`ConfigArgs`] (feature `cli`) takes the settings from flags, environment and a file.
+//!   [`metrics`] for their graphs. `ConfigArgs` (feature `cli`) takes the settings from flags, environment and a file.
 //!
 //! Everything that waits has a bound and a deadline; [`Config`] names them. A node that cannot go on says why
 //! ([`NodeFailure`]), answers all who wait, and takes no part any more: it never guesses.
