@@ -537,6 +537,10 @@ async fn a_panic_ends_one_transfer_and_is_told() {
     let address = two.address.to_string();
     sender.send(TWO, address, offer(1 << 20), Box::new(source), told);
     assert!(matches!(one.ended().await, Err(TransferError::Panicked)));
+    // The receiver may still write what had come.
+    while two.receptions().await.broken == 0 {
+        sleep(Duration::from_millis(1)).await;
+    }
 
     two.folder.panics.store(true, Ordering::SeqCst);
     one.offers(&sender, TWO, two.address, 1 << 20);
