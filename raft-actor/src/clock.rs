@@ -32,6 +32,11 @@ impl Clock {
         }
     }
 
+    /// Up to when time was counted.
+    pub(crate) fn counted(&self) -> Duration {
+        self.counted
+    }
+
     /// The ticks since the last look, each of which is in one of the two numbers.
     pub(crate) fn passed(&mut self, now: Duration) -> Passed {
         let passed = now.saturating_sub(self.counted);

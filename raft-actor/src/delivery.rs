@@ -405,6 +405,9 @@ impl Delivery {
         }
         tracing::info!(%last, "restored a snapshot within {:?}", began.elapsed());
         self.target = self.target.max(last.index);
+        // Of the log that it replaced nothing is left, and the new ledger knows none of what was suppressed there.
+        self.log.recent.borrow_mut().clear();
+        self.begins(last.index.next(), last);
         if let Some(cluster) = self.replica.borrow().cluster {
             self.node.do_send(Told::Cluster(cluster));
         }
@@ -425,6 +428,14 @@ impl Delivery {
             }
         }
         self.tell(answers);
+    }
+
+    /// The log begins here now. What was suppressed is remembered as long as entries are handed out of memory.
+    fn begins(&mut self, first: LogIndex, snapshot: LogId) {
+        self.log.begins.set((first, snapshot));
+        let recent = self.log.recent.borrow().first();
+        let known = recent.map_or(first, |recent| recent.min(first));
+        self.replica.borrow_mut().log_begins_at(known);
     }
 
     /// Answers those whose time is up, and does what is done now and then.
@@ -456,7 +467,8 @@ impl Delivery {
         let lags = self.positions.iter().filter_map(Weak::upgrade);
         let lag = lags.map(|at| applied.0.saturating_sub(at.get().0)).max();
         let sessions = self.replica.borrow().ledger.sessions();
-        self.metrics.sample(sessions, self.positions.len(), lag.unwrap_or(0));
+        self.metrics
+            .sample(sessions, self.positions.len(), lag.unwrap_or(0));
     }
 
     fn compare_digests(&mut self) {
@@ -641,8 +653,7 @@ impl Handler<LogBegins> for Delivery {
     type Result = ();
 
     fn handle(&mut self, LogBegins { first, snapshot }: LogBegins, _: &mut Self::Context) {
-        self.log.begins.set((first, snapshot));
-        self.replica.borrow_mut().log_begins_at(first);
+        self.begins(first, snapshot);
     }
 }
 

@@ -181,6 +181,9 @@ pub enum UnknownCause {
     /// The node ended first.
     #[error("the node ended before it was committed")]
     NodeEnded,
+    /// It was sent more than once: the last copy was refused, and what became of another is not known.
+    #[error("its last copy was refused, and another one may be on its way")]
+    OtherCopy,
     /// A snapshot came in place of the entries among which it would be.
     #[error("a snapshot took the place of its part of the log")]
     Compacted,

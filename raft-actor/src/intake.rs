@@ -16,6 +16,7 @@ use bytes::{Bytes, BytesMut};
 use raft_core::{Input, NodeId, Rejection, Role};
 use raft_net::{
     Answer as PeerAnswer, ForwardOutcome, Forwarded, Frame, FrameEncoder, NotApplied, PeerSender,
+    SendError,
 };
 
 use crate::delivery::Await;
@@ -576,14 +577,18 @@ impl Node {
             Ok(session) => tracing::debug!(node = %self.id, %session, "opened a session"),
             Err(error) => tracing::warn!(node = %self.id, "cannot open a session: {error}"),
         }
-        let too_many = opened == Err(ProposeError::TooManySessions);
+        let (is_open, too_many) = (opened.is_ok(), opened == Err(ProposeError::TooManySessions));
         self.intake.own_session.opened(opened.ok(), Instant::now());
         if too_many {
             for proposal in std::mem::take(&mut self.intake.nameless) {
                 proposal.answer(Err(ProposeError::TooManySessions));
             }
         }
-        self.flush(ctx);
+        // Else the next tick tries again: a leader that is busy would refuse at once, and again, and nobody else would
+        // get a turn on this thread.
+        if is_open {
+            self.flush(ctx);
+        }
     }
 
     /// Tells peers what became of what they forwarded. One that cannot be told stops waiting by itself.
@@ -629,8 +634,31 @@ pub(crate) fn send_answers(
 ) {
     let mut answers = answers.into_iter().peekable();
     while answers.peek().is_some() {
-        let frame = Frame::Answers(answers.by_ref().take(FORWARD_MAX).collect());
-        match encoder.encode(&frame).map(|frame| sender.try_send(frame)) {
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        while batch.len() < FORWARD_MAX
+            && bytes < FORWARD_BYTES_MAX
+            && let Some(answer) = answers.next()
+        {
+            bytes += response_len(&answer);
+            batch.push(answer);
+        }
+        let mut send = |batch| {
+            encoder
+                .encode(&Frame::Answers(batch))
+                .map(|frame| sender.try_send(frame))
+        };
+        let sent = match batch.last() {
+            Some(last) if response_len(last) >= FORWARD_BYTES_MAX => {
+                // It may be longer than any frame. That it was applied must be told at least.
+                let short = without_response(batch.clone());
+                match send(batch) {
+                    Ok(Err(SendError::TooLarge { .. })) | Err(_) => send(short),
+                    sent => sent,
+                }
+            }
+            _ => send(batch),
+        };
+        match sent {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 return tracing::debug!(peer = %id, "cannot answer what it forwarded: {error}");
@@ -638,4 +666,24 @@ pub(crate) fn send_answers(
             Err(error) => return tracing::error!(peer = %id, "cannot encode answers: {error}"),
         }
     }
+}
+
+fn response_len(answer: &PeerAnswer) -> usize {
+    match &answer.outcome {
+        ForwardOutcome::Committed { response, .. } => response.len(),
+        _ => 0,
+    }
+}
+
+/// The same answers, without a response that may be too long for a frame.
+fn without_response(mut answers: Vec<PeerAnswer>) -> Vec<PeerAnswer> {
+    for answer in &mut answers {
+        if response_len(answer) >= FORWARD_BYTES_MAX
+            && let ForwardOutcome::Committed { index, term, .. } = answer.outcome
+        {
+            let why = NotApplied::AnswerForgotten { index, term };
+            answer.outcome = ForwardOutcome::NotApplied { why };
+        }
+    }
+    answers
 }

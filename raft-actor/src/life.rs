@@ -49,7 +49,9 @@ impl Node {
         };
         let recovered = std::mem::take(recovered);
         tracing::info!(nodes = members.len(), "every listed node has answered");
-        self.took_part_since = boot_time();
+        // What passed since the clock was last looked at counts for the protocol's clock too: by the time of now, leases
+        // would end too late.
+        self.took_part_since = self.clock.counted();
         match take_part(&mut self.core_config, members, recovered) {
             Ok(raft) => self.life = Life::Running(Box::new(raft)),
             Err(failure) => self.fail(failure, ctx),

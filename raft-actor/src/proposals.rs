@@ -204,6 +204,19 @@ impl Proposal {
     /// Answers a caller of this process. What a peer is to be told is given back for it.
     pub(crate) fn answer(self, outcome: Outcome) -> Option<(NodeId, raft_net::Answer)> {
         let id = self.id();
+        let outcome = match outcome {
+            Ok(Settled {
+                settlement: Settlement::BeyondWindow { .. } | Settlement::Malformed,
+                ..
+            })
+            | Err(ProposeError::TooLarge { .. })
+                if self.copies > 1 =>
+            {
+                // This copy did nothing; another one may still come to be applied.
+                Err(self.unknown(UnknownCause::OtherCopy))
+            }
+            outcome => outcome,
+        };
         if let Some(metrics) = &self.waiter.permit.budget.metrics {
             metrics.answered(&outcome, self.waiter.since);
         }

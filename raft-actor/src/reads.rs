@@ -191,9 +191,10 @@ impl Node {
         if jobs.is_empty() {
             return; // Their time was up.
         }
-        let lease = |ticks| {
-            let ticks = u32::try_from(ticks).unwrap_or(u32::MAX);
-            self.took_part_since + TICK * ticks
+        let lease = |ticks: u64| {
+            let ms = ticks.saturating_mul(TICK.as_millis() as u64);
+            self.took_part_since
+                .saturating_add(Duration::from_millis(ms))
         };
         self.parts.delivery.do_send(ReadsReady {
             index: ready.index,

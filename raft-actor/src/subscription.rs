@@ -272,6 +272,12 @@ impl Subscription {
             self.handled(first.prev());
             return Ok(());
         }
+        if last.index.next() < first {
+            // The reader heard first of a newer one, which the node is about to say. This one may be behind where the
+            // subscriber stands.
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            return Ok(());
+        }
         // Opening a file is quick; what is in it, the subscriber reads on a thread of its own.
         let reading = match snapshot::open(self.log.snapshots.as_ref(), last) {
             Ok(opened) => opened.machine,

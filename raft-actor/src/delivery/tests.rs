@@ -66,7 +66,10 @@ impl Handler<Ask> for Caller {
 }
 
 fn delivery_of(node: &Node) -> Addr<Delivery> {
-    let opened = MemoryDisk::new().open(NodeId(1)).unwrap();
+    delivery_with(node, MemoryDisk::new().open(NodeId(1)).unwrap())
+}
+
+fn delivery_with(node: &Node, opened: raft_storage::Opened) -> Addr<Delivery> {
     let (reads, snapshots) = (
         LogReads::start(opened.store.reader()),
         opened.store.snapshots(),
@@ -251,7 +254,9 @@ async fn subscribers_from_anywhere_are_handed_everything_once_in_order() {
     let mut seen = Vec::new();
     for from in [1, 250, 500, 501, 700] {
         let collected = Arc::new(Mutex::new(Vec::new()));
-        let to = Collector(Arc::clone(&collected)).start().recipient();
+        let to = Collector(Arc::clone(&collected))
+            .start()
+            .recipient::<crate::Delivered>();
         let subscribe = Subscribe::from_index(LogIndex(from), to);
         let subscribed = delivery.send(subscribe).await.unwrap().unwrap();
         assert_eq!(subscribed.next, LogIndex(from));
@@ -273,10 +278,112 @@ async fn subscribers_from_anywhere_are_handed_everything_once_in_order() {
             (from..=1000).collect::<Vec<_>>()
         );
     }
-    let to = Collector(Arc::default()).start().recipient();
+    let to = Collector(Arc::default())
+        .start()
+        .recipient::<crate::Delivered>();
     let zero = delivery
         .send(Subscribe::from_index(LogIndex::ZERO, to))
         .await
         .unwrap();
     assert_eq!(zero.unwrap_err(), SubscribeError::IndexZero);
+}
+
+/// Copies of a proposal in session 1, which the first entry opens. All but the first copy are suppressed.
+fn copies(from: u64, through: u64) -> Commit {
+    let session = crate::SessionId(1);
+    let entry = |i| {
+        let mut data = BytesMut::new();
+        let request = match i {
+            1 => Asked::Open { timeout_ms: 60_000 },
+            _ => Asked::InSession {
+                id: crate::ProposalId {
+                    session,
+                    sequence: 1,
+                },
+                low: 1,
+                command: Bytes::from_static(b"x"),
+            },
+        };
+        request.encode_into(0, &mut data);
+        let (term, index) = (Term(1), LogIndex(i));
+        Entry::new(term, index, EntryKind::Command, data.freeze())
+    };
+    Commit {
+        through: LogIndex(through),
+        entries: (from..=through).map(entry).collect(),
+    }
+}
+
+impl Handler<crate::Compacted> for Collector {
+    type Result = ();
+
+    fn handle(&mut self, compacted: crate::Compacted, _: &mut Self::Context) {
+        if let crate::Compacted::Gap { first, .. } = compacted {
+            self.0.lock().unwrap().push(first.0 * 1000);
+        }
+    }
+}
+
+async fn collected(delivery: &Addr<Delivery>, from: u64, through: u64) -> Vec<u64> {
+    let collected = Arc::new(Mutex::new(Vec::new()));
+    let to = Collector(Arc::clone(&collected)).start();
+    let subscribe =
+        Subscribe::from_index(LogIndex(from), to.clone().recipient::<crate::Delivered>());
+    let subscribe = subscribe.or_compacted(to.recipient());
+    delivery.send(subscribe).await.unwrap().unwrap();
+    for _ in 0..500 {
+        if collected.lock().unwrap().last() == Some(&through) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    collected.lock().unwrap().clone()
+}
+
+#[actix::test]
+async fn what_was_suppressed_is_not_delivered_out_of_memory_behind_a_compaction() {
+    let delivery = delivery();
+    delivery
+        .send(Apply::Commits(vec![copies(1, 9), commit(1, 10, 10)]))
+        .await
+        .unwrap();
+    assert_eq!(collected(&delivery, 1, 10).await, [2, 10]);
+    let begins = LogBegins {
+        first: LogIndex(8),
+        snapshot: LogId::new(Term(1), LogIndex(9)),
+    };
+    delivery.send(begins).await.unwrap();
+    assert_eq!(collected(&delivery, 2, 10).await, [2, 10]);
+}
+
+#[actix::test]
+async fn nothing_of_a_log_that_a_snapshot_replaced_is_delivered() {
+    let opened = MemoryDisk::new().open(NodeId(1)).unwrap();
+    let snapshots = opened.store.snapshots();
+    // Another node's snapshot, whose log began behind all copies.
+    let mut theirs = Replica::new(None);
+    for entry in copies(1, 20).entries.iter() {
+        theirs.apply(entry).unwrap();
+    }
+    theirs.log_begins_at(LogIndex(20));
+    let last = theirs.applied();
+    let configuration = raft_core::membership::Configuration::of([NodeId(1)]);
+    let meta = SnapshotMeta {
+        last,
+        configuration: Arc::new(configuration),
+    };
+    let captured = theirs.capture().unwrap();
+    captured.write(snapshots.as_ref(), &meta).unwrap();
+
+    let delivery = delivery_with(&Node::default(), opened);
+    delivery
+        .send(Apply::Commits(vec![copies(1, 9)]))
+        .await
+        .unwrap();
+    delivery.send(Apply::Restore(meta)).await.unwrap();
+    delivery
+        .send(Apply::Commits(vec![commit(1, 21, 21)]))
+        .await
+        .unwrap();
+    assert_eq!(collected(&delivery, 3, 21).await, [21_000, 21]);
 }
