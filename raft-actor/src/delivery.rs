@@ -456,7 +456,8 @@ impl Delivery {
         let lags = self.positions.iter().filter_map(Weak::upgrade);
         let lag = lags.map(|at| applied.0.saturating_sub(at.get().0)).max();
         let sessions = self.replica.borrow().ledger.sessions();
-        self.metrics.sample(sessions, self.positions.len(), lag.unwrap_or(0));
+        self.metrics
+            .sample(sessions, self.positions.len(), lag.unwrap_or(0));
     }
 
     fn compare_digests(&mut self) {
