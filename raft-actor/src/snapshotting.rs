@@ -189,7 +189,7 @@ impl Node {
     }
 
     fn snapshot_failed(&mut self, why: String) {
-        tracing::error!(node = %self.id, "cannot write a snapshot: {why}");
+        tracing::error!("cannot write a snapshot: {why}");
         self.observer.snapshot(SnapshotEvent::NotTaken);
         self.snapshotting.not_before = Some(Instant::now() + AGAIN_AFTER);
         self.snapshotting.finish(&Err(SnapshotError::Write(why)));
@@ -203,7 +203,7 @@ impl Node {
             Err(why) => return self.snapshot_failed(why),
         };
         let last = meta.last;
-        tracing::info!(node = %self.id, %last, bytes = info.bytes, "took a snapshot within {took:?}");
+        tracing::info!(%last, bytes = info.bytes, "took a snapshot within {took:?}");
         self.observer.snapshot_taken(took);
         self.snapshotting.taking = Taking::Naming(last);
         self.step(raft_core::Input::SnapshotTaken(meta), ctx);
