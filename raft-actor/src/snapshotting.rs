@@ -169,7 +169,8 @@ impl Node {
             return self.snapshotting.finish(&Err(SnapshotError::NodeEnded));
         };
         let Some(meta) = raft.snapshot_at(captured.index()) else {
-            // A snapshot that came in meanwhile covers more.
+            // A snapshot that came in meanwhile covers more; or the protocol knows too little yet.
+            self.snapshotting.not_before = Some(Instant::now() + AGAIN_AFTER);
             return self.snapshotting.finish(&Err(SnapshotError::NothingNew));
         };
         captured.cluster = self.cluster;
