@@ -574,8 +574,8 @@ impl Node {
         ctx: &mut Context<Self>,
     ) {
         match &opened {
-            Ok(session) => tracing::debug!(node = %self.id, %session, "opened a session"),
-            Err(error) => tracing::warn!(node = %self.id, "cannot open a session: {error}"),
+            Ok(session) => tracing::debug!(%session, "opened a session"),
+            Err(error) => tracing::warn!("cannot open a session: {error}"),
         }
         let (is_open, too_many) = (opened.is_ok(), opened == Err(ProposeError::TooManySessions));
         self.intake.own_session.opened(opened.ok(), Instant::now());

@@ -208,7 +208,7 @@ impl Node {
         if matches!(self.life, Life::Closing | Life::Failed { .. }) {
             return;
         }
-        tracing::error!(node = %self.id, "the node has failed: {why}");
+        tracing::error!("the node has failed: {why}");
         self.door.fail(why.clone());
         self.life = Life::Failed {
             why: why.clone(),
@@ -283,7 +283,7 @@ impl Node {
     }
 
     fn close(&mut self, ctx: &mut Context<Self>) {
-        tracing::info!(node = %self.id, "shutting down");
+        tracing::info!("shutting down");
         self.life = Life::Closing;
         self.end_proposals(&ProposeError::ShuttingDown);
         self.unconfirmed.end(&ReadError::NodeEnded);
@@ -319,7 +319,7 @@ impl Node {
         let released = self.parts.clone().let_go().into_actor(self);
         ctx.spawn(released.map(|result, node, ctx| {
             if let Err(error) = &result {
-                tracing::error!(node = %node.id, "letting go: {error}");
+                tracing::error!("letting go: {error}");
             }
             node.close_result = Some(result);
             then(node, ctx);

@@ -169,7 +169,8 @@ impl Node {
             return self.snapshotting.finish(&Err(SnapshotError::NodeEnded));
         };
         let Some(meta) = raft.snapshot_at(captured.index()) else {
-            // A snapshot that came in meanwhile covers more.
+            // A snapshot that came in meanwhile covers more; or the protocol knows too little yet.
+            self.snapshotting.not_before = Some(Instant::now() + AGAIN_AFTER);
             return self.snapshotting.finish(&Err(SnapshotError::NothingNew));
         };
         captured.cluster = self.cluster;
@@ -189,7 +190,7 @@ impl Node {
     }
 
     fn snapshot_failed(&mut self, why: String) {
-        tracing::error!(node = %self.id, "cannot write a snapshot: {why}");
+        tracing::error!("cannot write a snapshot: {why}");
         self.observer.snapshot(SnapshotEvent::NotTaken);
         self.snapshotting.not_before = Some(Instant::now() + AGAIN_AFTER);
         self.snapshotting.finish(&Err(SnapshotError::Write(why)));
@@ -203,7 +204,7 @@ impl Node {
             Err(why) => return self.snapshot_failed(why),
         };
         let last = meta.last;
-        tracing::info!(node = %self.id, %last, bytes = info.bytes, "took a snapshot within {took:?}");
+        tracing::info!(%last, bytes = info.bytes, "took a snapshot within {took:?}");
         self.observer.snapshot_taken(took);
         self.snapshotting.taking = Taking::Naming(last);
         self.step(raft_core::Input::SnapshotTaken(meta), ctx);

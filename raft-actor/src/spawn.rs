@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use raft_core::{LogId, LogIndex, NodeId, Raft, Recovered};
+use raft_core::{LogId, LogIndex, NodeId, Raft, Recovered, Term};
 use raft_net::{BoundListener, FrameEncoder, Held, Limits, Listener, Local, SnapshotSender};
 use raft_storage::{Identity, LogReads, LogStorage, LogStore, Opened};
 use tokio::sync::watch;
@@ -86,10 +86,10 @@ fn start(config: Config, machine: Option<Box<dyn Machine>>) -> Result<Addr<RaftA
             RecoverError::Snapshot { last, why } => StartError::Restore { last, why },
         })?;
     let applied = replica.applied();
-    if applied > recovered.last {
+    if term_at(&recovered, applied.index) != Some(applied.term) {
         let last = recovered.last;
         return Err(StartError::OwnDisk(format!(
-            "it has applied entry {applied}, and the log ends at {last}"
+            "it has applied entry {applied}, which the log, ending at {last}, does not hold"
         )));
     }
     recovered.applied = applied.index;
@@ -148,6 +148,15 @@ struct Position {
     snapshot: LogId,
     last: LogIndex,
     cursors: BTreeMap<String, LogIndex>,
+}
+
+/// The term of the entry at `index`, if the log reaches there.
+fn term_at(recovered: &Recovered, index: LogIndex) -> Option<Term> {
+    if index > recovered.last.index || index < recovered.log_start.index {
+        return None;
+    }
+    let mut runs = std::iter::once(&recovered.log_start).chain(&recovered.terms);
+    runs.rfind(|run| run.index <= index).map(|run| run.term)
 }
 
 /// What a node is made of, on its way to its own thread.

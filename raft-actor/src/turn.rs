@@ -75,7 +75,7 @@ impl Node {
                     proposed = Some(Proposed::Rejected(rejection));
                 }
                 Effect::ConfigurationChanged(configuration) => {
-                    tracing::info!(node = %self.id, "the cluster is now: {configuration}");
+                    tracing::info!("the cluster is now: {configuration}");
                 }
                 Effect::SteppedDown(why) => self.stepped_down(why),
                 Effect::RoleChanged { role, term, leader } => {
@@ -291,9 +291,9 @@ impl Node {
         ctx: &mut Context<Self>,
     ) {
         match leader {
-            Some(leader) if leader == self.id => tracing::info!(node = %self.id, %term, "leads"),
-            Some(leader) => tracing::info!(node = %self.id, %term, "follows node {leader}"),
-            None => tracing::info!(node = %self.id, %term, %role, "has no leader"),
+            Some(leader) if leader == self.id => tracing::info!(%term, "leads"),
+            Some(leader) => tracing::info!(%term, "follows node {leader}"),
+            None => tracing::info!(%term, %role, "has no leader"),
         }
         self.took_part |= leader.is_some();
         let leads = leader == Some(self.id);

@@ -231,10 +231,7 @@ fn settlement(answers: &Answers, outcome: Outcome) -> Settlement {
             answer: Ok(bytes::Bytes::new()),
         },
         Outcome::Applied { at, answered: true } => match answers.get(at.index) {
-            Some(answer) => Settlement::Applied {
-                at,
-                answer: answer.clone(),
-            },
+            Some(answer) => Settlement::Applied { at, answer },
             None => Settlement::AnswerForgotten { at },
         },
     }
