@@ -27,6 +27,7 @@ mod delivery;
 mod door;
 mod error;
 mod front;
+mod handle;
 mod intake;
 mod lag;
 mod ledger;
@@ -60,6 +61,9 @@ pub use error::{
     SubscribeError, TransferError, UnknownCause,
 };
 pub use front::RaftActor;
+pub use handle::{
+    CommandError, CommandReceiver, CommandSender, Event, Events, NodeEnded, Position, Raft, Session,
+};
 pub use ledger::{ProposalId, SessionId};
 pub use logged::Logged;
 pub use machine::{ApplyError, At, BytesStateMachine, Capture, StateMachine, capture, restored};
