@@ -27,9 +27,9 @@ use system::Running;
 use crate::message::Naming;
 use crate::{
     BytesStateMachine, Cancel, Cancellation, CloseSession, CodecError, Committed, Config,
-    Consistency, ForgetCursor, GetStatus, NodeFailure, NodeStatus, OpenSession, Propose,
-    ProposalId, ProposeBatch, ProposeError, RaftActor, Read, ReadError, ReadIndex, ReadValue,
-    Resolve, SessionId, SnapshotError, StartError, StateMachine, SubscribeError, TakeSnapshot,
+    Consistency, ForgetCursor, GetStatus, NodeFailure, NodeStatus, OpenSession, ProposalId,
+    Propose, ProposeBatch, ProposeError, RaftActor, Read, ReadError, ReadIndex, ReadValue, Resolve,
+    SessionId, SnapshotError, StartError, StateMachine, SubscribeError, TakeSnapshot,
     TransferError, TransferLeadership, UnknownCause,
 };
 
@@ -225,7 +225,8 @@ impl Raft {
     /// # Errors
     /// As [`CloseSession`] has them.
     pub async fn close_session(&self, id: SessionId) -> Result<(), ProposeError> {
-        self.settled(None, |node| node.send(CloseSession(id))).await?
+        self.settled(None, |node| node.send(CloseSession(id)))
+            .await?
     }
 
     /// Sees to it that a proposal is never applied, unless it was already; see [`Cancel`].
@@ -241,7 +242,8 @@ impl Raft {
     /// # Errors
     /// As [`Resolve`] has them.
     pub async fn resolve(&self, id: ProposalId) -> Result<Option<Committed>, ProposeError> {
-        self.settled(Some(id), |node| node.send(Resolve(id))).await?
+        self.settled(Some(id), |node| node.send(Resolve(id)))
+            .await?
     }
 
     /// Reads the state machine, as of everything that was acknowledged before; see [`Read`].

@@ -119,9 +119,14 @@ enum Next {
 /// What is to be done after an error, under which name.
 fn next_try(propose: &mut Propose, error: &ProposeError) -> Next {
     match error {
-        ProposeError::Busy | ProposeError::NoLeader { .. } | ProposeError::Superseded => Next::Again,
+        ProposeError::Busy | ProposeError::NoLeader { .. } | ProposeError::Superseded => {
+            Next::Again
+        }
         ProposeError::Unknown { id: Some(id), .. } => {
-            propose.naming = Naming::Client { id: *id, done_below: 0 };
+            propose.naming = Naming::Client {
+                id: *id,
+                done_below: 0,
+            };
             Next::Again
         }
         ProposeError::ShuttingDown | ProposeError::Failed(_) => Next::Ended,

@@ -214,9 +214,8 @@ impl Relay {
     fn hand_on(&self, events: VecDeque<Event>) -> ResponseActFuture<Self, ()> {
         let (handled, wait) = oneshot::channel();
         let to = self.0.clone();
-        let handing = async move {
-            to.send(Batch { events, handled }).await.is_ok() && wait.await.is_ok()
-        };
+        let handing =
+            async move { to.send(Batch { events, handled }).await.is_ok() && wait.await.is_ok() };
         let handing = handing.into_actor(self).then(|handled, relay, ctx| {
             if !handled {
                 ctx.stop();
@@ -235,7 +234,11 @@ impl Relay {
 impl Handler<DeliveredBatch> for Relay {
     type Result = ResponseActFuture<Self, ()>;
 
-    fn handle(&mut self, DeliveredBatch(events): DeliveredBatch, _: &mut Self::Context) -> Self::Result {
+    fn handle(
+        &mut self,
+        DeliveredBatch(events): DeliveredBatch,
+        _: &mut Self::Context,
+    ) -> Self::Result {
         self.hand_on(events.into_iter().map(Event::Delivered).collect())
     }
 }

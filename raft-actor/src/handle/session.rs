@@ -10,11 +10,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{CommandError, Raft, RETRY};
+use super::{CommandError, RETRY, Raft};
 use crate::ledger::WINDOW;
 use crate::message::Naming;
 use crate::{
-    Cancellation, Committed, Propose, ProposalId, ProposeError, SessionId, StateMachine,
+    Cancellation, Committed, ProposalId, Propose, ProposeError, SessionId, StateMachine,
     UnknownCause,
 };
 
@@ -194,7 +194,11 @@ impl Session {
                     error,
                     ProposeError::SessionExpired(_) | ProposeError::Done(_)
                 );
-                break Err(if known { error } else { unknown.unwrap_or(error) });
+                break Err(if known {
+                    error
+                } else {
+                    unknown.unwrap_or(error)
+                });
             }
             self.0.raft.running.pause(RETRY).await;
         };
