@@ -17,9 +17,9 @@ mod reads;
 mod replica;
 mod waiting;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -33,6 +33,7 @@ use crate::intake::send_answers;
 use crate::lag::Lag;
 use crate::ledger::{Lookup, Settlement};
 use crate::message::{Start, Subscribe};
+use crate::metrics::DeliveryMetrics;
 use crate::proposals::{Outcome, Proposal, Settled};
 use crate::recent::Recent;
 use crate::snapshot::Captured;
@@ -53,6 +54,8 @@ const SWEEP: Duration = Duration::from_millis(50);
 const ANNOUNCE: Duration = Duration::from_millis(100);
 /// The time that one turn spends on applying.
 const TURN: Duration = Duration::from_millis(5);
+/// After how many entries it looks at the clock.
+const LOOK_AT_CLOCK: usize = 16;
 /// Entries that are read from the log at once, in bytes.
 const READ_BYTES: usize = 1 << 20;
 
@@ -200,6 +203,9 @@ pub(crate) struct Delivery {
     announced_at: Instant,
     cursors: Cursors,
     subscriptions: Vec<tokio::task::JoinHandle<()>>,
+    /// Where those that live stand.
+    positions: Vec<Weak<Cell<LogIndex>>>,
+    metrics: DeliveryMetrics,
     ended: bool,
     has_own_thread: bool,
 }
@@ -208,6 +214,7 @@ impl Delivery {
     pub(crate) fn new(making: Making, has_own_thread: bool) -> Self {
         let applied = making.replica.applied().index;
         let digests = Digests::new(making.id);
+        let nodes = making.peers.len() + 1;
         let replica = Rc::new(RefCell::new(making.replica));
         making.progress.send_replace(Progress {
             index: applied,
@@ -218,7 +225,7 @@ impl Delivery {
             replica: Rc::clone(&replica),
             snapshots: Arc::clone(&making.snapshots),
             reads: making.reads.clone(),
-            begins: std::cell::Cell::new((making.first, making.snapshot)),
+            begins: Cell::new((making.first, making.snapshot)),
             at_start: making.last,
         };
         Self {
@@ -241,11 +248,13 @@ impl Delivery {
             digests,
             office: Office {
                 leads: false,
-                nodes: 1,
+                nodes,
             },
             announced_at: Instant::now(),
             cursors: Cursors::new(making.cursors, making.storage),
             subscriptions: Vec::new(),
+            positions: Vec::new(),
+            metrics: DeliveryMetrics::new(making.id),
             ended: false,
             has_own_thread,
         }
@@ -271,18 +280,22 @@ impl Delivery {
                 self.read(next, self.target, ctx);
                 break;
             };
-            match run.first().map(|entry| entry.id.index) {
-                Some(first) if first > next => {
-                    self.read(next, first.prev(), ctx);
-                    break;
-                }
-                _ => {}
+            if let Some(first) = run.first().map(|entry| entry.id.index)
+                && first > next
+            {
+                self.read(next, first.prev(), ctx);
+                break;
             }
-            self.ready.pop_front();
-            self.lag.applied(&run);
-            if let Err(failure) = self.apply(&run, next, &mut answers) {
+            if let Err(failure) = self.apply(&run, next, began, &mut answers) {
                 self.fail(failure);
                 break;
+            }
+            if run
+                .last()
+                .is_none_or(|last| last.id.index <= self.applied())
+            {
+                self.ready.pop_front();
+                self.lag.applied(&run);
             }
         }
         self.tell(answers);
@@ -295,43 +308,49 @@ impl Delivery {
                 index: applied,
                 time_ms,
             });
+            self.metrics.applied(began.elapsed());
             self.compare_digests();
         }
     }
 
-    /// Applies those of `run` from `next` on.
+    /// Applies those of `run` from `next` on, as far as the turn's time goes.
     fn apply(
         &mut self,
         run: &[Entry],
         next: LogIndex,
+        began: Instant,
         answers: &mut Answers,
     ) -> Result<(), NodeFailure> {
         let start = run.partition_point(|entry| entry.id.index < next);
+        let mut end = start;
         let mut replica = self.replica.borrow_mut();
         for entry in &run[start..] {
+            // The clock costs as much as a small command.
+            if (end - start) % LOOK_AT_CLOCK == LOOK_AT_CLOCK - 1 && began.elapsed() >= TURN {
+                break;
+            }
+            end += 1;
             let settlement = replica.apply(entry)?;
             self.digests.push(entry.id.index, replica.ledger.digest());
-            if !self.waiting.is_empty() {
-                let met = self.waiting.meet(entry.id);
-                for proposal in met.superseded {
-                    answers.superseded(proposal);
+            if self.waiting.is_empty() {
+                continue;
+            }
+            let met = self.waiting.meet(entry.id);
+            for proposal in met.superseded {
+                answers.superseded(proposal);
+            }
+            let at = entry.id;
+            match (met.proposal, settlement) {
+                (Some(proposal), Some(settlement)) => {
+                    answers.settled(proposal, Settled { at, settlement });
                 }
-                match (met.proposal, settlement) {
-                    (Some(proposal), Some(settlement)) => answers.settled(
-                        proposal,
-                        Settled {
-                            at: entry.id,
-                            settlement,
-                        },
-                    ),
-                    (Some(proposal), None) => answers.unsure(proposal, UnknownCause::NodeEnded),
-                    (None, _) => {}
-                }
+                (Some(proposal), None) => answers.unsure(proposal, UnknownCause::NodeEnded),
+                (None, _) => {}
             }
         }
         replica.keep()?;
         drop(replica);
-        self.log.recent.borrow_mut().extend(&run[start..]);
+        self.log.recent.borrow_mut().extend(&run[start..end]);
         Ok(())
     }
 
@@ -428,6 +447,17 @@ impl Delivery {
         if !self.ended {
             self.cursors.keep(now);
         }
+        self.measure();
+    }
+
+    fn measure(&mut self) {
+        let applied = self.applied();
+        self.positions.retain(|at| at.strong_count() > 0);
+        let lags = self.positions.iter().filter_map(Weak::upgrade);
+        let lag = lags.map(|at| applied.0.saturating_sub(at.get().0)).max();
+        let sessions = self.replica.borrow().ledger.sessions();
+        self.metrics
+            .sample(sessions, self.positions.len(), lag.unwrap_or(0));
     }
 
     fn compare_digests(&mut self) {
@@ -687,7 +717,9 @@ impl Handler<Subscribe> for Delivery {
             progress: self.progress.subscribe(),
             log: Rc::clone(&self.log),
             ending: ending.clone(),
+            stands_at: Rc::new(Cell::new(next.prev())),
         };
+        self.positions.push(Rc::downgrade(&subscription.stands_at));
         let delivery = ctx.address();
         self.subscriptions.retain(|task| !task.is_finished());
         self.subscriptions.push(actix_rt::spawn(async move {

@@ -18,6 +18,7 @@ use std::time::Duration;
 use actix::Addr;
 use bytes::Bytes;
 use raft_core::{LogId, LogIndex, NodeId};
+use tokio::sync::watch;
 
 pub use channels::{CommandReceiver, CommandSender};
 pub use events::{Event, Events, Position};
@@ -27,10 +28,10 @@ use system::Running;
 use crate::message::Naming;
 use crate::{
     BytesStateMachine, Cancel, Cancellation, CloseSession, CodecError, Committed, Config,
-    Consistency, ForgetCursor, GetStatus, NodeFailure, NodeStatus, OpenSession, ProposalId,
-    Propose, ProposeBatch, ProposeError, RaftActor, Read, ReadError, ReadIndex, ReadValue, Resolve,
-    SessionId, SnapshotError, StartError, StateMachine, SubscribeError, TakeSnapshot,
-    TransferError, TransferLeadership, UnknownCause,
+    Consistency, ForgetCursor, GetHealth, GetStatus, Health, NodeFailure, NodeStatus, NodeView,
+    OpenSession, ProposalId, Propose, ProposeBatch, ProposeError, RaftActor, Read, ReadError,
+    ReadIndex, ReadValue, Resolve, SessionId, SnapshotError, StartError, StateMachine,
+    SubscribeError, TakeSnapshot, TransferError, TransferLeadership, UnknownCause, Watch,
 };
 
 /// The pause before something is tried again that was refused for now.
@@ -327,6 +328,22 @@ impl Raft {
     /// It was shut down.
     pub async fn status(&self) -> Result<NodeStatus, NodeEnded> {
         self.addr().send(GetStatus).await.map_err(|_| NodeEnded)
+    }
+
+    /// Can the node be used, and should its process be kept? See [`GetHealth`].
+    ///
+    /// # Errors
+    /// It was shut down.
+    pub async fn health(&self) -> Result<Health, NodeEnded> {
+        self.addr().send(GetHealth).await.map_err(|_| NodeEnded)
+    }
+
+    /// The newest view of the node at any time, which can be waited on for the next one; see [`Watch`].
+    ///
+    /// # Errors
+    /// It was shut down.
+    pub async fn watch(&self) -> Result<watch::Receiver<NodeView>, NodeEnded> {
+        self.addr().send(Watch).await.map_err(|_| NodeEnded)
     }
 
     /// Takes a snapshot; see [`TakeSnapshot`].

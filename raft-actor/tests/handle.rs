@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use futures_util::{StreamExt, TryStreamExt};
 use raft_actor::{
     ApplyError, At, Cancellation, Capture, CommandError, Config, Event, Events, LogIndex,
-    MemoryDisk, NodeEnded, NodeFailure, NodeId, OpenSession, Phase, Position, Propose,
+    MemoryDisk, NodeEnded, NodeFailure, NodeId, NodeView, OpenSession, Phase, Position, Propose,
     ProposeError, Raft, ReadError, Role, Session, Snapshots, StartError, StateMachine,
     SubscribeError, SubscriptionEnd, TransferError, UnknownCause, capture, restored,
 };
@@ -232,7 +232,13 @@ async fn three_nodes_deliver_in_one_order() {
     );
     nodes[leads].propose("under another").await.unwrap();
     for node in &nodes {
+        let mut views = node.watch().await.unwrap();
+        let leads = |view: &NodeView| view.leader == Some(next_id);
+        soon(views.wait_for(leads)).await.unwrap();
+        assert!(node.health().await.unwrap().ready);
         soon(node.shutdown()).await.unwrap();
+        soon(async { while views.changed().await.is_ok() {} }).await;
+        assert_eq!(node.health().await, Err(NodeEnded));
     }
 }
 
