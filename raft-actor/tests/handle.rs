@@ -231,11 +231,15 @@ async fn three_nodes_deliver_in_one_order() {
         Ok(next_id)
     );
     nodes[leads].propose("under another").await.unwrap();
+    let mut watched = Vec::new();
     for node in &nodes {
         let mut views = node.watch().await.unwrap();
         let leads = |view: &NodeView| view.leader == Some(next_id);
         soon(views.wait_for(leads)).await.unwrap();
-        assert!(node.health().await.unwrap().ready);
+        assert!(node.health().await.unwrap().live);
+        watched.push(views);
+    }
+    for (node, mut views) in nodes.iter().zip(watched) {
         soon(node.shutdown()).await.unwrap();
         soon(async { while views.changed().await.is_ok() {} }).await;
         assert_eq!(node.health().await, Err(NodeEnded));

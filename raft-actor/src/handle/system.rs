@@ -4,8 +4,8 @@
 //! - It ends when it is told to leave, which the last handle does, or when the node was shut down; with it end all actors.
 //! - The node's end is kept for whoever asks later. If the thread ends without a word, they are told that.
 
-use std::future::pending;
 use std::io;
+use std::pin::pin;
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -118,26 +118,29 @@ async fn serve(
     leave: &CancellationToken,
     kept: &watch::Sender<Option<Ending>>,
 ) {
-    let shut_down = async {
-        let ending = node.send(Ended).await.unwrap_or_else(|_| died());
-        let failed = ending.is_err();
-        kept.send_replace(Some(ending));
-        if failed {
-            // It still says why to whoever asks, and lets go of its parts.
-            pending::<()>().await;
-        }
+    let mut ended = pin!(node.send(Ended));
+    let ending = tokio::select! {
+        biased;
+        ending = &mut ended => Some(ending.unwrap_or_else(|_| died())),
+        () = leave.cancelled() => None,
     };
-    tokio::select! {
-        () = shut_down => return,
-        () = leave.cancelled() => {}
+    let failed = ending.as_ref().is_some_and(Result::is_err);
+    if let Some(ending) = ending {
+        kept.send_replace(Some(ending));
+        if !failed {
+            return;
+        }
+        // It still says why to whoever asks.
+        leave.cancelled().await;
     }
-    let ending = match timeout(SHUTDOWN_MAX, node.send(Shutdown)).await {
-        Ok(ending) => ending.unwrap_or_else(|_| died()),
+    let shut_down = match timeout(SHUTDOWN_MAX, node.send(Shutdown)).await {
+        Ok(Ok(ending)) => ending,
+        // It has gone already, and said how just before.
+        Ok(Err(_)) if !failed => ended.await.unwrap_or_else(|_| died()),
+        Ok(Err(_)) => died(),
         Err(_) => Err(NodeFailure::CloseTimedOut(SHUTDOWN_MAX)),
     };
-    kept.send_if_modified(|kept| {
-        let first = kept.is_none();
-        kept.get_or_insert(ending);
-        first
-    });
+    if !failed {
+        kept.send_replace(Some(shut_down));
+    }
 }
