@@ -8,6 +8,7 @@
 //! - [`cluster`] several nodes with ports and folders of their own, on disk until all went well;
 //! - [`load`] messages from many nodes at once;
 //! - [`audit`] what was sent and answered against what was delivered: the verdict;
+//! - [`linear`] whether what clients saw of registers could have happened one operation at a time;
 //! - [`crash`] one folder at a time, on disks that forget, tear, rot, fail and fill up;
 //! - [`figures`] the numbers that a run is judged by, printed and written to a file.
 //!
@@ -21,6 +22,7 @@ pub mod audit;
 pub mod cluster;
 pub mod crash;
 pub mod figures;
+pub mod linear;
 pub mod load;
 pub mod node;
 pub mod output;
