@@ -18,7 +18,9 @@
 //! users is re-exported here.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod batch;
 mod birth;
+mod boot_time;
 mod clock;
 mod config;
 mod delivery;
@@ -26,26 +28,44 @@ mod door;
 mod error;
 mod front;
 mod intake;
+mod lag;
+mod ledger;
 mod life;
+mod machine;
 mod message;
 mod node;
+mod own_session;
 mod parts;
 mod proposals;
+mod reads;
 mod recent;
 mod reply;
+mod snapshot;
+mod snapshotting;
 mod spawn;
 mod status;
 mod subscription;
+mod transfer;
 mod turn;
 mod witness;
 
 pub use birth::Birth;
-pub use config::{Config, ConfigError};
-pub use error::{NodeFailure, ProposeError, StartError, SubscribeError, UnknownCause};
+#[cfg(feature = "cli")]
+pub use config::args::{ConfigArgs, ConfigArgsError, Origin};
+pub use config::check::{Amount, ConfigError};
+pub use config::{Config, Snapshots};
+pub use error::{
+    CodecError, NodeFailure, ProposeError, ReadError, ReadObstacle, SnapshotError, StartError,
+    SubscribeError, TransferError, UnknownCause,
+};
 pub use front::RaftActor;
+pub use ledger::{ProposalId, SessionId};
+pub use machine::{ApplyError, At, BytesStateMachine, Capture, StateMachine, capture, restored};
 pub use message::{
-    Committed, Delivered, DeliveredBatch, Ended, GetStatus, Propose, Shutdown, Subscribe,
-    Subscribed, Subscriber,
+    Cancel, Cancellation, CloseSession, Committed, Compacted, Consistency, Delivered,
+    DeliveredBatch, Ended, ForgetCursor, GetStatus, OpenSession, Propose, ProposeBatch, Read,
+    ReadIndex, ReadValue, Resolve, Shutdown, SnapshotReader, Subscribe, Subscribed, Subscriber,
+    SubscriptionEnd, TakeSnapshot, TransferLeadership,
 };
 pub use raft_core::{ClusterId, Incarnation, LogId, LogIndex, NodeId, Role, Term, Violation};
 pub use raft_net::{ListenError, Refusal};

@@ -9,11 +9,14 @@ use raft_net::{Ending, PeerEvent, Refusal};
 use raft_storage::{Record, StorageError};
 
 use crate::birth::Birth;
+use crate::boot_time::boot_time;
 use crate::node::{Life, Node};
-use crate::{MemberStatus, NodeFailure, NodeStatus, Phase, ProposeError};
+use crate::{MemberStatus, NodeFailure, NodeStatus, Phase, ProposeError, ReadError};
 
 /// How long a shutdown waits for what is on its way to be committed.
 const DRAIN: Duration = Duration::from_secs(1);
+/// How long it then waits for another node to take the leadership over.
+const HAND_OVER: Duration = Duration::from_secs(1);
 /// How long [`Ended`](crate::Ended) waits for a failed node to let go of its disk. A program that is told
 /// usually exits, and RocksDB's threads do not survive that in order; but a disk that hangs must not keep it.
 const LET_GO_BEFORE_TOLD: Duration = Duration::from_millis(500);
@@ -46,6 +49,7 @@ impl Node {
         };
         let recovered = std::mem::take(recovered);
         tracing::info!(nodes = members.len(), "every listed node has answered");
+        self.took_part_since = boot_time();
         match take_part(&mut self.core_config, members, recovered) {
             Ok(raft) => self.life = Life::Running(Box::new(raft)),
             Err(failure) => self.fail(failure, ctx),
@@ -154,11 +158,7 @@ impl Node {
 
     /// Ends the node if one of its parts has stopped by itself: an actor that panics ends alone.
     pub(crate) fn watch_parts(&mut self, ctx: &mut Context<Self>) {
-        if let Life::Draining { until, .. } = self.life
-            && (Instant::now() >= until || self.door.waiting_count() == 0)
-        {
-            self.close(ctx);
-        }
+        self.drain(ctx);
         if matches!(self.life, Life::Closing | Life::Failed { .. }) {
             return;
         }
@@ -171,6 +171,32 @@ impl Node {
         ];
         if let Some((part, _)) = parts.into_iter().find(|(_, connected)| !connected) {
             self.fail(NodeFailure::PartStopped(part), ctx);
+        }
+    }
+
+    /// Goes on with an orderly end: first what is on its way is given time, then the leadership is handed over.
+    fn drain(&mut self, ctx: &mut Context<Self>) {
+        let Life::Draining {
+            until, hands_over, ..
+        } = &self.life
+        else {
+            return;
+        };
+        let (late, hands_over) = (Instant::now() >= *until, *hands_over);
+        if hands_over {
+            if late || self.has_handed_over() {
+                self.close(ctx);
+            }
+        } else if late || self.door.waiting_count() == 0 {
+            if !self.hand_over_at_the_end(ctx) {
+                return self.close(ctx);
+            }
+            if let Life::Draining {
+                until, hands_over, ..
+            } = &mut self.life
+            {
+                (*until, *hands_over) = (Instant::now() + HAND_OVER, true);
+            }
         }
     }
 
@@ -188,6 +214,7 @@ impl Node {
             told: false,
         };
         self.end_proposals(&ProposeError::Failed(why.clone()));
+        self.unconfirmed.end(&ReadError::Failed(why.clone()));
         ctx.run_later(LET_GO_BEFORE_TOLD, |node, _| node.tell_ended());
         self.let_go(ctx, move |node, _| {
             for answer in node.let_go.drain(..) {
@@ -220,12 +247,14 @@ impl Node {
                 self.life = Life::Draining {
                     raft: Some(raft),
                     until: now + DRAIN,
+                    hands_over: false,
                 };
             }
             Life::Forming { .. } => {
                 self.life = Life::Draining {
                     raft: None,
                     until: now,
+                    hands_over: false,
                 }
             }
             Life::Failed {
@@ -254,6 +283,7 @@ impl Node {
         tracing::info!(node = %self.id, "shutting down");
         self.life = Life::Closing;
         self.end_proposals(&ProposeError::ShuttingDown);
+        self.unconfirmed.end(&ReadError::NodeEnded);
         self.let_go(ctx, |node, ctx| {
             let ending = node.close_result.take().unwrap_or(Ok(()));
             for answer in node.ended.drain(..).chain(node.let_go.drain(..)) {
@@ -265,7 +295,7 @@ impl Node {
 
     fn end_proposals(&mut self, error: &ProposeError) {
         for proposal in self.door.take() {
-            proposal.waiter.answer(Err(error.clone()));
+            proposal.answer(Err(error.clone()));
         }
         self.intake.end(error);
     }
@@ -277,7 +307,9 @@ impl Node {
         then: impl FnOnce(&mut Self, &mut Context<Self>) + 'static,
     ) {
         self.persists.clear();
-        self.commits.clear();
+        self.to_apply.clear();
+        self.snapshotting.end();
+        self.transfers.end();
         for peer in self.peers.values_mut() {
             peer.connected = false;
         }
@@ -329,7 +361,7 @@ impl Node {
             term: core.as_ref().map(|core| core.term).unwrap_or_default(),
             leader: core.as_ref().and_then(|core| core.leader),
             commit: core.as_ref().map(|core| core.commit).unwrap_or_default(),
-            applied: *self.applied.borrow(),
+            applied: self.progress.borrow().index,
             last: core.as_ref().map(|core| core.last).unwrap_or_default(),
             members,
             proposals_waiting: self.door.waiting_count(),

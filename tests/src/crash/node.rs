@@ -102,7 +102,7 @@ async fn propose(raft: actix::Addr<RaftActor>, first: u64) {
                 committed.term,
                 now_micros()
             ),
-            Ok(Err(error)) if error.is_certainly_not_in_log() => {
+            Ok(Err(error)) if error.is_certainly_not_applied() => {
                 actix_pause().await;
                 continue;
             }
