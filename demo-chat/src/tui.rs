@@ -183,7 +183,7 @@ fn with_cause(exit: Exit, lost_terminal: Option<io::Error>) -> Exit {
 fn own_state(outcome: Result<Result<Committed, ProposeError>, MailboxError>) -> OwnState {
     match outcome {
         Ok(Ok(committed)) => OwnState::Committed(committed.index.0),
-        Ok(Err(ProposeError::Unknown(cause))) => OwnState::Unknown(cause.to_string()),
+        Ok(Err(ProposeError::Unknown { cause, .. })) => OwnState::Unknown(cause.to_string()),
         Ok(Err(error)) => OwnState::Failed(error.to_string()),
         Err(_) => OwnState::Unknown("the node ended before it answered".into()),
     }

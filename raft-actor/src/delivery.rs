@@ -30,16 +30,14 @@ use raft_storage::{LogReads, LogStorage, ReadEntries, Snapshots, StorageError};
 use tokio::sync::watch;
 
 use crate::intake::send_answers;
-use crate::ledger::{Lookup, Settlement};
 use crate::lag::Lag;
+use crate::ledger::{Lookup, Settlement};
 use crate::message::{Start, Subscribe};
 use crate::proposals::{Outcome, Proposal, Settled};
 use crate::recent::Recent;
 use crate::snapshot::Captured;
 use crate::subscription::{Ending, Log, Subscription};
-use crate::{
-    ForgetCursor, NodeFailure, ProposeError, SubscribeError, Subscribed, UnknownCause,
-};
+use crate::{ForgetCursor, NodeFailure, ProposeError, SubscribeError, Subscribed, UnknownCause};
 use cursors::Cursors;
 use digests::{Digests, Verdict};
 use reads::Reads;
@@ -55,6 +53,8 @@ const SWEEP: Duration = Duration::from_millis(50);
 const ANNOUNCE: Duration = Duration::from_millis(100);
 /// The time that one turn spends on applying.
 const TURN: Duration = Duration::from_millis(5);
+/// After how many entries it looks at the clock.
+const LOOK_AT_CLOCK: usize = 16;
 /// Entries that are read from the log at once, in bytes.
 const READ_BYTES: usize = 1 << 20;
 
@@ -210,6 +210,7 @@ impl Delivery {
     pub(crate) fn new(making: Making, has_own_thread: bool) -> Self {
         let applied = making.replica.applied().index;
         let digests = Digests::new(making.id);
+        let nodes = making.peers.len() + 1;
         let replica = Rc::new(RefCell::new(making.replica));
         making.progress.send_replace(Progress {
             index: applied,
@@ -243,7 +244,7 @@ impl Delivery {
             digests,
             office: Office {
                 leads: false,
-                nodes: 1,
+                nodes,
             },
             announced_at: Instant::now(),
             cursors: Cursors::new(making.cursors, making.storage),
@@ -273,23 +274,28 @@ impl Delivery {
                 self.read(next, self.target, ctx);
                 break;
             };
-            match run.first().map(|entry| entry.id.index) {
-                Some(first) if first > next => {
-                    self.read(next, first.prev(), ctx);
-                    break;
-                }
-                _ => {}
+            if let Some(first) = run.first().map(|entry| entry.id.index)
+                && first > next
+            {
+                self.read(next, first.prev(), ctx);
+                break;
             }
-            self.ready.pop_front();
-            self.lag.applied(&run);
-            if let Err(failure) = self.apply(&run, next, &mut answers) {
+            if let Err(failure) = self.apply(&run, next, began, &mut answers) {
                 self.fail(failure);
                 break;
+            }
+            if run
+                .last()
+                .is_none_or(|last| last.id.index <= self.applied())
+            {
+                self.ready.pop_front();
+                self.lag.applied(&run);
             }
         }
         self.tell(answers);
         let applied = self.applied();
-        self.waiting_reads.answer(&self.replica.borrow(), &self.node);
+        self.waiting_reads
+            .answer(&self.replica.borrow(), &self.node);
         if self.progress.borrow().index != applied {
             let time_ms = self.replica.borrow().ledger.time_ms();
             self.progress.send_replace(Progress {
@@ -300,39 +306,44 @@ impl Delivery {
         }
     }
 
-    /// Applies those of `run` from `next` on.
+    /// Applies those of `run` from `next` on, as far as the turn's time goes.
     fn apply(
         &mut self,
         run: &[Entry],
         next: LogIndex,
+        began: Instant,
         answers: &mut Answers,
     ) -> Result<(), NodeFailure> {
         let start = run.partition_point(|entry| entry.id.index < next);
+        let mut end = start;
         let mut replica = self.replica.borrow_mut();
         for entry in &run[start..] {
+            // The clock costs as much as a small command.
+            if (end - start) % LOOK_AT_CLOCK == LOOK_AT_CLOCK - 1 && began.elapsed() >= TURN {
+                break;
+            }
+            end += 1;
             let settlement = replica.apply(entry)?;
             self.digests.push(entry.id.index, replica.ledger.digest());
-            if !self.waiting.is_empty() {
-                let met = self.waiting.meet(entry.id);
-                for proposal in met.superseded {
-                    answers.superseded(proposal);
+            if self.waiting.is_empty() {
+                continue;
+            }
+            let met = self.waiting.meet(entry.id);
+            for proposal in met.superseded {
+                answers.superseded(proposal);
+            }
+            let at = entry.id;
+            match (met.proposal, settlement) {
+                (Some(proposal), Some(settlement)) => {
+                    answers.settled(proposal, Settled { at, settlement });
                 }
-                match (met.proposal, settlement) {
-                    (Some(proposal), Some(settlement)) => answers.settled(
-                        proposal,
-                        Settled {
-                            at: entry.id,
-                            settlement,
-                        },
-                    ),
-                    (Some(proposal), None) => answers.unsure(proposal, UnknownCause::NodeEnded),
-                    (None, _) => {}
-                }
+                (Some(proposal), None) => answers.unsure(proposal, UnknownCause::NodeEnded),
+                (None, _) => {}
             }
         }
         replica.keep()?;
         drop(replica);
-        self.log.recent.borrow_mut().extend(&run[start..]);
+        self.log.recent.borrow_mut().extend(&run[start..end]);
         Ok(())
     }
 
@@ -392,7 +403,10 @@ impl Delivery {
         }
         let mut answers = Answers::default();
         for proposal in self.waiting.take_through(last.index) {
-            match proposal.id().map(|id| self.replica.borrow().ledger.lookup(id)) {
+            match proposal
+                .id()
+                .map(|id| self.replica.borrow().ledger.lookup(id))
+            {
                 Some(Lookup::Settled(settlement)) => answers.settled(
                     proposal,
                     Settled {
@@ -650,7 +664,8 @@ impl Handler<ReadsReady> for Delivery {
             return; // Dropped reads are told that the node has ended.
         }
         self.waiting_reads.add(ready);
-        self.waiting_reads.answer(&self.replica.borrow(), &self.node);
+        self.waiting_reads
+            .answer(&self.replica.borrow(), &self.node);
     }
 }
 

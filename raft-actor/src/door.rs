@@ -73,7 +73,10 @@ impl Door {
     /// Takes a proposal in, or refuses it at once.
     pub(crate) fn enter(&self, message: Propose) -> Entered<Result<Committed, ProposeError>> {
         let unknown = || Err(unknown());
-        let permit = match self.check(&message).and_then(|()| self.permit(message.command.len())) {
+        let permit = match self
+            .check(&message)
+            .and_then(|()| self.permit(message.command.len()))
+        {
             Ok(permit) => permit,
             Err(error) => return (Later::now(Err(error)), false),
         };
@@ -101,7 +104,10 @@ impl Door {
         let (reply, answer) = later(Vec::new);
         let places = places(messages.len(), answer);
         for (message, place) in messages.into_iter().zip(places) {
-            match self.check(&message).and_then(|()| self.permit(message.command.len())) {
+            match self
+                .check(&message)
+                .and_then(|()| self.permit(message.command.len()))
+            {
                 Ok(permit) => self.gather(self.proposal(message, ReplyTo::Batch(place), permit)),
                 Err(error) => place.give(Err(error)),
             }
@@ -109,7 +115,10 @@ impl Door {
         (reply, self.knock())
     }
 
-    pub(crate) fn enter_open(&self, message: OpenSession) -> Entered<Result<SessionId, ProposeError>> {
+    pub(crate) fn enter_open(
+        &self,
+        message: OpenSession,
+    ) -> Entered<Result<SessionId, ProposeError>> {
         let timeout = message.timeout.unwrap_or(self.session_timeout);
         let request = Request::Open {
             timeout_ms: session_ms(timeout),
@@ -121,7 +130,11 @@ impl Door {
         &self,
         CloseSession(session): CloseSession,
     ) -> Entered<Result<(), ProposeError>> {
-        self.enter_request(Request::Close { session }, ReplyTo::Close, || Err(unknown()))
+        self.enter_request(
+            Request::Close { session },
+            ReplyTo::Close,
+            || Err(unknown()),
+        )
     }
 
     pub(crate) fn enter_cancel(

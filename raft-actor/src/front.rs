@@ -21,9 +21,8 @@ use crate::reads::{Ask, Reading};
 use crate::reply::Later;
 use crate::{
     Cancel, CloseSession, Committed, Ended, ForgetCursor, GetStatus, NodeFailure, NodeStatus,
-    OpenSession, Phase, Propose, ProposeBatch, ProposeError, Read, ReadIndex, Resolve,
-    Shutdown, SnapshotError, Subscribe, SubscribeError, TakeSnapshot, TransferError,
-    TransferLeadership,
+    OpenSession, Phase, Propose, ProposeBatch, ProposeError, Read, ReadIndex, Resolve, Shutdown,
+    SnapshotError, Subscribe, SubscribeError, TakeSnapshot, TransferError, TransferLeadership,
 };
 
 /// Messages that are handled before the thread's other tasks get a turn.

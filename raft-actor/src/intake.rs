@@ -279,7 +279,10 @@ impl Intake {
 
     fn end_waiting(&mut self, error: &ProposeError) {
         let nameless = std::mem::take(&mut self.nameless);
-        for proposal in std::mem::take(&mut self.waiting).into_iter().chain(nameless) {
+        for proposal in std::mem::take(&mut self.waiting)
+            .into_iter()
+            .chain(nameless)
+        {
             let error = match proposal.copies {
                 0 => error.clone(),
                 _ => proposal.unknown(UnknownCause::NodeEnded),

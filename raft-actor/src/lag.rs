@@ -31,10 +31,6 @@ impl Lag {
         self.bytes.load(Ordering::Acquire) >= self.bytes_max
     }
 
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes.load(Ordering::Acquire)
-    }
-
     pub(crate) fn handed_over(&self, entries: &[Entry]) {
         self.bytes.fetch_add(bytes(entries), Ordering::AcqRel);
     }

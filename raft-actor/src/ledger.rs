@@ -298,13 +298,13 @@ impl Ledger {
     /// Whether the command of a session at `index` was not run. True for no entry of another kind: those say
     /// themselves that they have nothing to run.
     ///
-    /// Known from [`suppressed_from`](Self::suppressed_from) through the applied entry.
+    /// Known from where the log [begins](Self::forget_before) through the applied entry.
     pub(crate) fn is_suppressed(&self, index: LogIndex) -> bool {
         self.suppressed.contains(index)
     }
 
-    /// From where on [`is_suppressed`](Self::is_suppressed) knows.
-    pub(crate) fn suppressed_from(&self) -> LogIndex {
+    #[cfg(test)]
+    fn suppressed_from(&self) -> LogIndex {
         self.suppressed.from
     }
 

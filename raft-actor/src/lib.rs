@@ -31,6 +31,7 @@ mod intake;
 mod lag;
 mod ledger;
 mod life;
+mod logged;
 mod machine;
 mod message;
 mod node;
@@ -60,6 +61,7 @@ pub use error::{
 };
 pub use front::RaftActor;
 pub use ledger::{ProposalId, SessionId};
+pub use logged::Logged;
 pub use machine::{ApplyError, At, BytesStateMachine, Capture, StateMachine, capture, restored};
 pub use message::{
     Cancel, Cancellation, CloseSession, Committed, Compacted, Consistency, Delivered,

@@ -121,7 +121,10 @@ pub(crate) enum ReplyTo {
     /// The node itself, which opens a session of its own.
     Node(Recipient<OwnSessionOpened>),
     /// A node that forwarded it, and its name for it.
-    Peer { node: NodeId, request: u64 },
+    Peer {
+        node: NodeId,
+        request: u64,
+    },
 }
 
 /// What came of opening the node's own session.
@@ -162,8 +165,7 @@ impl Proposal {
 
     /// Whether a second copy of it would do no harm. A session that was opened twice expires once more.
     pub(crate) fn may_be_sent_again(&self) -> bool {
-        !self.is_of_peer()
-            && (self.copies == 0 || !matches!(self.request, Request::Plain { .. }))
+        !self.is_of_peer() && (self.copies == 0 || !matches!(self.request, Request::Plain { .. }))
     }
 
     pub(crate) fn is_of_peer(&self) -> bool {
@@ -274,7 +276,9 @@ fn cancelled(outcome: Outcome, id: Option<ProposalId>) -> Result<Cancellation, P
 
 /// The error that an outcome stands for which cannot be a success.
 fn refusal(settled: Settled, id: Option<ProposalId>) -> ProposeError {
-    committed(settled, id).err().unwrap_or(ProposeError::Malformed)
+    committed(settled, id)
+        .err()
+        .unwrap_or(ProposeError::Malformed)
 }
 
 /// What the node that forwarded a command is told.
@@ -317,9 +321,9 @@ fn for_peer(outcome: Outcome) -> ForwardOutcome {
         Err(ProposeError::TooLarge { max, .. }) => ForwardOutcome::TooLarge { max: max as u64 },
         Err(ProposeError::Busy) => ForwardOutcome::Busy,
         Err(ProposeError::Superseded) => ForwardOutcome::Superseded,
-        Err(ProposeError::NoLeader { .. } | ProposeError::ShuttingDown | ProposeError::Failed(_)) => {
-            ForwardOutcome::NotLeader { leader: None }
-        }
+        Err(
+            ProposeError::NoLeader { .. } | ProposeError::ShuttingDown | ProposeError::Failed(_),
+        ) => ForwardOutcome::NotLeader { leader: None },
         Err(_) => ForwardOutcome::Unknown,
     }
 }

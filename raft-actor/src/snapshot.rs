@@ -98,7 +98,10 @@ impl Read for Reading {
             if self.next >= self.source.info().chunks() {
                 return Ok(0);
             }
-            self.piece = self.source.read_chunk(self.next).map_err(io::Error::other)?;
+            self.piece = self
+                .source
+                .read_chunk(self.next)
+                .map_err(io::Error::other)?;
             self.next += 1;
         }
         let len = buffer.len().min(self.piece.len());
@@ -133,7 +136,9 @@ pub(crate) fn open(snapshots: &dyn Snapshots, last: LogId) -> Result<Opened, Str
         let (version, has_machine) = (header.get_u8(), header.get_u8());
         let (cluster, len) = (header.get_u128(), header.get_u64());
         if version != VERSION || has_machine > 1 || len > LEDGER_BYTES_MAX {
-            return Err(io::Error::other("it is of no version that this program knows"));
+            return Err(io::Error::other(
+                "it is of no version that this program knows",
+            ));
         }
         let mut ledger = Vec::new();
         if reading.take(len).read_to_end(&mut ledger)? as u64 != len {

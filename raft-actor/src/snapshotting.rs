@@ -14,9 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use raft_core::{
-    InstallSnapshot, LogId, LogIndex, NodeId, Persist, SnapshotMeta, WriteId,
-};
+use raft_core::{InstallSnapshot, LogId, LogIndex, NodeId, Persist, SnapshotMeta, WriteId};
 use raft_net::{SnapshotArrived, SnapshotSender, SnapshotSent};
 use raft_storage::{SnapshotInfo, Snapshots};
 
@@ -110,7 +108,10 @@ impl Snapshotting {
     /// Whether a write names this one, or is about to.
     fn is_needed(&self, last: LogId) -> bool {
         matches!(self.taking, Taking::Writing(at) | Taking::Naming(at) if at == last)
-            || self.naming.iter().any(|(_, begins)| begins.snapshot == last)
+            || self
+                .naming
+                .iter()
+                .any(|(_, begins)| begins.snapshot == last)
     }
 
     fn finish(&mut self, result: &Result<LogId, SnapshotError>) {

@@ -91,7 +91,9 @@ impl Ending {
     pub(crate) async fn wait(&self) -> SubscriptionEnd {
         let mut end = self.end.subscribe();
         let end = end.wait_for(Option::is_some).await;
-        end.ok().and_then(|end| *end).unwrap_or(SubscriptionEnd::NodeEnded)
+        end.ok()
+            .and_then(|end| *end)
+            .unwrap_or(SubscriptionEnd::NodeEnded)
     }
 
     fn set(&self, end: SubscriptionEnd) {

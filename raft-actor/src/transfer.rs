@@ -68,7 +68,9 @@ impl Node {
             &self.life,
             Life::Draining { raft: Some(raft), .. } if raft.role() == Role::Leader
         );
-        leads && self.peers.values().any(|peer| peer.connected) && self.hand_over(None, ctx).is_none()
+        leads
+            && self.peers.values().any(|peer| peer.connected)
+            && self.hand_over(None, ctx).is_none()
     }
 
     /// Whether somebody else leads by now.

@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use actix::prelude::*;
 use raft_core::{
-    ClusterId, Commit, Effect, EntryKind, Envelope, Input, LogIndex, Message, NodeId, ReadFailure, Rejection,
-    RequestId, Role, StepDown, Term,
+    ClusterId, Commit, Effect, EntryKind, Envelope, Input, LogIndex, Message, NodeId, ReadFailure,
+    Rejection, RequestId, Role, StepDown, Term,
 };
 use raft_net::Frame;
 use raft_storage::{ReadEntries, StorageError, Write};
@@ -46,7 +46,8 @@ impl Node {
         for effect in raft.step(input) {
             match effect {
                 Effect::Persist(persist) => {
-                    self.snapshotting.is_named_by(&persist, self.lag.applied_bytes());
+                    self.snapshotting
+                        .is_named_by(&persist, self.lag.applied_bytes());
                     self.persists.push(persist);
                 }
                 Effect::Send { to, message } => self.send(to, message.into()),

@@ -231,7 +231,7 @@ async fn accept(
             biased;
             () = stop.cancelled() => break,
             Some(_) = tasks.join_next() => continue,
-            () = keeper.receiving.expire() => continue,
+            never = keeper.receiving.expire() => match never {},
             accepted = socket.accept() => accepted,
         };
         match accepted {

@@ -105,7 +105,10 @@ impl Cursors {
         let mut moved = BTreeMap::new();
         for (name, kept) in &mut self.cursors {
             let at = kept.at.get();
-            if kept.on_disk.map_or(at > LogIndex::ZERO, |on_disk| on_disk != at) {
+            if kept
+                .on_disk
+                .map_or(at > LogIndex::ZERO, |on_disk| on_disk != at)
+            {
                 kept.on_disk = Some(at);
                 moved.insert(name.clone(), Some(at));
             }

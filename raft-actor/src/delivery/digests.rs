@@ -27,8 +27,8 @@ pub(crate) struct Digests {
     /// Entries that were announced and that this node has not applied yet.
     due: Vec<LogIndex>,
     announced: LogIndex,
-    /// The last entry for which nobody agreed, which is reported once.
-    reported: LogIndex,
+    /// It was reported that no majority agrees, and all have not agreed since.
+    disagree: bool,
 }
 
 /// What a comparison shows.
@@ -55,7 +55,7 @@ impl Digests {
             said: BTreeMap::new(),
             due: Vec::new(),
             announced: LogIndex::ZERO,
-            reported: LogIndex::ZERO,
+            disagree: false,
         }
     }
 
@@ -122,37 +122,58 @@ impl Digests {
 
     /// Compares what `nodes` nodes have said so far.
     pub(crate) fn verdict(&mut self, nodes: usize) -> Verdict {
-        let majority = raft_core::quorum::majority(nodes);
+        // Once all agree, what was before is of no interest any more: each digest is of all entries before it.
+        let agree = |said: &BTreeMap<NodeId, u128>| {
+            let mut digests = said.values();
+            let first = digests.next();
+            said.len() >= nodes && digests.all(|digest| Some(digest) == first)
+        };
+        let agreed = self.said.iter().rfind(|(_, said)| agree(said));
+        if let Some(index) = agreed.map(|(index, _)| *index) {
+            self.said = self.said.split_off(&index);
+            self.disagree = false;
+        }
         for (index, said) in &self.said {
-            let Some(own) = said.get(&self.own).copied() else {
-                continue;
-            };
-            if said.values().all(|digest| *digest == own) {
-                continue;
-            }
-            let mut counts: BTreeMap<u128, usize> = BTreeMap::new();
-            for digest in said.values() {
-                *counts.entry(*digest).or_default() += 1;
-            }
-            let most = counts.iter().max_by_key(|(_, count)| **count);
-            let Some((digest, count)) = most.map(|(digest, count)| (*digest, *count)) else {
-                continue;
-            };
-            if count >= majority {
-                if digest != own {
+            match compare(said, self.own, nodes) {
+                Some(Compared::Majority { own, majority }) if own != majority => {
                     let index = *index;
                     return Verdict::Diverged {
                         index,
                         own,
-                        majority: digest,
+                        majority,
                     };
                 }
-            } else if count + (nodes - said.len().min(nodes)) < majority && *index > self.reported {
-                self.reported = *index;
-                return Verdict::NobodyAgrees { index: *index };
+                Some(Compared::NobodyAgrees) if !self.disagree => {
+                    self.disagree = true;
+                    return Verdict::NobodyAgrees { index: *index };
+                }
+                _ => {}
             }
         }
         Verdict::Fine
+    }
+}
+
+enum Compared {
+    Majority { own: u128, majority: u128 },
+    NobodyAgrees,
+}
+
+/// What `said` shows, if this node has spoken and not all others that did said the same.
+fn compare(said: &BTreeMap<NodeId, u128>, own: NodeId, nodes: usize) -> Option<Compared> {
+    let own = *said.get(&own)?;
+    if said.values().all(|digest| *digest == own) {
+        return None;
+    }
+    let count = |digest: u128| said.values().filter(|said| **said == digest).count();
+    let majority = said.values().copied().max_by_key(|digest| count(*digest))?;
+    let silent = nodes.saturating_sub(said.len());
+    if count(majority) >= raft_core::quorum::majority(nodes) {
+        Some(Compared::Majority { own, majority })
+    } else if count(majority) + silent < raft_core::quorum::majority(nodes) {
+        Some(Compared::NobodyAgrees)
+    } else {
+        None
     }
 }
 
@@ -188,18 +209,28 @@ mod tests {
     fn who_differs_from_a_majority_learns_it_and_nobody_else() {
         let good = |index: u64| u128::from(index);
         let bad = |index: u64| u128::from(index) + u128::from(index >= 7) * 1000;
-        let mut same = [digests(1, 9, good), digests(2, 9, good), digests(3, 9, good)];
+        let mut same = [
+            digests(1, 9, good),
+            digests(2, 9, good),
+            digests(3, 9, good),
+        ];
         assert_eq!(exchange(&mut same), [Verdict::Fine; 3]);
         for wrong in 0..3 {
             let digest = |node: usize| move |i| if node == wrong { bad(i) } else { good(i) };
-            let mut nodes: Vec<_> = (0..3).map(|n| digests(n as u64 + 1, 9, digest(n))).collect();
+            let mut nodes: Vec<_> = (0..3)
+                .map(|n| digests(n as u64 + 1, 9, digest(n)))
+                .collect();
             for (node, verdict) in exchange(&mut nodes).into_iter().enumerate() {
                 let diverged = Verdict::Diverged {
                     index: LogIndex(9),
                     own: bad(9),
                     majority: good(9),
                 };
-                let expected = if node == wrong { diverged } else { Verdict::Fine };
+                let expected = if node == wrong {
+                    diverged
+                } else {
+                    Verdict::Fine
+                };
                 assert_eq!(verdict, expected, "node {node} with {wrong} wrong");
             }
         }

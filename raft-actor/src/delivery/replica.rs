@@ -94,7 +94,9 @@ impl Replica {
 
     /// For a read that knows the machine's type.
     pub(crate) fn machine(&self) -> Option<&dyn Any> {
-        self.machine.as_ref().map(|machine| machine.as_ref().as_any())
+        self.machine
+            .as_ref()
+            .map(|machine| machine.as_ref().as_any())
     }
 
     /// Applies the next entry of the log. The outcome is that of who proposed it; none for an entry that nobody did.
@@ -102,7 +104,8 @@ impl Replica {
     /// # Errors
     /// The machine panicked.
     pub(crate) fn apply(&mut self, entry: &Entry) -> Result<Option<Settlement>, NodeFailure> {
-        let bug = |error: OutOfTurn| NodeFailure::Violation(Violation::Invariant(error.to_string()));
+        let bug =
+            |error: OutOfTurn| NodeFailure::Violation(Violation::Invariant(error.to_string()));
         match self.ledger.begin(entry).map_err(bug)? {
             Step::Nothing => Ok(None),
             Step::Settled(settlement) => Ok(Some(settlement)),
@@ -183,6 +186,9 @@ pub(crate) fn guarded<T>(call: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(call)).map_err(|panic| {
         let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
         let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-        format!("panicked: {}", text.as_deref().unwrap_or("without a message"))
+        format!(
+            "panicked: {}",
+            text.as_deref().unwrap_or("without a message")
+        )
     })
 }

@@ -244,7 +244,10 @@ impl Handler<crate::Delivered> for Collector {
 #[actix::test]
 async fn subscribers_from_anywhere_are_handed_everything_once_in_order() {
     let delivery = delivery();
-    delivery.send(Apply::Commits(vec![commit(1, 1, 500)])).await.unwrap();
+    delivery
+        .send(Apply::Commits(vec![commit(1, 1, 500)]))
+        .await
+        .unwrap();
     let mut seen = Vec::new();
     for from in [1, 250, 500, 501, 700] {
         let collected = Arc::new(Mutex::new(Vec::new()));

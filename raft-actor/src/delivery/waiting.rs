@@ -96,10 +96,14 @@ impl Waiting {
 
     /// Takes out all that meet `condition`.
     pub(crate) fn take(&mut self, condition: impl Fn(&Proposal) -> bool) -> Vec<Proposal> {
-        let places = self.runs.iter_mut().flat_map(|run| run.proposals.iter_mut());
+        let places = self
+            .runs
+            .iter_mut()
+            .flat_map(|run| run.proposals.iter_mut());
         let taken = places.filter_map(|place| place.take_if(|proposal| condition(proposal)));
         let taken = taken.collect();
-        self.runs.retain(|run| run.proposals.iter().any(Option::is_some));
+        self.runs
+            .retain(|run| run.proposals.iter().any(Option::is_some));
         taken
     }
 

@@ -3,6 +3,7 @@
 //! Invariants: at most one of each peer, so many in all and for so long as [`Limits`] say; a file is never
 //! removed on the thread of the node, which dropping a sink may do; after `close` nothing is kept.
 
+use std::convert::Infallible;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -83,9 +84,8 @@ impl Shelf {
         offer.continues(&kept.offer).then_some(kept.begun)
     }
 
-    /// Waits until the oldest has been kept long enough, and drops it. Nothing is lost if it is not waited
-    /// for to the end.
-    pub(super) async fn expire(&self) {
+    /// Drops each that has been kept long enough, for as long as this is waited for.
+    pub(super) async fn expire(&self) -> Infallible {
         loop {
             let until = self.state().kept.first().map(|kept| kept.until);
             let Some(until) = until else {
@@ -93,22 +93,27 @@ impl Shelf {
                 continue;
             };
             sleep_until(until).await;
-            let mut state = self.state();
-            if state.kept.first().is_some_and(|kept| kept.until <= until) {
-                let expired = state.kept.remove(0);
+            if let Some(expired) = self.take_older(until) {
                 tracing::info!(peer = %expired.from, "gave up on a snapshot that broke off");
                 spawn_blocking(move || drop(expired));
-                return;
             }
         }
     }
 
+    /// The oldest, if it is to be kept no longer than `until`.
+    fn take_older(&self, until: Instant) -> Option<Kept> {
+        let mut state = self.state();
+        let expired = state.kept.first().is_some_and(|kept| kept.until <= until);
+        expired.then(|| state.kept.remove(0))
+    }
+
     /// Keeps nothing any more.
     pub(super) async fn close(&self) {
-        let mut state = self.state();
-        state.closed = true;
-        let all = std::mem::take(&mut state.kept);
-        drop(state);
+        let all = {
+            let mut state = self.state();
+            state.closed = true;
+            std::mem::take(&mut state.kept)
+        };
         if !all.is_empty() {
             // If dropping one panics, so be it.
             let _ = spawn_blocking(move || drop(all)).await;

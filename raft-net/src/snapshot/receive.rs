@@ -1,6 +1,7 @@
 //! The receiving side: what one connection brings goes to a sink, and then to the node.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -24,8 +25,6 @@ use crate::limits::{FRAME_OVERHEAD_LEN, SNAPSHOT_CHUNK_LEN_MAX, SNAPSHOT_FRAME_L
 use crate::socket::{farewell, write_both};
 use crate::{EncodeError, Ending, FrameEncoder, Limits, Refusal};
 
-/// What the threads are called: they show in `top` and in a debugger.
-pub(crate) const THREAD: &str = "raft-snap-in";
 /// How much is read at once before chunks come.
 const READ_LEN: usize = 4 << 10;
 /// So much of what a sender goes on sending is read, so that it hears why its snapshot is not taken.
@@ -130,15 +129,15 @@ impl Receiving {
             // Who waited may be gone, at a stop that could not wait for this one.
             let _ = ended.send(ending);
         };
-        if let Err(error) = thread::run(THREAD, work, done) {
+        if let Err(error) = thread::run(format!("snap-in-{from}"), work, done) {
             return Ending::Io(error);
         }
         wait.await.unwrap_or(Ending::Panicked)
     }
 
-    /// Waits until something that was kept is to be dropped, and drops it.
-    pub(crate) async fn expire(&self) {
-        self.shelf.expire().await;
+    /// Drops what has been kept long enough, for as long as this is waited for.
+    pub(crate) async fn expire(&self) -> Infallible {
+        self.shelf.expire().await
     }
 
     /// Drops what is kept; nothing is kept any more.
@@ -209,6 +208,7 @@ impl Reception<'_> {
                     Err(ending) => ending,
                 };
             }
+            Err(Failed::Ended(Ending::Stopped)) => return Ending::Stopped,
             Err(Failed::Ended(ending)) => {
                 self.shared.stats().broken += 1;
                 tracing::warn!(peer = %self.from, %ending, "a snapshot broke off");
@@ -220,9 +220,12 @@ impl Reception<'_> {
         *self.shared.stats().not_taken.entry(number).or_default() += 1;
         tracing::warn!(peer = %self.from, %not_taken, "did not take a snapshot");
         let frame = SnapshotFrame::Done(Err(not_taken)).encode(&mut self.encoder);
-        let said = farewell(&mut self.stream, frame, LINGER_LEN_MAX);
+        let farewell = async {
+            farewell(&mut self.stream, frame, LINGER_LEN_MAX).await;
+            Ok(())
+        };
         self.cut
-            .guard(async { Ok(said.await) })
+            .guard(farewell)
             .await
             .err()
             .unwrap_or(Ending::Closed)

@@ -27,9 +27,6 @@ use crate::{
     DecodeError, DialError, EncodeError, EncodedFrame, Ending, FrameEncoder, Limits, Local, Refusal,
 };
 
-/// What the threads are called.
-pub(crate) const THREAD: &str = "raft-snap-out";
-
 /// A transfer has ended. Told exactly once for each [`SnapshotSender::send`].
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
@@ -168,7 +165,13 @@ impl SnapshotSender {
                 None => ended.with(Err(TransferError::Panicked)),
             }
         };
-        let begun = span.in_scope(|| thread::run(THREAD, move || sending.run(source), done));
+        let begun = span.in_scope(|| {
+            thread::run(
+                format!("snap-out-{peer}"),
+                move || sending.run(source),
+                done,
+            )
+        });
         if let Err(error) = begun {
             ended.with(Err(TransferError::Thread(error)));
         }

@@ -3,6 +3,10 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::ledger::encode::LedgerDamaged;
+
+/// Makes a ledger one that cannot be.
+type Spoil = fn(&mut Ledger);
 
 /// What is taken must be the one encoding of what it is taken for.
 fn never_panics(bytes: &[u8]) -> Result<(), LedgerDamaged> {
@@ -52,7 +56,7 @@ fn huge_claims_are_refused() {
 fn what_no_ledger_can_be_is_refused() {
     let bytes = bytes_of::one_of_each().ledger.encode();
     let good = Ledger::decode(&bytes).unwrap();
-    let wrong: [(&str, fn(&mut Ledger)); 8] = [
+    let wrong: [(&str, Spoil); 8] = [
         ("a session that has expired", |l| l.time_ms = 1 << 40),
         ("a session out of order", |l| {
             l.applied = at(1);
