@@ -79,7 +79,11 @@ impl Link {
                 return Err(Trouble::Gone);
             };
             lock(&connection.waiting).insert(number, answer);
-            if connection.stream.write_all((line + "\n").as_bytes()).is_err() {
+            if connection
+                .stream
+                .write_all((line + "\n").as_bytes())
+                .is_err()
+            {
                 *open = None;
                 return Err(Trouble::Gone);
             }
@@ -222,7 +226,9 @@ impl Named<'_> {
 /// Its outcome is known, or nobody will ask for it any more.
 impl Drop for Named<'_> {
     fn drop(&mut self) {
-        lock(&self.session.sequences).outstanding.remove(&self.sequence);
+        lock(&self.session.sequences)
+            .outstanding
+            .remove(&self.sequence);
     }
 }
 

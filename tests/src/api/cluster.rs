@@ -166,7 +166,10 @@ impl Replicas {
     /// Cuts all wires between node `id` and the others.
     pub fn cut_off(&self, id: u64) {
         let of_it = |wire: &&(u64, u64, Wire)| wire.0 == id || wire.1 == id;
-        self.wires.iter().filter(of_it).for_each(|wire| wire.2.cut());
+        self.wires
+            .iter()
+            .filter(of_it)
+            .for_each(|wire| wire.2.cut());
     }
 
     /// Mends all wires.
@@ -233,9 +236,18 @@ impl Replicas {
             if started.elapsed() > timeout {
                 let seen: Vec<_> = self
                     .ids()
-                    .map(|id| format!("  node {id}: {:?}\n{}", self.link(id).status(), self.tail(id)))
+                    .map(|id| {
+                        format!(
+                            "  node {id}: {:?}\n{}",
+                            self.link(id).status(),
+                            self.tail(id)
+                        )
+                    })
                     .collect();
-                bail!("waited {timeout:?} in vain for {what}:\n{}", seen.join("\n"));
+                bail!(
+                    "waited {timeout:?} in vain for {what}:\n{}",
+                    seen.join("\n")
+                );
             }
             thread::sleep(Duration::from_millis(10));
         }
@@ -248,7 +260,10 @@ impl Replicas {
         let log = log.unwrap_or_default();
         let lines: Vec<_> = log.lines().collect();
         let from = lines.len().saturating_sub(5);
-        lines[from..].iter().map(|line| format!("  | {line}\n")).collect()
+        lines[from..]
+            .iter()
+            .map(|line| format!("  | {line}\n"))
+            .collect()
     }
 }
 

@@ -264,7 +264,11 @@ mod tests {
         let mut does = |command| StateMachine::apply(&mut machine, at, command).unwrap();
         assert_eq!(does(Command::Add(3)), Response::Sum(3));
         does(Command::Write { key: 1, value: 7 });
-        let cas = |from| Command::Cas { key: 1, from, to: 9 };
+        let cas = |from| Command::Cas {
+            key: 1,
+            from,
+            to: 9,
+        };
         assert_eq!(does(cas(8)), Response::Swapped(false));
         assert_eq!(does(cas(7)), Response::Swapped(true));
         does(Command::Fill { chunks: 3, seed: 5 });

@@ -159,7 +159,9 @@ mod tests {
         assert_eq!(&read, b"one");
         wire.cut();
         near.write_all(b"two").unwrap();
-        other.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        other
+            .set_read_timeout(Some(Duration::from_millis(200)))
+            .unwrap();
         assert!(other.read_exact(&mut read).is_err());
         wire.mend();
         other.set_read_timeout(soon).unwrap();

@@ -17,9 +17,9 @@ use std::cell::RefCell;
 use actix::prelude::*;
 use anyhow::{Context as _, Result, bail};
 use raft_actor::{
-    Config, Consistency, DeliveredBatch, Ended, GetStatus, NodeFailure, NodeId, OpenSession, Phase, Propose,
-    ProposalId, ProposeError, RaftActor, Read, ReadError, Role, SessionId, Shutdown, Snapshots,
-    Subscribe, Subscribed, TakeSnapshot,
+    Config, Consistency, DeliveredBatch, Ended, GetStatus, NodeFailure, NodeId, OpenSession, Phase,
+    ProposalId, Propose, ProposeError, RaftActor, Read, ReadError, Role, SessionId, Shutdown,
+    Snapshots, Subscribe, Subscribed, TakeSnapshot,
 };
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -198,7 +198,9 @@ impl Replica {
         match ask {
             Ask::OpenSession => {
                 let opened = self.raft.send(OpenSession::new()).await.map_err(gone)?;
-                opened.map(|session| Told::Session(session.0)).map_err(unproposed)
+                opened
+                    .map(|session| Told::Session(session.0))
+                    .map_err(unproposed)
             }
             Ask::Propose {
                 command,
@@ -330,7 +332,12 @@ impl Replica {
             go_on,
             arbiter,
         };
-        if self.subscriptions.borrow_mut().insert(cursor, subscription).is_some() {
+        if self
+            .subscriptions
+            .borrow_mut()
+            .insert(cursor, subscription)
+            .is_some()
+        {
             bail!("the node let two subscriptions use one cursor");
         }
         Ok(Told::Subscribed(next))

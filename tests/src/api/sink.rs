@@ -60,7 +60,10 @@ impl Handler<DeliveredBatch> for Sink {
             for event in batch.0 {
                 let kind = if event.replay { 'R' } else { 'L' };
                 let hash = Hash::of(&event.command);
-                lines.push_str(&format!("{} {} {kind} {hash:016x}\n", event.index, event.term));
+                lines.push_str(&format!(
+                    "{} {} {kind} {hash:016x}\n",
+                    event.index, event.term
+                ));
             }
             sink.write(&lines);
         });

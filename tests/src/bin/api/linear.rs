@@ -28,7 +28,10 @@ const PATIENCE: Duration = Duration::from_secs(8);
 pub(crate) fn run(report: &mut Report, mut random: Random) -> Result<()> {
     let strikes = report.form(24, 3);
     let (mut operations, mut violations, mut undecided) = (0, 0, 0);
-    for (name, args) in [("readindex", &[][..]), ("lease", &["--lease-drift-ms", "50"])] {
+    for (name, args) in [
+        ("readindex", &[][..]),
+        ("lease", &["--lease-drift-ms", "50"]),
+    ] {
         let way = Way {
             name,
             args,
@@ -52,10 +55,18 @@ pub(crate) fn run(report: &mut Report, mut random: Random) -> Result<()> {
         }
     }
     let floor = report.form(20_000, 500);
-    report.figures.at_least("linear_operations", operations, "count", floor);
-    report.figures.exactly("linear_clients", CLIENTS, "count", CLIENTS);
-    report.figures.exactly("linear_violations", violations, "count", 0);
-    report.figures.exactly("linear_undecided", undecided, "count", 0);
+    report
+        .figures
+        .at_least("linear_operations", operations, "count", floor);
+    report
+        .figures
+        .exactly("linear_clients", CLIENTS, "count", CLIENTS);
+    report
+        .figures
+        .exactly("linear_violations", violations, "count", 0);
+    report
+        .figures
+        .exactly("linear_undecided", undecided, "count", 0);
 
     let way = Way {
         name: "stale",
@@ -69,7 +80,9 @@ pub(crate) fn run(report: &mut Report, mut random: Random) -> Result<()> {
         report.say(&format!("stale reads are found: {violation}"));
     }
     let found = u64::from(matches!(verdict, Verdict::Violated(_)));
-    report.figures.exactly("stale_reads_found", found, "bool", 1);
+    report
+        .figures
+        .exactly("stale_reads_found", found, "bool", 1);
     Ok(())
 }
 
@@ -133,11 +146,20 @@ fn live(report: &Report, way: &Way, random: &mut Random) -> Result<Vec<Operation
         let struck = (0..way.strikes).try_for_each(|strike| {
             thread::sleep(Duration::from_millis(300));
             // A stale read is most likely beside a leader that is cut off and does not know it.
-            let blow = if way.stale { Blow::CutOff } else { Blow::number(strike) };
+            let blow = if way.stale {
+                Blow::CutOff
+            } else {
+                Blow::number(strike)
+            };
             strike_leader(&replicas, blow, random)?;
             world.epoch.fetch_add(1, Ordering::Relaxed);
             if (strike + 1) % 8 == 0 {
-                report.say(&format!("{}: {} of {} struck", way.name, strike + 1, way.strikes));
+                report.say(&format!(
+                    "{}: {} of {} struck",
+                    way.name,
+                    strike + 1,
+                    way.strikes
+                ));
             }
             Ok(())
         });
@@ -208,7 +230,8 @@ impl Client<'_> {
             };
             match (call, answer) {
                 (_, Some((_, Answer::Value(value)))) => seen = value,
-                (Call::Write(value), _) | (Call::Cas(_, value), Some((_, Answer::Swapped(true)))) => {
+                (Call::Write(value), _)
+                | (Call::Cas(_, value), Some((_, Answer::Swapped(true)))) => {
                     seen = value;
                 }
                 _ => {}
@@ -220,7 +243,11 @@ impl Client<'_> {
                 called,
                 answer,
             };
-            let mut history = self.world.history.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut history = self
+                .world
+                .history
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             history.push(operation);
             drop(history);
             thread::sleep(Duration::from_micros(self.random.below(3000)));
@@ -257,7 +284,11 @@ impl Client<'_> {
                 Err(_) => is_certain = false,
             }
             if !insists || Instant::now() > deadline {
-                return if is_certain { Outcome::Never } else { Outcome::Unknown };
+                return if is_certain {
+                    Outcome::Never
+                } else {
+                    Outcome::Unknown
+                };
             }
             thread::sleep(Duration::from_millis(5));
         }

@@ -82,7 +82,8 @@ impl Seen {
     pub(crate) fn median_micros(&self) -> u64 {
         let mut all: Vec<_> = self.answered.iter().map(|(_, took)| *took).collect();
         all.sort_unstable();
-        all.get(all.len() / 2).map_or(0, |took| took.as_micros() as u64)
+        all.get(all.len() / 2)
+            .map_or(0, |took| took.as_micros() as u64)
     }
 
     /// The longest time without an answer to anybody.

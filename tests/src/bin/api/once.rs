@@ -27,7 +27,10 @@ pub(crate) fn run(report: &mut Report, mut random: Random) -> Result<()> {
     let (increments, strikes) = report.form((10_000, 50), (1_000, 6));
     let lived = live(report, increments, strikes, true, &mut random)?;
     if lived.counted != increments {
-        report.fault(&format!("{increments} increments counted {}", lived.counted));
+        report.fault(&format!(
+            "{increments} increments counted {}",
+            lived.counted
+        ));
     }
     let figures = &mut report.figures;
     figures.exactly("once_increments", increments, "count", increments);
@@ -43,7 +46,9 @@ pub(crate) fn run(report: &mut Report, mut random: Random) -> Result<()> {
         loose.counted
     ));
     let differs = u64::from(loose.counted > increments);
-    report.figures.exactly("without_sessions_differs", differs, "bool", 1);
+    report
+        .figures
+        .exactly("without_sessions_differs", differs, "bool", 1);
     Ok(())
 }
 
@@ -88,7 +93,7 @@ fn live(
                 }));
             }
         }
-        let strike_all = || -> Result<()> {
+        let mut strike_all = || -> Result<()> {
             let mut longest = Duration::ZERO;
             for strike in 0..strikes {
                 allowed.store(increments * (strike + 1) / (strikes + 1), Ordering::Relaxed);
@@ -144,9 +149,16 @@ fn increment(
             Err(trouble) => trouble,
         };
         if let Trouble::Refused(refused) = &trouble {
-            ensure!(!refused.for_good, "an increment lost its name: {}", refused.why);
+            ensure!(
+                !refused.for_good,
+                "an increment lost its name: {}",
+                refused.why
+            );
         }
-        ensure!(Instant::now() < deadline, "no outcome in {PATIENCE:?}: {trouble}");
+        ensure!(
+            Instant::now() < deadline,
+            "no outcome in {PATIENCE:?}: {trouble}"
+        );
         thread::sleep(Duration::from_millis(random.below(10)));
     }
 }

@@ -111,7 +111,11 @@ impl Report {
         }
         .with_context(|| {
             let kept = dir.display();
-            format!("{}, seed {}; logs and data are in {kept}", part.name(), self.seed)
+            format!(
+                "{}, seed {}; logs and data are in {kept}",
+                part.name(),
+                self.seed
+            )
         })?;
         self.say(&format!("{:.0} s", started.elapsed().as_secs_f64()));
         if self.faults.len() == faults {
@@ -142,13 +146,18 @@ impl Report {
 
     /// Says what must not be; the part's folder is kept.
     pub(crate) fn fault(&mut self, what: &str) {
-        self.say(&format!("FAULT, seed {}: {what}; kept: {}", self.seed, self.dir().display()));
+        self.say(&format!(
+            "FAULT, seed {}: {what}; kept: {}",
+            self.seed,
+            self.dir().display()
+        ));
         self.faults.push(what.to_owned());
     }
 
     /// Writes the figures. True when all is as it must be.
     pub(crate) fn end(mut self) -> Result<bool> {
-        self.figures.exactly("faults", self.faults.len() as u64, "count", 0);
+        self.figures
+            .exactly("faults", self.faults.len() as u64, "count", 0);
         let ok = self.figures.write()?;
         let seconds = self.started.elapsed().as_secs_f64();
         let verdict = if ok { "ok" } else { "failed" };
