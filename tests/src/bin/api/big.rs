@@ -11,7 +11,7 @@ use tests::api::memory;
 use tests::api::sink::{self, Event};
 use tests::api::wire::{Ask, Name, Status};
 
-use crate::load::{Pace, proposing};
+use crate::load::{Named, Pace, proposing};
 use crate::report::Report;
 
 const SOON: Duration = Duration::from_secs(10);
@@ -48,6 +48,7 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
         &replicas,
         &[leader, witness],
         pace,
+        Named::ByNodes,
         |_| Command::Add(1),
         || -> Result<Taken> { steps(report, &replicas, leader, away, (chunks, hash)) },
     );
@@ -89,6 +90,13 @@ fn steps(
         taken.push((name, mib));
     };
 
+    let applied = |id| Ok::<_, anyhow::Error>(replicas.status(id)?.applied);
+    let pass = |from: u64| {
+        replicas.wait(PATIENCE, "the log to go on", || {
+            (applied(leader).ok()? > from + PASSED).then_some(())
+        })
+    };
+    pass(0)?;
     let (started, mark) = (Instant::now(), Mark::set(replicas, leader)?);
     snapshot(replicas, leader)?;
     note("big_snapshot_extra", mark.extra()?, started);
@@ -121,11 +129,8 @@ fn steps(
     note("big_subscriber_extra", mark.extra()?, started);
 
     replicas.kill(away)?;
-    let applied = |id| Ok::<_, anyhow::Error>(replicas.status(id)?.applied);
     let from = applied(leader)?;
-    replicas.wait(PATIENCE, "the log to go on", || {
-        (applied(leader).ok()? > from + PASSED).then_some(())
-    })?;
+    pass(from)?;
     snapshot(replicas, leader)?;
     let (started, mark) = (Instant::now(), Mark::set(replicas, leader)?);
     replicas.start(away)?;

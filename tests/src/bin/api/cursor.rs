@@ -2,20 +2,22 @@
 //! nothing twice within a life, while the log is compacted all the time.
 //!
 //! What it was handed is compared with what a subscriber on another node was, which nobody touches. Every command adds
-//! one, so that the counter in a snapshot says which commands it stands for.
+//! one, so that the counter in a snapshot says which commands it stands for; and most of them are in the log twice, so
+//! that a copy which is delivered shows.
 
 use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use tests::api::client::Session;
 use tests::api::cluster::{RECOVERY, Replicas};
 use tests::api::machine::Command;
 use tests::api::sink::{self, Event};
 use tests::api::wire::Ask;
 use tests::random::Random;
 
-use crate::load::{Pace, proposing};
+use crate::load::{Named, Pace, proposing};
 use crate::report::Report;
 
 /// Whose subscriber is killed, and whose is not.
@@ -31,6 +33,7 @@ pub(crate) fn run(report: &mut Report, mut random: Random) -> Result<()> {
     let (reference, struck) = (sink_of(&replicas, SPARED), sink_of(&replicas, STRUCK));
     subscribe(&replicas, SPARED, reference.clone())?;
     subscribe(&replicas, STRUCK, struck.clone())?;
+    let session = Session::open(&replicas.links, RECOVERY)?;
     let pace = Pace {
         threads: 6,
         pause: Duration::from_millis(1),
@@ -39,6 +42,7 @@ pub(crate) fn run(report: &mut Report, mut random: Random) -> Result<()> {
         &replicas,
         &[1, 2],
         pace,
+        Named::Twice(&session),
         |_| Command::Add(1),
         || -> Result<()> {
             for kill in 0..kills {
@@ -209,7 +213,7 @@ fn judge(truth: &[(u64, u64, String)], handed: &[Event]) -> Found {
                 let place = upto(*index).saturating_sub(1);
                 if truth.get(place).map(|t| (t.0, t.1, &t.2)) != Some((*index, *term, hash)) {
                     found.wrong += 1;
-                    found.faults.push(format!("{event:?} was never committed"));
+                    found.faults.push(format!("{event:?} is a copy, or was never committed"));
                     continue;
                 }
                 // Where a life goes on; a new one anywhere at or before what was covered.

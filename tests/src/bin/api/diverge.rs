@@ -10,7 +10,7 @@ use tests::api::cluster::{RECOVERY, Replicas};
 use tests::api::machine::Command;
 use tests::api::wire::{Ask, Name};
 
-use crate::load::{Pace, proposing};
+use crate::load::{Named, Pace, proposing};
 use crate::report::Report;
 
 const SOON: Duration = Duration::from_secs(10);
@@ -38,21 +38,28 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
             pause: Duration::from_millis(2),
         };
         let add = |_| Command::Add(1);
-        let (after, _) = proposing(&replicas, &others, pace, add, || -> Result<_> {
-            thread::sleep(Duration::from_millis(500));
-            replicas.link(victim).ask(Ask::Flip, SOON).context("flip")?;
-            let flipped = Instant::now();
-            let what = format!("{of}, node {victim}, to find that it differs");
-            let diverged = || {
-                replicas
-                    .link(victim)
-                    .status()
-                    .ok()
-                    .filter(|s| s.is_diverged)
-            };
-            let status = replicas.wait(SOON, &what, diverged);
-            Ok(status.map(|status| (flipped.elapsed(), status)))
-        });
+        let (after, _) = proposing(
+            &replicas,
+            &others,
+            pace,
+            Named::ByNodes,
+            add,
+            || -> Result<_> {
+                thread::sleep(Duration::from_millis(500));
+                replicas.link(victim).ask(Ask::Flip, SOON).context("flip")?;
+                let flipped = Instant::now();
+                let what = format!("{of}, node {victim}, to find that it differs");
+                let diverged = || {
+                    replicas
+                        .link(victim)
+                        .status()
+                        .ok()
+                        .filter(|s| s.is_diverged)
+                };
+                let status = replicas.wait(SOON, &what, diverged);
+                Ok(status.map(|status| (flipped.elapsed(), status)))
+            },
+        );
         let (after, status) = match after? {
             Ok(found) => found,
             Err(error) => {

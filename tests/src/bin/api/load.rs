@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tests::api::client::propose;
+use tests::api::client::{Session, propose};
 use tests::api::cluster::Replicas;
 use tests::api::machine::Command;
 use tests::api::wire::Name;
@@ -28,11 +28,24 @@ pub(crate) struct Pace {
     pub(crate) pause: Duration,
 }
 
-/// Proposes what `command` makes at `nodes`, each named by its node, while `while_it_goes` runs.
+/// Who names the proposals.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Named<'s> {
+    /// The nodes.
+    ByNodes,
+    /// This session's client, who is so impatient that most of them reach the log twice.
+    Twice(&'s Session),
+}
+
+/// An attempt that nobody waits for takes no longer.
+const IMPATIENCE: Duration = Duration::from_millis(2);
+
+/// Proposes what `command` makes at `nodes`, while `while_it_goes` runs.
 pub(crate) fn proposing<T>(
     replicas: &Replicas,
     nodes: &[u64],
     pace: Pace,
+    named: Named<'_>,
     command: impl Fn(u64) -> Command + Sync,
     while_it_goes: impl FnOnce() -> T,
 ) -> (T, Seen) {
@@ -49,7 +62,17 @@ pub(crate) fn proposing<T>(
                     let command = make(number.fetch_add(1, Ordering::Relaxed));
                     let link = replicas.link(nodes[place % nodes.len()]);
                     let started = Instant::now();
-                    match propose(link, &command, Name::Node, Duration::from_secs(5)) {
+                    let name = match named {
+                        Named::ByNodes => None,
+                        Named::Twice(session) => Some(session.name()),
+                    };
+                    if let Some(name) = &name {
+                        let other = replicas.link(nodes[(place + 1) % nodes.len()]);
+                        // Whatever comes of it.
+                        let _ = propose(other, &command, name.now(), IMPATIENCE);
+                    }
+                    let name = name.as_ref().map_or(Name::Node, |name| name.now());
+                    match propose(link, &command, name, Duration::from_secs(5)) {
                         Ok((index, _)) => {
                             let mut seen = seen_by.lock().unwrap_or_else(PoisonError::into_inner);
                             seen.answered.push((Instant::now(), started.elapsed()));

@@ -13,7 +13,7 @@ use tests::api::memory;
 use tests::api::sink::{self, Event};
 use tests::api::wire::Ask;
 
-use crate::load::{Pace, Seen, proposing};
+use crate::load::{Named, Pace, Seen, proposing};
 use crate::report::Report;
 
 const SOON: Duration = Duration::from_secs(60);
@@ -34,10 +34,13 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
     let text = "x".repeat(COMMAND);
     let drive = |length: Duration| {
         let note = |n| Command::Note(format!("{n} {text}"));
-        proposing(&replicas, &nodes, pace, note, || thread::sleep(length)).1
+        proposing(&replicas, &nodes, pace, Named::ByNodes, note, || {
+            thread::sleep(length)
+        })
+        .1
     };
     // Memory that is taken once and for all is taken now.
-    drive(phase.min(Duration::from_secs(10)));
+    drive(phase / 4);
     let (mut with, mut without) = (Seen::default(), Seen::default());
     let (mut most_kib, mut lost, mut withheld) = (0, 0, 0);
     let turns = report.form(3, 2);
@@ -46,7 +49,7 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
         // Begun and ended by turns, too.
         for stalled in [turn % 2 == 0, turn % 2 != 0] {
             if !stalled {
-                extend(&mut without, drive(phase));
+                extend(&mut without, drive(phase / 2));
                 continue;
             }
             let cursor = format!("slow {turn}");
