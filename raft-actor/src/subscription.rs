@@ -199,6 +199,9 @@ impl Subscription {
             Subscriber::Single(_) => SINGLE_MAX,
             Subscriber::Batched(_) => BATCH_MAX,
         };
+        if self.next < self.log.begins.get().0 {
+            return Ok(Next::Compacted);
+        }
         let entries = self
             .log
             .recent
@@ -206,9 +209,6 @@ impl Subscription {
             .read(self.next, through, count_max, BATCH_BYTES_MAX);
         if !entries.is_empty() {
             return Ok(Next::Entries(entries));
-        }
-        if self.next < self.log.begins.get().0 {
-            return Ok(Next::Compacted);
         }
         let through = through.min(LogIndex(self.next.0 + count_max as u64 - 1));
         let read = ReadEntries {
