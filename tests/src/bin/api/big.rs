@@ -39,7 +39,12 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
     .context("fill")?;
     replicas.converge(PATIENCE)?;
     let hash = bulk_hash(&replicas, leader)?;
-    report.say(&format!("a state of {chunks} MiB"));
+    let rest = rest(&replicas)?;
+    report.say(&format!(
+        "a state of {chunks} MiB in processes of {} MiB",
+        rest >> 10
+    ));
+    let state = State { chunks, hash, rest };
     let pace = Pace {
         threads: 2,
         pause: Duration::from_millis(2),
@@ -50,7 +55,7 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
         pace,
         Named::ByNodes,
         |_| Command::Add(1),
-        || -> Result<Taken> { steps(report, &replicas, leader, away, (chunks, hash)) },
+        || -> Result<Taken> { steps(report, &replicas, leader, away, &state) },
     );
     let taken = done?;
     let gap = seen.longest_gap();
@@ -81,8 +86,9 @@ fn steps(
     replicas: &Replicas,
     leader: u64,
     away: u64,
-    (chunks, hash): (u32, u64),
+    state: &State,
 ) -> Result<Taken> {
+    let State { chunks, hash, rest } = *state;
     let mut taken = Taken::new();
     let mut note = |name, mib, started: Instant| {
         let seconds = started.elapsed().as_secs_f64();
@@ -97,11 +103,13 @@ fn steps(
         })
     };
     pass(0)?;
-    let (started, mark) = (Instant::now(), Mark::set(replicas, leader)?);
+    let (started, pid) = (Instant::now(), replicas.pid(leader)?);
+    memory::reset_peak(pid)?;
     snapshot(replicas, leader)?;
-    note("big_snapshot_extra", mark.extra()?, started);
+    note("big_snapshot_extra", extra(pid, rest)?, started);
 
-    let (started, mark) = (Instant::now(), Mark::set(replicas, leader)?);
+    let (started, pid) = (Instant::now(), replicas.pid(leader)?);
+    memory::reset_peak(pid)?;
     let file = replicas.folder.join("sink");
     let ask = Ask::Subscribe {
         cursor: "new".to_owned(),
@@ -126,21 +134,26 @@ fn steps(
         is_whole,
         "a new subscriber was handed another state: {handed:?}"
     );
-    note("big_subscriber_extra", mark.extra()?, started);
+    note("big_subscriber_extra", extra(pid, rest)?, started);
 
     replicas.kill(away)?;
     let from = applied(leader)?;
     pass(from)?;
     snapshot(replicas, leader)?;
-    let (started, mark) = (Instant::now(), Mark::set(replicas, leader)?);
+    let (started, pid) = (Instant::now(), replicas.pid(leader)?);
+    memory::reset_peak(pid)?;
     replicas.start(away)?;
     caught_up(replicas, away, from + PASSED)?;
     ensure!(
         bulk_hash(replicas, away)? == hash,
         "the node that was away has another state"
     );
-    note("big_sender_extra", mark.extra()?, started);
-    note("big_receiver_extra", since_start(replicas, away)?, started);
+    note("big_sender_extra", extra(pid, rest)?, started);
+    note(
+        "big_receiver_extra",
+        extra(replicas.pid(away)?, rest)?,
+        started,
+    );
 
     replicas.kill(away)?;
     let started = Instant::now();
@@ -150,7 +163,11 @@ fn steps(
         bulk_hash(replicas, away)? == hash,
         "the restarted node has another state"
     );
-    note("big_restart_extra", since_start(replicas, away)?, started);
+    note(
+        "big_restart_extra",
+        extra(replicas.pid(away)?, rest)?,
+        started,
+    );
     Ok(taken)
 }
 
@@ -178,28 +195,24 @@ fn caught_up(replicas: &Replicas, id: u64, index: u64) -> Result<()> {
     })
 }
 
-/// What a process has, before it does something.
-struct Mark {
-    pid: i32,
+/// The state that all nodes have.
+struct State {
+    chunks: u32,
+    hash: u64,
+    /// What a process with this state has when it does nothing, in KiB.
     rest: u64,
 }
 
-impl Mark {
-    fn set(replicas: &Replicas, id: u64) -> Result<Self> {
-        let pid = replicas.pid(id)?;
-        memory::reset_peak(pid)?;
-        let rest = memory::look(pid)?.resident;
-        Ok(Self { pid, rest })
-    }
-
-    /// The most that it took beyond that, in MiB.
-    fn extra(&self) -> Result<u64> {
-        Ok(memory::look(self.pid)?.peak.saturating_sub(self.rest) >> 10)
-    }
+/// The least that any node has: what others have beyond that is extra already.
+fn rest(replicas: &Replicas) -> Result<u64> {
+    let all: Vec<_> = replicas
+        .ids()
+        .map(|id| Ok(memory::look(replicas.pid(id)?)?.resident))
+        .collect::<Result<_>>()?;
+    all.into_iter().min().context("there is no node")
 }
 
-/// The most that a process took since its start, beyond what it has now, in MiB.
-fn since_start(replicas: &Replicas, id: u64) -> Result<u64> {
-    let memory = memory::look(replicas.pid(id)?)?;
-    Ok(memory.peak.saturating_sub(memory.resident) >> 10)
+/// The most that a process had since its start or since the mark was reset, beyond `rest`, in MiB.
+fn extra(pid: i32, rest: u64) -> Result<u64> {
+    Ok(memory::look(pid)?.peak.saturating_sub(rest) >> 10)
 }

@@ -213,7 +213,9 @@ fn judge(truth: &[(u64, u64, String)], handed: &[Event]) -> Found {
                 let place = upto(*index).saturating_sub(1);
                 if truth.get(place).map(|t| (t.0, t.1, &t.2)) != Some((*index, *term, hash)) {
                     found.wrong += 1;
-                    found.faults.push(format!("{event:?} is a copy, or was never committed"));
+                    found
+                        .faults
+                        .push(format!("{event:?} is a copy, or was never committed"));
                     continue;
                 }
                 // Where a life goes on; a new one anywhere at or before what was covered.
