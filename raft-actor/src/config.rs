@@ -1,7 +1,7 @@
 //! Everything a node is told at its start, with defaults that suit production.
 //!
 //! `check.rs` has the range of each setting, and why it is that; `args.rs` (feature `cli`) takes the settings
-//! from flags, environment and a file. A setting has one name everywhere: the field's.
+//! of the table in `settings.rs` from flags, environment and a file. A setting has one name everywhere: the field's.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,6 +12,8 @@ use raft_storage::MemoryDisk;
 #[cfg(feature = "cli")]
 pub(crate) mod args;
 pub(crate) mod check;
+#[cfg(feature = "cli")]
+mod settings;
 #[cfg(feature = "cli")]
 mod text;
 
@@ -129,6 +131,12 @@ impl Config {
             unapplied_bytes_max: 64 << 20,
             snapshot_bytes_per_s: None,
         }
+    }
+
+    /// The node's id.
+    #[must_use]
+    pub fn id(&self) -> NodeId {
+        self.id
     }
 
     /// All nodes of the cluster, this one among them, with the address (`host:port`) at which each is

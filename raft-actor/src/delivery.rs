@@ -17,9 +17,9 @@ mod reads;
 mod replica;
 mod waiting;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -33,6 +33,7 @@ use crate::intake::send_answers;
 use crate::lag::Lag;
 use crate::ledger::{Lookup, Settlement};
 use crate::message::{Start, Subscribe};
+use crate::metrics::DeliveryMetrics;
 use crate::proposals::{Outcome, Proposal, Settled};
 use crate::recent::Recent;
 use crate::snapshot::Captured;
@@ -202,6 +203,9 @@ pub(crate) struct Delivery {
     announced_at: Instant,
     cursors: Cursors,
     subscriptions: Vec<tokio::task::JoinHandle<()>>,
+    /// Where those that live stand.
+    positions: Vec<Weak<Cell<LogIndex>>>,
+    metrics: DeliveryMetrics,
     ended: bool,
     has_own_thread: bool,
 }
@@ -221,7 +225,7 @@ impl Delivery {
             replica: Rc::clone(&replica),
             snapshots: Arc::clone(&making.snapshots),
             reads: making.reads.clone(),
-            begins: std::cell::Cell::new((making.first, making.snapshot)),
+            begins: Cell::new((making.first, making.snapshot)),
             at_start: making.last,
         };
         Self {
@@ -249,6 +253,8 @@ impl Delivery {
             announced_at: Instant::now(),
             cursors: Cursors::new(making.cursors, making.storage),
             subscriptions: Vec::new(),
+            positions: Vec::new(),
+            metrics: DeliveryMetrics::new(making.id),
             ended: false,
             has_own_thread,
         }
@@ -302,6 +308,7 @@ impl Delivery {
                 index: applied,
                 time_ms,
             });
+            self.metrics.applied(began.elapsed());
             self.compare_digests();
         }
     }
@@ -440,6 +447,17 @@ impl Delivery {
         if !self.ended {
             self.cursors.keep(now);
         }
+        self.measure();
+    }
+
+    fn measure(&mut self) {
+        let applied = self.applied();
+        self.positions.retain(|at| at.strong_count() > 0);
+        let lags = self.positions.iter().filter_map(Weak::upgrade);
+        let lag = lags.map(|at| applied.0.saturating_sub(at.get().0)).max();
+        let sessions = self.replica.borrow().ledger.sessions();
+        self.metrics
+            .sample(sessions, self.positions.len(), lag.unwrap_or(0));
     }
 
     fn compare_digests(&mut self) {
@@ -699,7 +717,9 @@ impl Handler<Subscribe> for Delivery {
             progress: self.progress.subscribe(),
             log: Rc::clone(&self.log),
             ending: ending.clone(),
+            stands_at: Rc::new(Cell::new(next.prev())),
         };
+        self.positions.push(Rc::downgrade(&subscription.stands_at));
         let delivery = ctx.address();
         self.subscriptions.retain(|task| !task.is_finished());
         self.subscriptions.push(actix_rt::spawn(async move {

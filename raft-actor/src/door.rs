@@ -19,7 +19,7 @@ use crate::proposals::{Budget, Permit, Proposal, ReplyTo, Waiter};
 use crate::reply::{Later, later};
 use crate::{
     Cancel, Cancellation, CloseSession, Committed, NodeFailure, OpenSession, Propose, ProposeBatch,
-    ProposeError, SessionId, UnknownCause,
+    ProposeError, SessionId, UnknownCause, metrics,
 };
 
 /// The longest time that a proposal may wait for its outcome.
@@ -62,7 +62,11 @@ impl Door {
             command_bytes_max: config.command_bytes_max,
             timeout: config.propose_timeout,
             session_timeout: config.session_timeout,
-            budget: Budget::new(config.proposals_max, config.proposals_bytes_max),
+            budget: Budget::counted(
+                config.proposals_max,
+                config.proposals_bytes_max,
+                Some(metrics::Proposals::new(config.id)),
+            ),
             gathered: RefCell::default(),
             announced: Cell::new(false),
             lagging: Cell::new(false),
@@ -78,7 +82,7 @@ impl Door {
             .and_then(|()| self.permit(message.command.len()))
         {
             Ok(permit) => permit,
-            Err(error) => return (Later::now(Err(error)), false),
+            Err(error) => return self.refuse(error),
         };
         let (reply, answer) = later(unknown);
         self.gather(self.proposal(message, ReplyTo::Propose(answer), permit));
@@ -91,8 +95,11 @@ impl Door {
         ProposeBatch(messages): ProposeBatch,
     ) -> Entered<Vec<Result<Committed, ProposeError>>> {
         let refuse_all = |error: ProposeError| {
-            let outcomes = messages.iter().map(|_| Err(error.clone())).collect();
-            (Later::now(outcomes), false)
+            let refuse = |_| {
+                self.budget.refused(&error);
+                Err(error.clone())
+            };
+            (Later::now(messages.iter().map(refuse).collect()), false)
         };
         let bytes = messages.iter().map(|message| message.command.len()).sum();
         if let Err(error) = self.is_refused() {
@@ -109,7 +116,10 @@ impl Door {
                 .and_then(|()| self.permit(message.command.len()))
             {
                 Ok(permit) => self.gather(self.proposal(message, ReplyTo::Batch(place), permit)),
-                Err(error) => place.give(Err(error)),
+                Err(error) => {
+                    self.budget.refused(&error);
+                    place.give(Err(error));
+                }
             }
         }
         (reply, self.knock())
@@ -142,7 +152,7 @@ impl Door {
         Cancel(id): Cancel,
     ) -> Entered<Result<Cancellation, ProposeError>> {
         if id.sequence == 0 {
-            return (Later::now(Err(ProposeError::SequenceZero)), false);
+            return self.refuse(ProposeError::SequenceZero);
         }
         self.enter_request(Request::Cancel { id, low: 0 }, ReplyTo::Cancel, || {
             Err(unknown())
@@ -157,12 +167,17 @@ impl Door {
     ) -> Entered<Result<R, ProposeError>> {
         let permit = match self.permit(request.encoded_len()) {
             Ok(permit) => permit,
-            Err(error) => return (Later::now(Err(error)), false),
+            Err(error) => return self.refuse(error),
         };
         let (reply, answer) = later(fallback);
         let waiter = self.waiter(to(answer), None, permit);
         self.gather(Proposal::new(request, waiter));
         (reply, self.knock())
+    }
+
+    fn refuse<R>(&self, error: ProposeError) -> Entered<Result<R, ProposeError>> {
+        self.budget.refused(&error);
+        (Later::now(Err(error)), false)
     }
 
     /// A proposal of the node itself, past the bounds.

@@ -371,6 +371,10 @@ pub enum NodeFailure {
         /// The cluster.
         cluster: ClusterId,
     },
+    /// The state machine did not return from a command in time, when the node ended. Its thread may still run; the data
+    /// folder is free.
+    #[error("the state machine did not return within {} s", .0.as_secs())]
+    StateMachineBusy(Duration),
     /// The log did not close in time; its folder may still be in use by this process.
     #[error("the log was not closed within {} s", .0.as_secs())]
     CloseTimedOut(Duration),

@@ -16,6 +16,7 @@ use actix::prelude::*;
 use crate::delivery::Delivery;
 use crate::door::{Door, Knock};
 use crate::node::{Ending, Node};
+use crate::observe::Observed;
 use crate::parts::{Parts, died};
 use crate::reads::{Ask, Reading};
 use crate::reply::Later;
@@ -39,6 +40,7 @@ pub struct RaftActor {
     pub(crate) parts: Parts,
     /// What is said of a node that cannot speak for itself any more.
     pub(crate) last_status: NodeStatus,
+    pub(crate) observed: Rc<Observed>,
     pub(crate) in_a_row: usize,
 }
 
@@ -57,7 +59,7 @@ impl Actor for RaftActor {
 
 impl RaftActor {
     /// Lets everybody else run after many messages in a row.
-    fn breathe(&mut self, ctx: &mut Context<Self>) {
+    pub(crate) fn breathe(&mut self, ctx: &mut Context<Self>) {
         self.in_a_row += 1;
         if self.in_a_row >= MESSAGES_MAX {
             self.in_a_row = 0;
@@ -68,12 +70,13 @@ impl RaftActor {
 
     /// Takes over for a node whose actor has died. One that is being shut down ends by itself, and the
     /// handler of [`Shutdown`] sees to it.
-    fn watch_node(&mut self) {
+    pub(crate) fn watch_node(&mut self) {
         if self.node.connected() || !self.door.is_open() {
             return;
         }
         let failure = NodeFailure::PartStopped("the node's actor");
         tracing::error!(node = %self.last_status.id, "the node has failed: {failure}");
+        self.observed.died(failure.clone());
         self.door.fail(failure);
         drop(self.door.take());
         let parts = self.parts.clone();

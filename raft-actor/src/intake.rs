@@ -573,8 +573,8 @@ impl Node {
         ctx: &mut Context<Self>,
     ) {
         match &opened {
-            Ok(session) => tracing::debug!(node = %self.id, %session, "opened a session"),
-            Err(error) => tracing::warn!(node = %self.id, "cannot open a session: {error}"),
+            Ok(session) => tracing::debug!(%session, "opened a session"),
+            Err(error) => tracing::warn!("cannot open a session: {error}"),
         }
         let too_many = opened == Err(ProposeError::TooManySessions);
         self.intake.own_session.opened(opened.ok(), Instant::now());

@@ -31,6 +31,11 @@ impl Lag {
         self.bytes.load(Ordering::Acquire) >= self.bytes_max
     }
 
+    /// Bytes that wait.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Acquire)
+    }
+
     pub(crate) fn handed_over(&self, entries: &[Entry]) {
         self.bytes.fetch_add(bytes(entries), Ordering::AcqRel);
     }

@@ -169,6 +169,11 @@ impl Ledger {
         self.applied
     }
 
+    /// How many sessions are open.
+    pub(crate) fn sessions(&self) -> usize {
+        self.sessions.count()
+    }
+
     /// The log time: the highest that an entry carried.
     pub(crate) fn time_ms(&self) -> u64 {
         self.time_ms

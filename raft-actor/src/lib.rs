@@ -9,7 +9,8 @@
 //! - [`Propose`] answers with [`Committed`], or with a [`ProposeError`] that says whether the command can
 //!   still come to be in the log.
 //! - [`Subscribe`] hands over what is committed, from any index on, each command once and without a gap.
-//! - [`GetStatus`], [`Ended`] and [`Shutdown`] are for those who run it.
+//! - [`GetStatus`], [`Watch`], [`GetHealth`], [`Ended`] and [`Shutdown`] are for those who run it, and
+//!   [`metrics`] for their graphs. `ConfigArgs` (feature `cli`) takes the settings from flags, environment and a file.
 //!
 //! Everything that waits has a bound and a deadline; [`Config`] names them. A node that cannot go on says why
 //! ([`NodeFailure`]), answers all who wait, and takes no part any more: it never guesses.
@@ -27,6 +28,7 @@ mod delivery;
 mod door;
 mod error;
 mod front;
+mod health;
 mod intake;
 mod lag;
 mod ledger;
@@ -34,7 +36,9 @@ mod life;
 mod logged;
 mod machine;
 mod message;
+pub mod metrics;
 mod node;
+mod observe;
 mod own_session;
 mod parts;
 mod proposals;
@@ -48,6 +52,7 @@ mod status;
 mod subscription;
 mod transfer;
 mod turn;
+mod watch;
 mod witness;
 
 pub use birth::Birth;
@@ -60,6 +65,7 @@ pub use error::{
     SubscribeError, TransferError, UnknownCause,
 };
 pub use front::RaftActor;
+pub use health::{GetHealth, Health, NotReady};
 pub use ledger::{ProposalId, SessionId};
 pub use logged::Logged;
 pub use machine::{ApplyError, At, BytesStateMachine, Capture, StateMachine, capture, restored};
@@ -69,10 +75,14 @@ pub use message::{
     ReadIndex, ReadValue, Resolve, Shutdown, SnapshotReader, Subscribe, Subscribed, Subscriber,
     SubscriptionEnd, TakeSnapshot, TransferLeadership,
 };
-pub use raft_core::{ClusterId, Incarnation, LogId, LogIndex, NodeId, Role, Term, Violation};
-pub use raft_net::{ListenError, Refusal};
+pub use raft_core::membership::Configuration;
+pub use raft_core::{
+    ClusterId, Incarnation, LogId, LogIndex, NodeId, PeerState, Role, Term, Violation,
+};
+pub use raft_net::{ListenError, PeerStats, Refusal};
 pub use raft_storage::{MemoryDisk, OpenError, StorageError};
-pub use status::{MemberStatus, NodeStatus, Phase};
+pub use status::{MemberStatus, NodeStatus, Phase, Progress};
+pub use watch::{NodeView, StatusChanged, Watch, WatchStatus};
 
 /// The example of the README is compiled.
 #[cfg(doctest)]

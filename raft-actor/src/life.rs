@@ -11,7 +11,7 @@ use raft_storage::{Record, StorageError};
 use crate::birth::Birth;
 use crate::boot_time::boot_time;
 use crate::node::{Life, Node};
-use crate::{MemberStatus, NodeFailure, NodeStatus, Phase, ProposeError, ReadError};
+use crate::{NodeFailure, ProposeError, ReadError};
 
 /// How long a shutdown waits for what is on its way to be committed.
 const DRAIN: Duration = Duration::from_secs(1);
@@ -206,7 +206,7 @@ impl Node {
         if matches!(self.life, Life::Closing | Life::Failed { .. }) {
             return;
         }
-        tracing::error!(node = %self.id, "the node has failed: {why}");
+        tracing::error!("the node has failed: {why}");
         self.door.fail(why.clone());
         self.life = Life::Failed {
             why: why.clone(),
@@ -225,6 +225,7 @@ impl Node {
             }
             node.tell_ended();
         });
+        self.observe(boot_time());
     }
 
     /// Tells all who wait for the end of a failed node, and from now on all who ask.
@@ -280,7 +281,7 @@ impl Node {
     }
 
     fn close(&mut self, ctx: &mut Context<Self>) {
-        tracing::info!(node = %self.id, "shutting down");
+        tracing::info!("shutting down");
         self.life = Life::Closing;
         self.end_proposals(&ProposeError::ShuttingDown);
         self.unconfirmed.end(&ReadError::NodeEnded);
@@ -316,61 +317,11 @@ impl Node {
         let released = self.parts.clone().let_go().into_actor(self);
         ctx.spawn(released.map(|result, node, ctx| {
             if let Err(error) = &result {
-                tracing::error!(node = %node.id, "letting go: {error}");
+                tracing::error!("letting go: {error}");
             }
             node.close_result = Some(result);
             then(node, ctx);
         }));
-    }
-
-    pub(crate) fn status(&self) -> NodeStatus {
-        let (phase, raft) = match &self.life {
-            Life::Forming { forming, .. } => {
-                let waiting_for = forming
-                    .waiting_for()
-                    .map(|id| (id, self.trouble_with(id)))
-                    .collect();
-                (Phase::Forming { waiting_for }, None)
-            }
-            Life::Running(raft) => (Phase::Running, Some(raft)),
-            Life::Draining { raft, .. } => (Phase::ShuttingDown, raft.as_ref()),
-            Life::Closing => (Phase::ShuttingDown, None),
-            Life::Failed { why, .. } => (Phase::Failed(why.clone()), None),
-        };
-        let core = raft.map(|raft| raft.status());
-        let peers = self.peers.iter().map(|(id, peer)| MemberStatus {
-            id: *id,
-            address: peer.address.clone(),
-            connected: peer.connected,
-        });
-        let own = MemberStatus {
-            id: self.id,
-            address: self.own_address.clone(),
-            connected: true,
-        };
-        let mut members: Vec<_> = peers.chain([own]).collect();
-        members.sort_by_key(|member| member.id);
-        NodeStatus {
-            id: self.id,
-            incarnation: self.incarnation,
-            cluster: self.cluster,
-            phase,
-            role: core
-                .as_ref()
-                .map_or(raft_core::Role::Follower, |core| core.role),
-            term: core.as_ref().map(|core| core.term).unwrap_or_default(),
-            leader: core.as_ref().and_then(|core| core.leader),
-            commit: core.as_ref().map(|core| core.commit).unwrap_or_default(),
-            applied: self.progress.borrow().index,
-            last: core.as_ref().map(|core| core.last).unwrap_or_default(),
-            members,
-            proposals_waiting: self.door.waiting_count(),
-        }
-    }
-
-    fn trouble_with(&self, id: NodeId) -> String {
-        let trouble = self.peers.get(&id).and_then(|peer| peer.trouble.clone());
-        trouble.unwrap_or_else(|| "no answer yet".to_owned())
     }
 }
 

@@ -32,7 +32,9 @@ pub struct GetStatus;
 #[rtype(result = "Result<LogId, SnapshotError>")]
 pub struct TakeSnapshot;
 
-/// Hand the leadership over: to this node, or to the most advanced of the other voters. To be told to the leader.
+/// Hand the leadership over: to this node, or to the most advanced of the other voters. To be told to the leader. The
+/// answer comes when this node leads no more, and names the node that was to take over; that it does lead, its
+/// [status](GetStatus) shows.
 #[derive(Clone, Copy, Debug, Default, Message)]
 #[rtype(result = "Result<NodeId, TransferError>")]
 pub struct TransferLeadership {

@@ -11,6 +11,7 @@
 //! - Its mailbox holds only what the node's own parts send, each at most a few messages ahead; callers are
 //!   kept at the [`Door`]. So nobody can put a flood between the node and its timers.
 //! - Time comes from a [`Clock`](crate::clock), looked at at the end of every turn.
+//! - Every handler that may log does so in the node's span.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -27,6 +28,7 @@ use raft_storage::{LogReads, Written};
 use tokio::sync::watch;
 
 use crate::birth::Forming;
+use crate::boot_time::boot_time;
 use crate::clock::Clock;
 use crate::config::TICK;
 use crate::delivery::{Apply, Back, PartFailed, Progress, Told};
@@ -34,6 +36,7 @@ use crate::door::{Door, Knock};
 use crate::front::RaftActor;
 use crate::intake::Intake;
 use crate::lag::Lag;
+use crate::observe::Observer;
 use crate::parts::{Parts, died};
 use crate::proposals::OwnSessionOpened;
 use crate::reads::{Ask, Unconfirmed};
@@ -79,6 +82,7 @@ pub(crate) struct Node {
     /// Whether this run of the node has known a leader.
     pub(crate) took_part: bool,
     pub(crate) persists: Vec<Persist>,
+    pub(crate) observer: Observer,
     pub(crate) to_apply: Vec<Apply>,
     /// How letting go of everything ended.
     pub(crate) close_result: Option<Ending>,
@@ -143,12 +147,15 @@ impl Actor for Node {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.run_interval(TICK, |node, ctx| {
+            let _span = node.span().entered();
             node.watch_parts(ctx);
             node.expire_proposals(ctx);
             node.tend_reads(ctx);
             node.consider_snapshot();
             node.end_turn(ctx);
         });
+        self.observe(boot_time());
+        let _span = self.span().entered();
         self.consider_birth(ctx);
         self.end_turn(ctx);
     }
@@ -173,6 +180,7 @@ impl Handler<Inbound> for Node {
             starts,
             frames,
         } = inbound;
+        let _span = self.span().entered();
         self.forget_lost(ctx);
         let hears = self.hears(from, starts, &frames);
         for frame in frames {
@@ -192,9 +200,11 @@ impl Handler<Written> for Node {
     type Result = ();
 
     fn handle(&mut self, Written(result): Written, ctx: &mut Self::Context) {
+        let _span = self.span().entered();
         self.forget_lost(ctx);
         match result {
             Ok(durable) => {
+                self.observer.written(durable.through);
                 for (to, message) in durable.messages {
                     self.send(to, message.into());
                 }
@@ -212,6 +222,7 @@ impl Handler<EntriesRead> for Node {
     type Result = ();
 
     fn handle(&mut self, EntriesRead { request, result }: EntriesRead, ctx: &mut Self::Context) {
+        let _span = self.span().entered();
         self.turn(ctx, [Input::EntriesRead { request, result }]);
     }
 }
@@ -220,6 +231,8 @@ impl Handler<PeerEvent> for Node {
     type Result = ();
 
     fn handle(&mut self, event: PeerEvent, ctx: &mut Self::Context) {
+        let _span = self.span().entered();
+        self.observer.event();
         self.peer_event(event, ctx);
         self.end_turn(ctx);
     }
@@ -229,6 +242,7 @@ impl Handler<PartFailed> for Node {
     type Result = ();
 
     fn handle(&mut self, PartFailed(failure): PartFailed, ctx: &mut Self::Context) {
+        let _span = self.span().entered();
         self.fail(failure, ctx);
     }
 }
@@ -237,6 +251,7 @@ impl Handler<Told> for Node {
     type Result = ();
 
     fn handle(&mut self, told: Told, ctx: &mut Self::Context) {
+        let _span = self.span().entered();
         match told {
             Told::Back(proposals) => {
                 for back in proposals {
@@ -260,6 +275,7 @@ impl Handler<OwnSessionOpened> for Node {
     type Result = ();
 
     fn handle(&mut self, opened: OwnSessionOpened, ctx: &mut Self::Context) {
+        let _span = self.span().entered();
         self.own_session_opened(opened, ctx);
         self.end_turn(ctx);
     }
@@ -269,6 +285,7 @@ impl Handler<Ask> for Node {
     type Result = ();
 
     fn handle(&mut self, Ask(job): Ask, ctx: &mut Self::Context) {
+        let _span = self.span().entered();
         self.ask(job, ctx);
         self.end_turn(ctx);
     }
@@ -286,6 +303,7 @@ impl Handler<Shutdown> for Node {
     type Result = Later<Ending>;
 
     fn handle(&mut self, _: Shutdown, ctx: &mut Self::Context) -> Self::Result {
+        let _span = self.span().entered();
         let (later, answer) = later(died);
         self.let_go.push(answer);
         self.shut_down(ctx);
@@ -313,6 +331,7 @@ impl Handler<Knock> for Node {
     type Result = ();
 
     fn handle(&mut self, _: Knock, ctx: &mut Self::Context) {
+        let _span = self.span().entered();
         self.door.answered();
         self.flush(ctx);
         self.end_turn(ctx);

@@ -40,11 +40,10 @@ impl Parts {
             sender.stop();
         }
         let storage = async {
-            // One that has ended already has nothing to keep.
-            if timeout(DELIVERY, finish).await.is_err() {
-                tracing::warn!("delivery did not end within {DELIVERY:?}");
-            }
-            timeout(STORAGE, self.storage.send(Close)).await
+            // A delivery that has ended already has nothing to keep.
+            let finished = timeout(DELIVERY, finish).await;
+            let closed = timeout(STORAGE, self.storage.send(Close)).await;
+            (finished, closed)
         };
         let connections = async {
             // A listener that has ended already has let go: then this is an error, and as good.
@@ -54,13 +53,17 @@ impl Parts {
             }
             self.snapshots.stopped().await;
         };
-        let (connections, closed) = tokio::join!(timeout(CONNECTIONS, connections), storage);
+        let (connections, (finished, closed)) =
+            tokio::join!(timeout(CONNECTIONS, connections), storage);
         if connections.is_err() {
             tracing::warn!("connections did not end within {CONNECTIONS:?}");
         }
         match closed {
             // A storage that has ended already has let go.
-            Ok(Ok(Ok(()) | Err(StorageError::Closed)) | Err(_)) => Ok(()),
+            Ok(Ok(Ok(()) | Err(StorageError::Closed)) | Err(_)) => match finished {
+                Ok(_) => Ok(()),
+                Err(_) => Err(NodeFailure::StateMachineBusy(DELIVERY)),
+            },
             Ok(Ok(Err(error))) => Err(error.into()),
             Err(_) => Err(NodeFailure::CloseTimedOut(STORAGE)),
         }

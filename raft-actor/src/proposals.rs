@@ -21,7 +21,7 @@ use crate::ledger::{Request, Settlement};
 use crate::own_session::Ticket;
 use crate::reply::Answer;
 use crate::{
-    ApplyError, Cancellation, Committed, ProposalId, ProposeError, SessionId, UnknownCause,
+    ApplyError, Cancellation, Committed, ProposalId, ProposeError, SessionId, UnknownCause, metrics,
 };
 
 /// The outcome of a proposal.
@@ -41,6 +41,8 @@ pub(crate) struct Budget {
     bytes: AtomicUsize,
     count_max: usize,
     bytes_max: usize,
+    /// Where the outcomes of proposals of this process are counted.
+    metrics: Option<metrics::Proposals>,
 }
 
 /// A place in a [`Budget`], free again when it is dropped.
@@ -51,7 +53,17 @@ pub(crate) struct Permit {
 
 impl Budget {
     pub(crate) fn new(count_max: usize, bytes_max: usize) -> Arc<Self> {
+        Self::counted(count_max, bytes_max, None)
+    }
+
+    /// One whose outcomes are counted.
+    pub(crate) fn counted(
+        count_max: usize,
+        bytes_max: usize,
+        metrics: Option<metrics::Proposals>,
+    ) -> Arc<Self> {
         Arc::new(Self {
+            metrics,
             count: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
             count_max,
@@ -62,6 +74,13 @@ impl Budget {
     /// Proposals that wait.
     pub(crate) fn count(&self) -> usize {
         self.count.load(Ordering::Acquire)
+    }
+
+    /// A proposal is answered before it has a place.
+    pub(crate) fn refused(&self, error: &ProposeError) {
+        if let Some(metrics) = &self.metrics {
+            metrics.refused(error);
+        }
     }
 
     /// Whether so many more, of so many bytes together, have a place.
@@ -108,7 +127,7 @@ pub(crate) struct Waiter {
     pub(crate) to: ReplyTo,
     pub(crate) since: Instant,
     pub(crate) deadline: Instant,
-    _permit: Permit,
+    permit: Permit,
 }
 
 pub(crate) enum ReplyTo {
@@ -138,7 +157,7 @@ impl Waiter {
             to,
             since,
             deadline,
-            _permit: permit,
+            permit,
         }
     }
 }
@@ -185,6 +204,9 @@ impl Proposal {
     /// Answers a caller of this process. What a peer is to be told is given back for it.
     pub(crate) fn answer(self, outcome: Outcome) -> Option<(NodeId, raft_net::Answer)> {
         let id = self.id();
+        if let Some(metrics) = &self.waiter.permit.budget.metrics {
+            metrics.answered(&outcome, self.waiter.since);
+        }
         if let Some(ticket) = self.ticket
             && !matches!(outcome, Err(ProposeError::Unknown { .. }))
         {

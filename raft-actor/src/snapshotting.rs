@@ -19,6 +19,7 @@ use raft_net::{SnapshotArrived, SnapshotSender, SnapshotSent};
 use raft_storage::{SnapshotInfo, Snapshots};
 
 use crate::delivery::{CaptureState, LogBegins, guarded};
+use crate::metrics::SnapshotEvent;
 use crate::node::{Life, Node};
 use crate::reply::{Answer, Later, later};
 use crate::snapshot::{Captured, Outgoing};
@@ -168,7 +169,8 @@ impl Node {
             return self.snapshotting.finish(&Err(SnapshotError::NodeEnded));
         };
         let Some(meta) = raft.snapshot_at(captured.index()) else {
-            // A snapshot that came in meanwhile covers more.
+            // A snapshot that came in meanwhile covers more; or the protocol knows too little yet.
+            self.snapshotting.not_before = Some(Instant::now() + AGAIN_AFTER);
             return self.snapshotting.finish(&Err(SnapshotError::NothingNew));
         };
         captured.cluster = self.cluster;
@@ -188,7 +190,8 @@ impl Node {
     }
 
     fn snapshot_failed(&mut self, why: String) {
-        tracing::error!(node = %self.id, "cannot write a snapshot: {why}");
+        tracing::error!("cannot write a snapshot: {why}");
+        self.observer.snapshot(SnapshotEvent::NotTaken);
         self.snapshotting.not_before = Some(Instant::now() + AGAIN_AFTER);
         self.snapshotting.finish(&Err(SnapshotError::Write(why)));
     }
@@ -201,7 +204,8 @@ impl Node {
             Err(why) => return self.snapshot_failed(why),
         };
         let last = meta.last;
-        tracing::info!(node = %self.id, %last, bytes = info.bytes, "took a snapshot within {took:?}");
+        tracing::info!(%last, bytes = info.bytes, "took a snapshot within {took:?}");
+        self.observer.snapshot_taken(took);
         self.snapshotting.taking = Taking::Naming(last);
         self.step(raft_core::Input::SnapshotTaken(meta), ctx);
         if !self.is_naming(last) {
@@ -294,6 +298,7 @@ impl Handler<SnapshotEnded> for Node {
     type Result = ();
 
     fn handle(&mut self, SnapshotEnded { to, arrived }: SnapshotEnded, ctx: &mut Self::Context) {
+        let _span = self.span().entered();
         self.step(raft_core::Input::SnapshotSent { to, arrived }, ctx);
         self.end_turn(ctx);
     }
@@ -303,11 +308,17 @@ impl Handler<SnapshotSent> for Node {
     type Result = ();
 
     fn handle(&mut self, SnapshotSent { to, arrived }: SnapshotSent, ctx: &mut Self::Context) {
+        let _span = self.span().entered();
         match &arrived {
             Ok(()) => tracing::info!(peer = %to, "the snapshot has arrived"),
             Err(error) => tracing::warn!(peer = %to, "the snapshot has not arrived: {error}"),
         }
         let arrived = arrived.is_ok();
+        self.observer.snapshot(if arrived {
+            SnapshotEvent::Sent
+        } else {
+            SnapshotEvent::NotSent
+        });
         self.step(raft_core::Input::SnapshotSent { to, arrived }, ctx);
         self.end_turn(ctx);
     }
@@ -322,6 +333,7 @@ impl Handler<SnapshotArrived> for Node {
             starts,
             message,
         } = arrived;
+        let _span = self.span().entered();
         let last = message.snapshot.last;
         self.forget_lost(ctx);
         let mut wanted = false;
@@ -330,6 +342,7 @@ impl Handler<SnapshotArrived> for Node {
             wanted = self.is_naming(last);
         }
         if wanted {
+            self.observer.snapshot(SnapshotEvent::Received);
             tracing::info!(peer = %from, %last, "takes over the peer's snapshot");
         } else {
             self.remove_snapshot(last);
@@ -343,6 +356,7 @@ impl Handler<SnapshotWritten> for Node {
     type Result = ();
 
     fn handle(&mut self, written: SnapshotWritten, ctx: &mut Self::Context) {
+        let _span = self.span().entered();
         self.snapshot_written(written, ctx);
         self.end_turn(ctx);
     }
@@ -352,6 +366,7 @@ impl Handler<TakeSnapshot> for Node {
     type Result = Later<Result<LogId, SnapshotError>>;
 
     fn handle(&mut self, _: TakeSnapshot, _: &mut Self::Context) -> Self::Result {
+        let _span = self.span().entered();
         self.take_snapshot()
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use raft_core::{LogId, LogIndex, NodeId, Raft, Recovered};
+use raft_core::{LogId, LogIndex, NodeId, Raft, Recovered, Term};
 use raft_net::{BoundListener, FrameEncoder, Held, Limits, Listener, Local, SnapshotSender};
 use raft_storage::{Identity, LogReads, LogStorage, LogStore, Opened};
 use tokio::sync::watch;
@@ -23,6 +23,7 @@ use crate::lag::Lag;
 use crate::life::take_part;
 use crate::machine::{BytesStateMachine, Machine};
 use crate::node::{Life, Node, Peer, dial};
+use crate::observe::{Observed, Observer};
 use crate::parts::Parts;
 use crate::reads::{Reading, Unconfirmed};
 use crate::snapshot::Incoming;
@@ -85,10 +86,10 @@ fn start(config: Config, machine: Option<Box<dyn Machine>>) -> Result<Addr<RaftA
             RecoverError::Snapshot { last, why } => StartError::Restore { last, why },
         })?;
     let applied = replica.applied();
-    if applied > recovered.last {
+    if term_at(&recovered, applied.index) != Some(applied.term) {
         let last = recovered.last;
         return Err(StartError::OwnDisk(format!(
-            "it has applied entry {applied}, and the log ends at {last}"
+            "it has applied entry {applied}, which the log, ending at {last}, does not hold"
         )));
     }
     recovered.applied = applied.index;
@@ -149,6 +150,15 @@ struct Position {
     cursors: BTreeMap<String, LogIndex>,
 }
 
+/// The term of the entry at `index`, if the log reaches there.
+fn term_at(recovered: &Recovered, index: LogIndex) -> Option<Term> {
+    if index > recovered.last.index || index < recovered.log_start.index {
+        return None;
+    }
+    let mut runs = std::iter::once(&recovered.log_start).chain(&recovered.terms);
+    runs.rfind(|run| run.index <= index).map(|run| run.term)
+}
+
 /// What a node is made of, on its way to its own thread.
 struct Start {
     config: Config,
@@ -207,6 +217,7 @@ fn assemble(ctx: &mut Context<RaftActor>, start: Start) -> RaftActor {
     let front = ctx.address();
     let propose_timeout = config.propose_timeout;
     let door = Rc::new(Door::new(&config));
+    let observed = Observed::new();
 
     let mut members: BTreeMap<_, _> = addresses.keys().map(|id| (*id, None)).collect();
     for (id, incarnation) in identity.members.iter().flatten() {
@@ -324,6 +335,7 @@ fn assemble(ctx: &mut Context<RaftActor>, start: Start) -> RaftActor {
             greeting,
             took_part: false,
             persists: Vec::new(),
+            observer: Observer::new(config.id, Rc::clone(&observed)),
             to_apply: Vec::new(),
             close_result: None,
             ended: Vec::new(),
@@ -345,6 +357,7 @@ fn assemble(ctx: &mut Context<RaftActor>, start: Start) -> RaftActor {
         reading: Reading::new(propose_timeout),
         parts,
         last_status,
+        observed,
         in_a_row: 0,
     }
 }

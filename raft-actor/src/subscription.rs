@@ -54,6 +54,8 @@ pub(crate) struct Subscription {
     pub(crate) progress: watch::Receiver<Progress>,
     pub(crate) log: Rc<Log>,
     pub(crate) ending: Ending,
+    /// Where it stands, for those who measure how far it is behind.
+    pub(crate) stands_at: Rc<Cell<LogIndex>>,
 }
 
 /// Where a named subscriber has come to. While it lives, nobody else uses the name.
@@ -188,6 +190,7 @@ impl Subscription {
 
     fn handled(&mut self, through: LogIndex) {
         self.next = through.next();
+        self.stands_at.set(through);
         if let Some(cursor) = &self.cursor {
             cursor.0.set(through);
         }

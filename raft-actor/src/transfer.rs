@@ -88,6 +88,7 @@ impl Handler<TransferLeadership> for Node {
     type Result = Later<Result<NodeId, TransferError>>;
 
     fn handle(&mut self, message: TransferLeadership, ctx: &mut Self::Context) -> Self::Result {
+        let _span = self.span().entered();
         let (later, answer) = later(|| Err(TransferError::NodeEnded));
         self.transfers.0.push(answer);
         let began = self.hand_over(message.to, ctx);

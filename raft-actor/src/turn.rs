@@ -75,7 +75,7 @@ impl Node {
                     proposed = Some(Proposed::Rejected(rejection));
                 }
                 Effect::ConfigurationChanged(configuration) => {
-                    tracing::info!(node = %self.id, "the cluster is now: {configuration}");
+                    tracing::info!("the cluster is now: {configuration}");
                 }
                 Effect::SteppedDown(why) => self.stepped_down(why),
                 Effect::RoleChanged { role, term, leader } => {
@@ -143,10 +143,11 @@ impl Node {
     /// Ends a turn: hands the clock's ticks to the protocol, and all that was gathered to the others.
     pub(crate) fn end_turn(&mut self, ctx: &mut Context<Self>) {
         self.forget_lost(ctx);
+        let now = boot_time();
         let Passed {
             ticks,
             paused_ticks,
-        } = self.clock.passed(boot_time());
+        } = self.clock.passed(now);
         if paused_ticks > 0 {
             let ticks = u64::from(paused_ticks);
             self.step(Input::Paused { ticks }, ctx);
@@ -160,6 +161,7 @@ impl Node {
             self.to_apply.clear();
         }
         if !self.persists.is_empty() {
+            self.observer.writing(&self.persists);
             self.parts
                 .storage
                 .do_send(Write(std::mem::take(&mut self.persists)));
@@ -168,6 +170,7 @@ impl Node {
             self.parts.delivery.do_send(apply);
         }
         self.door.set_lagging(self.is_lagging());
+        self.observe(now);
     }
 
     /// Whether this node leads, and what is committed waits too long to be applied.
@@ -288,9 +291,9 @@ impl Node {
         ctx: &mut Context<Self>,
     ) {
         match leader {
-            Some(leader) if leader == self.id => tracing::info!(node = %self.id, %term, "leads"),
-            Some(leader) => tracing::info!(node = %self.id, %term, "follows node {leader}"),
-            None => tracing::info!(node = %self.id, %term, %role, "has no leader"),
+            Some(leader) if leader == self.id => tracing::info!(%term, "leads"),
+            Some(leader) => tracing::info!(%term, "follows node {leader}"),
+            None => tracing::info!(%term, %role, "has no leader"),
         }
         self.took_part |= leader.is_some();
         let leads = leader == Some(self.id);

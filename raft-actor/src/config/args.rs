@@ -1,8 +1,7 @@
 //! The settings of a program's node, from its command line, its environment and a file.
 //!
 //! Invariants:
-//! - One table, [`SETTINGS`], has every setting once: flag, variable and key of the file follow from its name,
-//!   and all three are read by the same function.
+//! - One table, [`SETTINGS`], has every setting once; whatever its source, it is read by the same function.
 //! - A flag goes over a variable, that over the file, and that over the program's defaults, setting by
 //!   setting.
 //! - An error says where the value stood that it is about.
@@ -16,7 +15,8 @@ use clap::{Arg, ArgMatches, Command};
 use raft_core::NodeId;
 use toml::de::{DeTable, DeValue};
 
-use super::{Config, Store, text};
+use super::settings::{SETTINGS, flag, variable};
+use super::{Config, Store};
 use crate::ConfigError;
 
 /// The settings of a node, for a program to flatten into its own command line.
@@ -140,163 +140,8 @@ pub enum ConfigArgsError {
     },
 }
 
-/// A setting as the sources know it.
-struct Setting {
-    name: &'static str,
-    value_name: &'static str,
-    /// As it could be given; empty if there is none.
-    default: &'static str,
-    help: &'static str,
-    set: fn(&mut Config, &str) -> Result<(), String>,
-}
-
-/// What a program cannot do without comes first.
-const SETTINGS: [Setting; 19] = [
-    Setting {
-        name: "id",
-        value_name: "ID",
-        default: "",
-        help: "This node's number, one of those in --peers",
-        set: |config, text| Ok(config.id = NodeId(text::number(text)?)),
-    },
-    Setting {
-        name: "peers",
-        value_name: "ID=HOST:PORT,…",
-        default: "",
-        help: "All nodes, this one among them, the same list on each: 1=127.0.0.1:7001,2=127.0.0.1:7002,3=…",
-        set: |config, text| Ok(config.peers = text::peers(text)?),
-    },
-    Setting {
-        name: "data",
-        value_name: "DIR",
-        default: "",
-        help: "The folder of this node's log. Made if it is missing; no other node or process may use it",
-        set: |config, text| Ok(config.store = Store::Folder(PathBuf::from(text))),
-    },
-    Setting {
-        name: "listen",
-        value_name: "IP:PORT",
-        default: "",
-        help: "Where to listen, if that is not this node's address in --peers",
-        set: |config, text| Ok(config.listen = Some(text.to_owned())),
-    },
-    Setting {
-        name: "heartbeat_interval",
-        value_name: "TIME",
-        default: "100ms",
-        help: "How often a leader is heard of",
-        set: |config, text| Ok(config.heartbeat_interval = text::duration(text)?),
-    },
-    Setting {
-        name: "election_timeout_min",
-        value_name: "TIME",
-        default: "500ms",
-        help: "How long a follower waits for its leader, at least",
-        set: |config, text| Ok(config.election_timeout_min = text::duration(text)?),
-    },
-    Setting {
-        name: "election_timeout_max",
-        value_name: "TIME",
-        default: "1s",
-        help: "And at most",
-        set: |config, text| Ok(config.election_timeout_max = text::duration(text)?),
-    },
-    Setting {
-        name: "command_bytes_max",
-        value_name: "SIZE",
-        default: "1MiB",
-        help: "The longest command; the same on every node",
-        set: |config, text| Ok(config.command_bytes_max = text::bytes_here(text)?),
-    },
-    Setting {
-        name: "proposals_max",
-        value_name: "COUNT",
-        default: "65536",
-        help: "How many proposals may wait for their outcome; one more is busy",
-        set: |config, text| Ok(config.proposals_max = text::count(text)?),
-    },
-    Setting {
-        name: "proposals_bytes_max",
-        value_name: "SIZE",
-        default: "64MiB",
-        help: "How many bytes of them",
-        set: |config, text| Ok(config.proposals_bytes_max = text::bytes_here(text)?),
-    },
-    Setting {
-        name: "propose_timeout",
-        value_name: "TIME",
-        default: "10s",
-        help: "How long a proposal waits for its outcome, unless it says so itself",
-        set: |config, text| Ok(config.propose_timeout = text::duration(text)?),
-    },
-    Setting {
-        name: "session_timeout",
-        value_name: "TIME",
-        default: "1h",
-        help: "How long a session may be silent before the cluster forgets it",
-        set: |config, text| Ok(config.session_timeout = text::duration(text)?),
-    },
-    Setting {
-        name: "snapshot_every_entries",
-        value_name: "COUNT",
-        default: "100000",
-        help: "A snapshot after so many entries; 0: their number does not matter",
-        set: |config, text| Ok(config.snapshots.every_entries = text::number(text)?),
-    },
-    Setting {
-        name: "snapshot_every_bytes",
-        value_name: "SIZE",
-        default: "256MiB",
-        help: "A snapshot after so many bytes of entries; 0: their size does not matter",
-        set: |config, text| Ok(config.snapshots.every_bytes = text::bytes(text)?),
-    },
-    Setting {
-        name: "snapshot_margin_entries",
-        value_name: "COUNT",
-        default: "10000",
-        help: "Entries before a snapshot that the log keeps for nodes that were away for a moment",
-        set: |config, text| Ok(config.snapshots.margin_entries = text::number(text)?),
-    },
-    Setting {
-        name: "retention_entries",
-        value_name: "COUNT|off",
-        default: "off",
-        help: "Without a state machine: how many entries the log keeps; off: all",
-        set: |config, text| Ok(config.retention = text::or_off(text, text::number)?),
-    },
-    Setting {
-        name: "lease_clock_drift",
-        value_name: "TIME|off",
-        default: "off",
-        help: "Reads by lease, and how far clocks drift apart in an election timeout; on at all nodes or none",
-        set: |config, text| Ok(config.lease_reads = text::or_off(text, text::duration)?),
-    },
-    Setting {
-        name: "unapplied_bytes_max",
-        value_name: "SIZE",
-        default: "64MiB",
-        help: "How far applying may be behind before proposals are busy",
-        set: |config, text| Ok(config.unapplied_bytes_max = text::bytes_here(text)?),
-    },
-    Setting {
-        name: "snapshot_bytes_per_s",
-        value_name: "SIZE|off",
-        default: "off",
-        help: "How fast snapshots are sent to another node, in a second; off: as fast as it goes",
-        set: |config, text| Ok(config.snapshot_bytes_per_s = text::or_off(text, text::bytes)?),
-    },
-];
-
 /// The file's own flag and variable; it is no setting, for a file cannot name another.
 const FILE: &str = "config";
-
-fn flag(name: &str) -> String {
-    name.replace('_', "-")
-}
-
-fn variable(name: &str) -> String {
-    format!("RAFT_{}", name.to_uppercase())
-}
 
 impl ConfigArgs {
     /// The configuration, from all sources.

@@ -105,7 +105,7 @@ impl Ledger {
                     });
                     put_id(to, at);
                     if let (true, Some(answer)) = (answered, kept) {
-                        let bytes = answers::bytes(answer);
+                        let bytes = answers::bytes(&answer);
                         put(to, bytes.len() as u64);
                         to.extend(bytes);
                     }

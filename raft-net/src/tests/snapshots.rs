@@ -260,7 +260,7 @@ async fn a_snapshot_arrives_byte_for_byte_while_frames_go_on_beside_it() {
     const BYTES: u64 = (20 << 20) + 17;
     let (mut one, mut two) = (Node::new(local(ONE)), Node::new(local(TWO)));
     // All that the disk takes is time in which a heartbeat must not wait.
-    two.folder.write_ms.store(8, Ordering::SeqCst);
+    two.folder.write_ms.store(12, Ordering::SeqCst);
     let to_two = one.dial(TWO, two.address);
     one.connected(TWO).await;
     two.event(|event| matches!(event, PeerEvent::Accepted { .. }).then_some(()))
@@ -295,7 +295,7 @@ async fn a_snapshot_arrives_byte_for_byte_while_frames_go_on_beside_it() {
     let median = late[late.len() / 2];
     assert!(late.len() > 50, "only {} heartbeats", late.len());
     assert!(
-        median < Duration::from_millis(6),
+        median < Duration::from_millis(10),
         "half took more than {median:?}"
     );
     // The ordinary connection is the one that it was, and nobody was told of another.
@@ -371,7 +371,7 @@ async fn only_the_same_file_goes_on_and_what_is_kept_is_not_kept_for_ever() {
     one.offers(&sender, TWO, address, (1 << 20) - 1);
     one.ended().await.unwrap_err();
     until("the first is dropped for the second", || {
-        two.folder.abandoned.load(Ordering::SeqCst) == 1
+        two.folder.abandoned.load(Ordering::SeqCst) >= 1
     })
     .await;
     until("the second is dropped in time", || {
@@ -537,6 +537,10 @@ async fn a_panic_ends_one_transfer_and_is_told() {
     let address = two.address.to_string();
     sender.send(TWO, address, offer(1 << 20), Box::new(source), told);
     assert!(matches!(one.ended().await, Err(TransferError::Panicked)));
+    // The receiver may still write what had come.
+    while two.receptions().await.broken == 0 {
+        sleep(Duration::from_millis(1)).await;
+    }
 
     two.folder.panics.store(true, Ordering::SeqCst);
     one.offers(&sender, TWO, two.address, 1 << 20);
