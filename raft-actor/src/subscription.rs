@@ -272,6 +272,12 @@ impl Subscription {
             self.handled(first.prev());
             return Ok(());
         }
+        if last.index < from {
+            // The log's reader knows already that the log begins later, and the node is about to say which snapshot
+            // covers the rest. The older one would lead back.
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            return Ok(());
+        }
         // Opening a file is quick; what is in it, the subscriber reads on a thread of its own.
         let reading = match snapshot::open(self.log.snapshots.as_ref(), last) {
             Ok(opened) => opened.machine,
