@@ -20,6 +20,9 @@ pub enum StartError {
         "no actix system runs on this thread: start the node inside #[actix::main] or System::run"
     )]
     NoSystem,
+    /// No thread could be had for an actor system ([`Raft`](crate::Raft)), or it ended at once.
+    #[error("the actor system cannot be started: {0}")]
+    System(#[source] std::io::Error),
     /// A setting cannot be.
     #[error("configuration: {0}")]
     Config(#[from] ConfigError),
