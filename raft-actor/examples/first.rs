@@ -9,7 +9,7 @@ async fn main() -> anyhow::Result<()> {
         .nth(1)
         .context("usage: first 1|2|3")?
         .parse()?;
-    let peers = (1..=3).map(|n| (NodeId(n), format!("127.0.0.1:{}", 7100 + n)));
+    let peers = (1..=3).map(|n| (NodeId(n), format!("127.0.0.1:{}", 7000 + n)));
     let config = Config::new(NodeId(id))
         .peers(peers)
         .data_dir(format!("data/{id}"));

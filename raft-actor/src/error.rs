@@ -156,7 +156,8 @@ pub enum ProposeError {
 
 impl ProposeError {
     /// Whether the command certainly has no effect and never will have any, so that proposing it again under
-    /// another name cannot make it happen twice. (Under the same name that cannot happen anyway.)
+    /// another name cannot make it happen twice. (Under the same name that cannot happen anyway.) It speaks of what this
+    /// node did with it: a command whose name an earlier process may have proposed is [resolved](crate::Resolve).
     #[must_use]
     pub fn is_certainly_not_applied(&self) -> bool {
         !matches!(

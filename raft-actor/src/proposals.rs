@@ -225,7 +225,10 @@ impl Proposal {
         {
             ticket.done();
         }
-        match self.waiter.to {
+        let Waiter { to, permit, .. } = self.waiter;
+        // Who is answered may propose again at once, and must find the place free.
+        drop(permit);
+        match to {
             ReplyTo::Propose(answer) => answer.give(outcome.and_then(|s| committed(s, id))),
             ReplyTo::Batch(place) => place.give(outcome.and_then(|s| committed(s, id))),
             ReplyTo::Open(answer) => answer.give(opened(outcome)),

@@ -14,7 +14,7 @@ const EXAMPLE: &str = include_str!("../examples/first.rs");
 const README: &str = include_str!("../../README.md");
 
 /// The ports that stand in the example.
-const PORTS: [u16; 3] = [7101, 7102, 7103];
+const PORTS: [u16; 3] = [7001, 7002, 7003];
 
 #[test]
 fn the_readme_shows_the_example_in_at_most_40_lines() {
