@@ -167,9 +167,9 @@ fn live(report: &Report, way: &Way, random: &mut Random) -> Result<Vec<Operation
         world.stop.store(true, Ordering::Relaxed);
         struck
     })
-    .and_then(|()| {
+    .map(|()| {
         let history = world.history.into_inner();
-        Ok(history.unwrap_or_else(PoisonError::into_inner))
+        history.unwrap_or_else(PoisonError::into_inner)
     })
 }
 
