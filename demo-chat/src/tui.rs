@@ -110,7 +110,7 @@ async fn converse(mut node: Node, mut screen: Screen, app: App) -> Exit {
                 Event::Status(status) => {
                     let mut app = app.borrow_mut();
                     is_stale |= app.overlay == Some(Overlay::Logs) || app.status.as_ref() != Some(&status);
-                    app.status = Some(status);
+                    app.status = Some(*status);
                 }
             },
             key = keys.next(), if lost_terminal.is_none() => match key {

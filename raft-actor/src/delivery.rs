@@ -11,8 +11,11 @@
 //!
 //! Bounds: what waits to be applied is bounded by the node, which hands over positions in place of entries beyond a limit.
 
+mod answers;
 mod cursors;
 mod digests;
+mod handlers;
+mod message;
 mod reads;
 mod replica;
 mod waiting;
@@ -24,23 +27,27 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use raft_core::{ClusterId, Commit, Entry, LogId, LogIndex, NodeId, SnapshotMeta, Term};
-use raft_net::{Answer, Frame, FrameEncoder, PeerSender};
+use raft_core::{Entry, LogId, LogIndex, NodeId, SnapshotMeta};
+use raft_net::{Frame, FrameEncoder, PeerSender};
 use raft_storage::{LogReads, LogStorage, ReadEntries, Snapshots, StorageError};
 use tokio::sync::watch;
 
 use crate::intake::send_answers;
 use crate::lag::Lag;
-use crate::ledger::{Lookup, Settlement};
+use crate::ledger::Lookup;
 use crate::message::{Start, Subscribe};
 use crate::metrics::DeliveryMetrics;
-use crate::proposals::{Outcome, Proposal, Settled};
+use crate::proposals::{Proposal, Settled};
 use crate::recent::Recent;
-use crate::snapshot::Captured;
 use crate::subscription::{Ending, Log, Subscription};
-use crate::{ForgetCursor, NodeFailure, ProposeError, SubscribeError, Subscribed, UnknownCause};
+use crate::{ForgetCursor, NodeFailure, SubscribeError, Subscribed, UnknownCause};
+use answers::Answers;
 use cursors::Cursors;
 use digests::{Digests, Verdict};
+pub(crate) use message::{
+    Apply, Await, Back, CaptureState, Finish, LogBegins, Office, PartFailed, PeerDigest, Progress,
+    Told,
+};
 use reads::Reads;
 pub(crate) use reads::{ReadJob, ReadsReady};
 pub(crate) use replica::{RecoverError, Replica, guarded};
@@ -58,97 +65,6 @@ const TURN: Duration = Duration::from_millis(5);
 const LOOK_AT_CLOCK: usize = 16;
 /// Entries that are read from the log at once, in bytes.
 const READ_BYTES: usize = 1 << 20;
-
-/// Tells a node that a part of it cannot go on.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct PartFailed(pub(crate) NodeFailure);
-
-/// Proposals that a leader has appended: from `first` on, in `term`.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct Await {
-    pub(crate) first: LogIndex,
-    pub(crate) term: Term,
-    pub(crate) proposals: Vec<Proposal>,
-}
-
-/// Something for the state, in the order of the log.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) enum Apply {
-    /// The log is committed further.
-    Commits(Vec<Commit>),
-    /// A snapshot takes the place of the state, and of all that was handed over before.
-    Restore(SnapshotMeta),
-}
-
-/// What this node is for its cluster now.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct Office {
-    pub(crate) leads: bool,
-    /// How many nodes there are.
-    pub(crate) nodes: usize,
-}
-
-/// The log begins at this entry now, and this is the snapshot before it.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct LogBegins {
-    pub(crate) first: LogIndex,
-    pub(crate) snapshot: LogId,
-}
-
-/// A peer said its digest.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct PeerDigest {
-    pub(crate) from: NodeId,
-    pub(crate) index: LogIndex,
-    pub(crate) digest: u128,
-    pub(crate) announced: bool,
-}
-
-/// The state is to be captured for a snapshot.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct CaptureState;
-
-/// The node ends: whoever still waits is answered. The answer comes when the cursors are kept.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct Finish;
-
-/// What the node is told by `Delivery`.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) enum Told {
-    /// These are for the node to deal with: their entries were superseded, or this node leads no more and does not
-    /// know, or they have an outcome that may be none yet.
-    Back(Vec<Back>),
-    /// A state for a snapshot.
-    Captured(Captured),
-    /// A snapshot was restored, and said which cluster it is of.
-    Cluster(ClusterId),
-    /// These reads must be asked again: their lease is over.
-    Reads(Vec<ReadJob>),
-}
-
-/// A proposal that `Delivery` gives back.
-pub(crate) enum Back {
-    Superseded(Proposal),
-    Unsure(Proposal),
-    Settled(Proposal, Settled),
-}
-
-/// How far the state has come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Progress {
-    pub(crate) index: LogIndex,
-    /// The log's time as of that entry.
-    pub(crate) time_ms: u64,
-}
 
 /// Go on applying.
 #[derive(Message)]
@@ -523,260 +439,6 @@ impl Delivery {
     fn fail(&mut self, failure: NodeFailure) {
         self.ended = true;
         self.failed.do_send(PartFailed(failure));
-    }
-}
-
-/// What is to be told, gathered while one message is handled.
-#[derive(Default)]
-struct Answers {
-    peers: BTreeMap<NodeId, Vec<Answer>>,
-    back: Vec<Back>,
-}
-
-impl Answers {
-    fn give(&mut self, proposal: Proposal, outcome: Outcome) {
-        if let Some((peer, answer)) = proposal.answer(outcome) {
-            self.peers.entry(peer).or_default().push(answer);
-        }
-    }
-
-    fn settled(&mut self, proposal: Proposal, settled: Settled) {
-        let may_go_on = proposal.ticket.is_some()
-            && matches!(
-                settled.settlement,
-                Settlement::SessionExpired | Settlement::BeyondWindow { .. }
-            );
-        if may_go_on {
-            self.back.push(Back::Settled(proposal, settled));
-        } else {
-            self.give(proposal, Ok(settled));
-        }
-    }
-
-    fn superseded(&mut self, proposal: Proposal) {
-        if proposal.is_of_peer() {
-            self.give(proposal, Err(ProposeError::Superseded));
-        } else {
-            self.back.push(Back::Superseded(proposal));
-        }
-    }
-
-    fn unsure(&mut self, proposal: Proposal, cause: UnknownCause) {
-        if proposal.may_be_sent_again() {
-            self.back.push(Back::Unsure(proposal));
-        } else {
-            let error = proposal.unknown(cause);
-            self.give(proposal, Err(error));
-        }
-    }
-
-    fn late(&mut self, proposal: Proposal) {
-        let error = proposal.unknown(UnknownCause::TimedOut);
-        self.give(proposal, Err(error));
-    }
-}
-
-impl Actor for Delivery {
-    type Context = Context<Self>;
-
-    fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.run_interval(SWEEP, |delivery, _| delivery.sweep());
-    }
-
-    fn stopped(&mut self, _: &mut Self::Context) {
-        if self.has_own_thread {
-            Arbiter::current().stop();
-        }
-    }
-}
-
-impl Handler<Await> for Delivery {
-    type Result = ();
-
-    fn handle(&mut self, message: Await, _: &mut Self::Context) {
-        if !self.ended {
-            // Else they are dropped, and told that their outcome is unknown.
-            self.waiting
-                .add(message.first, message.term, message.proposals);
-        }
-    }
-}
-
-impl Handler<Apply> for Delivery {
-    type Result = ();
-
-    fn handle(&mut self, message: Apply, ctx: &mut Self::Context) {
-        match message {
-            Apply::Commits(commits) => {
-                for commit in commits {
-                    self.target = self.target.max(commit.through);
-                    if !commit.entries.is_empty() {
-                        self.ready.push_back(commit.entries);
-                    }
-                }
-            }
-            Apply::Restore(meta) => self.restore(&meta),
-        }
-        self.go_on(ctx);
-    }
-}
-
-impl Handler<GoOn> for Delivery {
-    type Result = ();
-
-    fn handle(&mut self, _: GoOn, ctx: &mut Self::Context) {
-        self.going_on = false;
-        self.go_on(ctx);
-    }
-}
-
-impl Handler<Office> for Delivery {
-    type Result = ();
-
-    fn handle(&mut self, office: Office, _: &mut Self::Context) {
-        if self.office.leads && !office.leads {
-            // The next leader may have these or not: the node sends them again, to be applied once.
-            let mut answers = Answers::default();
-            for proposal in self.waiting.take(Proposal::may_be_sent_again) {
-                answers.unsure(proposal, UnknownCause::NodeEnded);
-            }
-            self.tell(answers);
-        }
-        self.office = office;
-    }
-}
-
-impl Handler<LogBegins> for Delivery {
-    type Result = ();
-
-    fn handle(&mut self, LogBegins { first, snapshot }: LogBegins, _: &mut Self::Context) {
-        self.begins(first, snapshot);
-    }
-}
-
-impl Handler<PeerDigest> for Delivery {
-    type Result = ();
-
-    fn handle(&mut self, said: PeerDigest, _: &mut Self::Context) {
-        if !self.ended {
-            self.digests
-                .heard(said.from, said.index, said.digest, said.announced);
-            self.compare_digests();
-        }
-    }
-}
-
-impl Handler<CaptureState> for Delivery {
-    type Result = ();
-
-    fn handle(&mut self, _: CaptureState, _: &mut Self::Context) {
-        if self.ended {
-            return;
-        }
-        let captured = self.replica.borrow_mut().capture();
-        match captured {
-            Ok(captured) => self.node.do_send(Told::Captured(captured)),
-            Err(failure) => self.fail(failure),
-        }
-    }
-}
-
-impl Handler<ReadsReady> for Delivery {
-    type Result = ();
-
-    fn handle(&mut self, ready: ReadsReady, _: &mut Self::Context) {
-        if self.ended {
-            return; // Dropped reads are told that the node has ended.
-        }
-        self.waiting_reads.add(ready);
-        self.waiting_reads
-            .answer(&self.replica.borrow(), &self.node);
-    }
-}
-
-impl Handler<Subscribe> for Delivery {
-    type Result = Result<Subscribed, SubscribeError>;
-
-    fn handle(&mut self, message: Subscribe, ctx: &mut Self::Context) -> Self::Result {
-        if self.ended {
-            return Err(SubscribeError::NodeEnded);
-        }
-        let (next, cursor) = match message.from {
-            Start::Index(LogIndex::ZERO) => return Err(SubscribeError::IndexZero),
-            Start::Index(index) => (index, None),
-            Start::Now => (self.applied().next(), None),
-            Start::Cursor(name) => {
-                let cursor = self.cursors.take(&name)?;
-                (cursor.next(), Some(cursor))
-            }
-        };
-        let (first, _) = self.log.begins.get();
-        if next < first && message.compacted.is_none() {
-            return Err(SubscribeError::Compacted { first });
-        }
-        let ending = Ending::default();
-        let subscription = Subscription {
-            to: message.to,
-            compacted: message.compacted,
-            next,
-            replays_through: self.applied().max(self.log.at_start),
-            cursor,
-            progress: self.progress.subscribe(),
-            log: Rc::clone(&self.log),
-            ending: ending.clone(),
-            stands_at: Rc::new(Cell::new(next.prev())),
-        };
-        self.positions.push(Rc::downgrade(&subscription.stands_at));
-        let delivery = ctx.address();
-        self.subscriptions.retain(|task| !task.is_finished());
-        self.subscriptions.push(actix_rt::spawn(async move {
-            if let Err(error) = subscription.run().await {
-                // Once for each subscription; without a Delivery the node ends anyway.
-                delivery.do_send(Unreadable(error));
-            }
-        }));
-        Ok(Subscribed { next, ending })
-    }
-}
-
-impl Handler<ForgetCursor> for Delivery {
-    type Result = ResponseFuture<Result<(), SubscribeError>>;
-
-    fn handle(&mut self, ForgetCursor(name): ForgetCursor, _: &mut Self::Context) -> Self::Result {
-        self.cursors.forget(name)
-    }
-}
-
-/// A subscription could not read the log.
-#[derive(Message)]
-#[rtype(result = "()")]
-struct Unreadable(NodeFailure);
-
-impl Handler<Unreadable> for Delivery {
-    type Result = ();
-
-    fn handle(&mut self, Unreadable(failure): Unreadable, _: &mut Self::Context) {
-        self.fail(failure);
-    }
-}
-
-impl Handler<Finish> for Delivery {
-    type Result = ResponseActFuture<Self, ()>;
-
-    fn handle(&mut self, _: Finish, _: &mut Self::Context) -> Self::Result {
-        self.ended = true;
-        let mut answers = Answers::default();
-        for proposal in self.waiting.take(|_| true) {
-            let error = proposal.unknown(UnknownCause::NodeEnded);
-            answers.give(proposal, Err(error));
-        }
-        self.tell(answers);
-        self.waiting_reads = Reads::default();
-        for task in self.subscriptions.drain(..) {
-            task.abort();
-        }
-        let kept = self.cursors.keep_all().into_actor(self);
-        Box::pin(kept.map(|(), _, ctx| ctx.stop()))
     }
 }
 

@@ -263,7 +263,7 @@ impl Handler<Told> for Node {
                 }
                 self.flush(ctx);
             }
-            Told::Captured(captured) => self.captured(captured, ctx),
+            Told::Captured(captured) => self.captured(*captured, ctx),
             Told::Cluster(cluster) => self.snapshot_of(cluster, ctx),
             Told::Reads(jobs) => self.reads_again(jobs, ctx),
         }

@@ -272,9 +272,9 @@ impl Subscription {
             self.handled(first.prev());
             return Ok(());
         }
-        if last.index.next() < first {
-            // The reader heard first of a newer one, which the node is about to say. This one may be behind where the
-            // subscriber stands.
+        if last.index.next() < first || last.index < from {
+            // The log's reader knows already that the log begins later, and the node is about to say which snapshot covers
+            // the rest. The older one would lead back, or leave a gap.
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
             return Ok(());
         }

@@ -732,8 +732,8 @@ fn no_runtime_is_needed() {
         let config = plan.config(1).proposals_max(1, 1 << 20);
         let raft = Raft::start_with(config, Sum::default()).await.unwrap();
         let mut events = raft.subscribe(Position::Start).await.unwrap();
-        assert_eq!(raft.apply::<Sum>(&1).await, Ok(1));
         let session = raft.open_session(OpenSession::new()).await.unwrap();
+        assert_eq!(session.apply::<Sum>(&1).await, Ok(1));
         // One place for three: two are busy, and wait for it.
         let (a, b, c) = futures_util::join!(
             session.apply::<Sum>(&1),

@@ -239,7 +239,7 @@ mod tests {
     #[test]
     fn without_a_majority_all_report_once() {
         let mut nodes = [
-            digests(1, 9, |i| u128::from(i)),
+            digests(1, 9, u128::from),
             digests(2, 9, |i| u128::from(i) + 1),
             digests(3, 9, |i| u128::from(i) + 2),
         ];
@@ -250,7 +250,7 @@ mod tests {
 
     #[test]
     fn a_node_that_is_behind_answers_when_it_has_caught_up() {
-        let mut late = digests(2, 5, |i| u128::from(i));
+        let mut late = digests(2, 5, u128::from);
         late.heard(NodeId(1), LogIndex(7), 7, true);
         assert_eq!(late.answers(), []);
         late.push(LogIndex(6), 6);

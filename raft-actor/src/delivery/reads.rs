@@ -12,6 +12,9 @@ use crate::error::ReadObstacle;
 use crate::message::Consistency;
 use crate::proposals::Permit;
 
+/// Reads, and answers who asked.
+pub(crate) type RunRead = Box<dyn FnOnce(Result<&Replica, ReadError>) + Send>;
+
 /// One read, and who waits for it. Dropped, it says that the node has ended.
 pub(crate) struct ReadJob {
     pub(crate) consistency: Consistency,
@@ -19,7 +22,7 @@ pub(crate) struct ReadJob {
     pub(crate) deadline: Instant,
     /// What keeps it, for the answer should its time be up.
     pub(crate) obstacle: ReadObstacle,
-    pub(crate) run: Box<dyn FnOnce(Result<&Replica, ReadError>) + Send>,
+    pub(crate) run: RunRead,
     pub(crate) _permit: Permit,
 }
 

@@ -3,15 +3,15 @@
 use std::sync::Mutex;
 
 use bytes::{Bytes, BytesMut};
-use raft_core::EntryKind;
+use raft_core::{Commit, EntryKind, Term};
 use raft_net::Limits;
 use raft_storage::MemoryDisk;
 
 use super::*;
-use crate::Committed;
 use crate::ledger::Request as Asked;
 use crate::proposals::{Budget, ReplyTo, Waiter};
 use crate::reply::{Later, later};
+use crate::{Committed, ProposeError};
 
 /// Plays the node: keeps what it is told.
 #[derive(Clone, Default)]

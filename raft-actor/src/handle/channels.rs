@@ -84,7 +84,9 @@ async fn broadcast(node: &Addr<RaftActor>, mut waiting: mpsc::Receiver<Bytes>) {
     while waiting.recv_many(&mut gathered, WAITING).await > 0 {
         let mut proposals: Vec<_> = gathered.drain(..).map(Propose::new).collect();
         loop {
-            let sent: Vec<_> = proposals.iter().map(|p| node.send(p.clone())).collect();
+            // A fresh address for each: one that has filled the mailbox sends the rest only when that is waited for.
+            let send = |propose: &Propose| node.clone().send(propose.clone());
+            let sent: Vec<_> = proposals.iter().map(send).collect();
             let mut again = Vec::new();
             for (mut propose, sent) in proposals.into_iter().zip(sent) {
                 let outcome = sent.await.unwrap_or(Err(ProposeError::ShuttingDown));
