@@ -322,7 +322,6 @@ impl Delivery {
         tracing::info!(%last, "restored a snapshot within {:?}", began.elapsed());
         self.target = self.target.max(last.index);
         // Of the log that it replaced nothing is left, and the new ledger knows none of what was suppressed there.
-        self.log.recent.borrow_mut().clear();
         self.begins(last.index.next(), last);
         if let Some(cluster) = self.replica.borrow().cluster {
             self.node.do_send(Told::Cluster(cluster));
@@ -346,12 +345,10 @@ impl Delivery {
         self.tell(answers);
     }
 
-    /// The log begins here now. What was suppressed is remembered as long as entries are handed out of memory.
+    /// The log begins here now: nothing before is handed out, neither from memory nor from the disk.
     fn begins(&mut self, first: LogIndex, snapshot: LogId) {
         self.log.begins.set((first, snapshot));
-        let recent = self.log.recent.borrow().first();
-        let known = recent.map_or(first, |recent| recent.min(first));
-        self.replica.borrow_mut().log_begins_at(known);
+        self.replica.borrow_mut().log_begins_at(first);
     }
 
     /// Answers those whose time is up, and does what is done now and then.

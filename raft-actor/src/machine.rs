@@ -127,7 +127,8 @@ pub trait BytesStateMachine: Send + 'static {
     /// Commits what was applied since the last call, and with it `ledger`, in one transaction of the machine's own
     /// disk: who reads one of them after a crash must find the other. `ledger` is the library's own bookkeeping (what
     /// was applied, sessions, digest) and replaces the one before. It is usually some hundred bytes, and grows with
-    /// the proposals that are not acknowledged by their sessions yet. The commit need not be synced: what is lost of the
+    /// the proposals that are not acknowledged by their sessions yet, whose answers it holds (64 MiB of them at most): each
+    /// batch pays for that. The commit need not be synced: what is lost of the
     /// end is applied again.
     ///
     /// # Errors

@@ -191,11 +191,7 @@ impl Node {
         if jobs.is_empty() {
             return; // Their time was up.
         }
-        let lease = |ticks: u64| {
-            let ms = ticks.saturating_mul(TICK.as_millis() as u64);
-            self.took_part_since
-                .saturating_add(Duration::from_millis(ms))
-        };
+        let lease = |ticks| self.took_part_since.saturating_add(ticks_long(ticks));
         self.parts.delivery.do_send(ReadsReady {
             index: ready.index,
             until: ready.lease_until_ticks.map(lease),
@@ -237,5 +233,21 @@ impl Node {
                 self.ask(job, ctx);
             }
         }
+    }
+}
+
+/// How long so many ticks are. A node may run for years.
+fn ticks_long(ticks: u64) -> Duration {
+    Duration::from_millis(ticks.saturating_mul(TICK.as_millis() as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_ends_at_its_time_after_years_too() {
+        let years = 20 * 365 * 24 * 60 * 60;
+        assert_eq!(ticks_long(years * 100), Duration::from_secs(years));
     }
 }

@@ -27,7 +27,8 @@ impl Recent {
         if let (Some(last), Some(first)) = (self.entries.back(), entries.first())
             && last.id.index.next() != first.id.index
         {
-            self.clear();
+            self.entries.clear();
+            self.bytes = 0;
         }
         for entry in entries {
             self.bytes += entry.size_bytes();
@@ -40,16 +41,6 @@ impl Recent {
         }
     }
 
-    /// The first entry that is in memory.
-    pub(crate) fn first(&self) -> Option<LogIndex> {
-        self.entries.front().map(|entry| entry.id.index)
-    }
-
-    pub(crate) fn clear(&mut self) {
-        self.entries.clear();
-        self.bytes = 0;
-    }
-
     /// The entries from `from` on, through `through`, up to `count_max` and up to the one that reaches
     /// `bytes_max`; none if the first of them is not in memory.
     pub(crate) fn read(
@@ -59,7 +50,7 @@ impl Recent {
         count_max: usize,
         bytes_max: usize,
     ) -> Vec<Entry> {
-        let Some(first) = self.first() else {
+        let Some(first) = self.entries.front().map(|entry| entry.id.index) else {
             return Vec::new();
         };
         let Some(start) = from.0.checked_sub(first.0) else {

@@ -286,6 +286,10 @@ impl Subscription {
                 tokio::time::sleep(std::time::Duration::from_millis(10)).await;
                 return Ok(());
             }
+            Err(_) if self.is_unreadable_now(last) => {
+                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+                return Ok(());
+            }
             Err(why) => {
                 let message = format!("cannot open the snapshot for a subscriber: {why}");
                 let index = last.index;
@@ -306,6 +310,11 @@ impl Subscription {
     fn is_gone(&self, last: LogId) -> bool {
         let opened = self.log.snapshots.open(last);
         matches!(opened, Err(StorageError::NoSnapshot { .. }))
+    }
+
+    /// Whether the system does not open the file for a reason that may pass: too many files are open, say.
+    fn is_unreadable_now(&self, last: LogId) -> bool {
+        matches!(self.log.snapshots.open(last), Err(StorageError::Io { .. }))
     }
 
     /// Hands over one batch and waits until it is handled. False if the subscriber is gone.

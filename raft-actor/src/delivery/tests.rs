@@ -353,7 +353,7 @@ async fn what_was_suppressed_is_not_delivered_out_of_memory_behind_a_compaction(
         snapshot: LogId::new(Term(1), LogIndex(9)),
     };
     delivery.send(begins).await.unwrap();
-    assert_eq!(collected(&delivery, 2, 10).await, [2, 10]);
+    assert_eq!(collected(&delivery, 2, 10).await, [8_000, 10]);
 }
 
 #[actix::test]
@@ -386,4 +386,21 @@ async fn nothing_of_a_log_that_a_snapshot_replaced_is_delivered() {
         .await
         .unwrap();
     assert_eq!(collected(&delivery, 3, 21).await, [21_000, 21]);
+}
+
+#[actix::test]
+async fn that_a_copy_is_refused_is_no_outcome_while_another_may_be_applied() {
+    let budget = Budget::new(9, 99);
+    for (copies, settlement, is_known) in [
+        (1, Settlement::BeyondWindow { low: 1 }, true),
+        (2, Settlement::BeyondWindow { low: 1 }, false),
+        (2, Settlement::Cancelled { at: LogId::ZERO }, true),
+    ] {
+        let (mut proposal, told) = waiter(&budget, LONG);
+        proposal.copies = copies;
+        let at = LogId::ZERO;
+        proposal.answer(Ok(Settled { at, settlement }));
+        let told = told.await.unwrap().unwrap_err();
+        assert_eq!(told.is_certainly_not_applied(), is_known, "{told}");
+    }
 }
