@@ -243,7 +243,7 @@ impl Drop for Running {
 }
 
 #[cfg(test)]
-mod tests {
+mod test {
     use super::*;
 
     #[test]

@@ -64,7 +64,7 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
             let seen = drive(phase);
             let after = memory::look(pid)?.anonymous;
             most_kib = most_kib.max(after.saturating_sub(before));
-            withheld = withheld.max(seen.indexes.len() as u64 * COMMAND as u64 >> 20);
+            withheld = withheld.max((seen.indexes.len() * COMMAND) as u64 >> 20);
             report.say(&format!(
                 "turn {}: {} commands held back, memory {} -> {} MiB",
                 turn + 1,
