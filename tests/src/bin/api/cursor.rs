@@ -250,7 +250,7 @@ fn judge(truth: &[(u64, u64, String)], handed: &[Event]) -> Found {
 }
 
 #[cfg(test)]
-mod cases {
+mod test {
     use super::*;
 
     fn command(index: u64) -> Event {

@@ -243,7 +243,7 @@ impl Drop for Running {
 }
 
 #[cfg(test)]
-mod cases {
+mod test {
     use super::*;
 
     #[test]

@@ -131,7 +131,7 @@ fn live(report: &Report, way: &Way, random: &mut Random) -> Result<Vec<Operation
     let sessions: Vec<_> = (0..CLIENTS)
         .map(|_| Session::open(&replicas.links, RECOVERY))
         .collect::<Result<_>>()?;
-    thread::scope(|scope| {
+    thread::scope(|scope| -> Result<()> {
         let world = &world;
         for (number, session) in (0..).zip(&sessions) {
             let random = Random::new(random.number());
@@ -166,11 +166,9 @@ fn live(report: &Report, way: &Way, random: &mut Random) -> Result<Vec<Operation
         thread::sleep(Duration::from_millis(300));
         world.stop.store(true, Ordering::Relaxed);
         struck
-    })
-    .map(|()| {
-        let history = world.history.into_inner();
-        history.unwrap_or_else(PoisonError::into_inner)
-    })
+    })?;
+    let history = world.history.into_inner();
+    Ok(history.unwrap_or_else(PoisonError::into_inner))
 }
 
 /// What all clients share.

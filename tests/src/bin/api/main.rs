@@ -25,7 +25,7 @@ use report::{Part, Report};
 /// Outcomes, reads, subscriptions and snapshots under kills, pauses and cuts.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// The part that is run, and no other [default: all but first-from-nothing].
+    /// The part that is run, and no other [default: all but first-from-nothing; in the short form, but first too].
     #[command(subcommand)]
     command: Option<Command>,
     /// The short form.
@@ -77,7 +77,7 @@ fn main() -> ExitCode {
 /// Whether all is as it must be.
 fn run(arguments: Arguments) -> Result<bool> {
     let parts = match arguments.command {
-        None => Part::ALL.to_vec(),
+        None => Part::all(arguments.quick),
         Some(Command::Once) => vec![Part::Once],
         Some(Command::Linear) => vec![Part::Linear],
         Some(Command::Cursor) => vec![Part::Cursor],

@@ -24,7 +24,8 @@ pub(crate) enum Part {
 }
 
 impl Part {
-    pub(crate) const ALL: [Self; 7] = [
+    /// Those of the long form. The short one leaves out the last, which compiles for minutes.
+    const ALL: [Self; 7] = [
         Self::Once,
         Self::Linear,
         Self::Cursor,
@@ -33,6 +34,14 @@ impl Part {
         Self::Diverge,
         Self::First,
     ];
+
+    /// The parts of a form.
+    pub(crate) fn all(quick: bool) -> Vec<Self> {
+        let parts = Self::ALL.into_iter();
+        parts
+            .filter(|part| !(quick && *part == Self::First))
+            .collect()
+    }
 
     fn name(self) -> &'static str {
         match self {
