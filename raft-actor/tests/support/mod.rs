@@ -327,3 +327,21 @@ pub(crate) async fn has(log: &Log, count: usize) {
     let counted = async || (log.lock().unwrap().len() >= count).then_some(());
     until(&format!("{count} deliveries"), counted).await;
 }
+
+/// The settings of nodes 1 to `size`, and their disks.
+pub(crate) fn configs(size: u64) -> Vec<(Config, MemoryDisk)> {
+    let addresses = (0..size).map(|_| format!("127.0.0.1:{}", free_port()));
+    let peers: Vec<_> = (1..=size).map(NodeId).zip(addresses).collect();
+    let config = |id: u64| {
+        let disk = MemoryDisk::new();
+        let config = Config::new(NodeId(id)).peers(peers.clone());
+        (config.memory(disk.clone()), disk)
+    };
+    (1..=size).map(config).collect()
+}
+
+/// Starts them, without a state machine.
+pub(crate) fn spawn(configs: &[(Config, MemoryDisk)]) -> Vec<Addr<RaftActor>> {
+    let spawn = |(config, _): &(Config, MemoryDisk)| RaftActor::spawn(config.clone()).unwrap();
+    configs.iter().map(spawn).collect()
+}
