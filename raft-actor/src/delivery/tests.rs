@@ -8,7 +8,7 @@ use raft_net::Limits;
 use raft_storage::MemoryDisk;
 
 use super::*;
-use crate::ledger::Request as Asked;
+use crate::ledger::{Request as Asked, Settlement};
 use crate::proposals::{Budget, ReplyTo, Waiter};
 use crate::reply::{Later, later};
 use crate::{Committed, ProposeError};
