@@ -54,7 +54,7 @@ pub(crate) fn run(report: &mut Report, mut random: Random) -> Result<()> {
             }
         }
     }
-    let floor = report.form(20_000, 500);
+    let floor = report.form(10_000, 500);
     report
         .figures
         .at_least("linear_operations", operations, "count", floor);
