@@ -3,8 +3,8 @@
 # CARGO_TARGET_DIR   cargo's target folder (default: target)
 # RAFT_ACTOR_CACHE   what is kept between builds: the RocksDB archive, cargo-deny (default: ~/.cache/raft-actor)
 # PORT               the first of three ports (default: 7001)
-# QUICK=1            the short form of order, kill, crash, sim, model and mutants
-# SEEDS, SEED        how many fates sim lives through; or one of them, step by step; SEED is crash's too
+# QUICK=1            the short form of order, kill, crash, api, sim, model and mutants
+# SEEDS, SEED        how many fates sim lives through; or one of them, step by step; SEED is crash's and api's too
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -15,7 +15,7 @@ TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 PORT ?= 7001
 ROUNDS ?= $(if $(QUICK),5,50)
 SEEDS ?= 2000
-# Which build order, kill, crash and the demo's script run: release, or dev with debug assertions.
+# Which build order, kill, crash, api and the demo's script run: release, or dev with debug assertions.
 PROFILE ?= release
 PROGRAMS := $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 
@@ -69,12 +69,13 @@ chat: rocksdb ## ID=1|2|3: one node of such a cluster in this terminal
 	@PORT=$(PORT) ID=$(ID) scripts/chat
 
 .PHONY: test
-test: rocksdb ## every test, then the short forms of order, kill, crash, sim, model and mutants
+test: rocksdb ## every test, then the short forms of order, kill, crash, api, sim, model and mutants
 	@$(MAKE) programs PROFILE=dev
 	DEMO_CHAT=$(TARGET)/debug/demo-chat cargo test $(LOCKED) --workspace --no-fail-fast
 	@$(MAKE) order PROFILE=dev QUICK=1
 	@$(MAKE) kill PROFILE=dev QUICK=1
 	@$(MAKE) crash PROFILE=dev QUICK=1
+	@$(MAKE) api PROFILE=dev QUICK=1
 	@$(MAKE) sim QUICK=1
 	@$(MAKE) model QUICK=1
 	@$(MAKE) mutants QUICK=1
@@ -92,6 +93,15 @@ kill: programs ## ROUNDS=50: a random node killed with -9 under load; no acknowl
 crash: programs ## PART=kill|unsynced|tear|damage|fail|full|opening: folders crashed on purpose; nothing acknowledged may be lost
 	@scripts/setup crash$(if $(QUICK), || true)
 	$(PROGRAMS)/crash $(PART) $(if $(QUICK),--quick) $(if $(SEED),--seed $(SEED))
+
+.PHONY: api
+api: programs ## PART=once|linear|cursor|slow|big|diverge|first|first-from-nothing: what users rely on, under kills
+	$(PROGRAMS)/api $(PART) $(if $(QUICK),--quick) $(if $(SEED),--seed $(SEED))
+
+.PHONY: checkers
+checkers: rocksdb ## HISTORIES=50000: api's judge of histories beside a search through every order, and another checker
+	@mkdir -p $(FIGURES_DIR)
+	HISTORIES=$(or $(HISTORIES),50000) $(if $(SEED),SEED=$(SEED)) cargo test $(LOCKED) --package tests --lib linear -- --nocapture
 
 # What needs nothing but the protocol is built by itself: no RocksDB, no actix.
 .PHONY: sim

@@ -26,13 +26,13 @@ impl Node {
     /// Starts node `id` of a cluster at `ports`, its data and log below `folder`.
     pub(crate) fn start(id: u64, ports: &[u16], folder: &Path) -> Result<Self> {
         let log = folder.join(format!("node{id}.log"));
-        let ports = ports
-            .iter()
-            .map(u16::to_string)
+        let peers = (1..)
+            .zip(ports)
+            .map(|(id, port)| format!("{id}=127.0.0.1:{port}"))
             .collect::<Vec<_>>()
             .join(",");
         let mut child = Command::new(std::env::current_exe().context("where this program is")?)
-            .args(["node", "--id", &id.to_string(), "--ports", &ports])
+            .args(["node", "--id", &id.to_string(), "--peers", &peers])
             .arg("--data")
             .arg(folder.join(format!("node{id}")))
             .stdin(Stdio::piped())

@@ -3,14 +3,13 @@
 //! It ends when the parent asks it to, or when its standard input ends, which it does with the parent.
 
 use std::io::{BufRead as _, Write as _};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use actix::prelude::*;
 use anyhow::{Context as _, Result, anyhow};
 use raft_actor::{
-    Config, DeliveredBatch, GetStatus, NodeId, Phase, RaftActor, Role, Shutdown, Subscribe,
+    Config, ConfigArgs, DeliveredBatch, GetStatus, Phase, RaftActor, Role, Shutdown, Subscribe,
 };
 use tokio::sync::mpsc;
 
@@ -20,15 +19,8 @@ use crate::protocol::{Answer, Request, State};
 /// What a child is told at its start.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// This node.
-    #[arg(long)]
-    id: u64,
-    /// The ports of nodes 1, 2 and so on, on this machine.
-    #[arg(long, value_delimiter = ',')]
-    ports: Vec<u16>,
-    /// The data folder.
-    #[arg(long)]
-    data: PathBuf,
+    #[command(flatten)]
+    node: ConfigArgs,
 }
 
 /// Runs a node until the parent ends it.
@@ -39,12 +31,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .init();
-    let peers = (1..)
-        .zip(&options.ports)
-        .map(|(id, port)| (NodeId(id), format!("127.0.0.1:{port}")));
-    let config = Config::new(NodeId(options.id))
-        .peers(peers)
-        .data_dir(&options.data);
+    let config = options.node.config()?;
     System::new().block_on(serve(config))
 }
 

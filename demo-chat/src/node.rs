@@ -55,7 +55,7 @@ impl Exit {
 #[derive(Debug)]
 pub(crate) enum Event {
     /// How the node sees itself now.
-    Status(NodeStatus),
+    Status(Box<NodeStatus>),
     /// A first signal: the shutdown has begun.
     Ending,
     /// The node is no more. Nothing comes after this.
@@ -140,7 +140,7 @@ impl Node {
                 }
                 status = poll(&mut self.status) => if let Ok(status) = status {
                     self.took_part |= matches!(status.phase, Phase::Running);
-                    return Event::Status(status);
+                    return Event::Status(Box::new(status));
                 },
                 _ = self.status_times.tick() => if self.status.is_none() {
                     self.status = Some(Box::pin(self.raft.clone().send(GetStatus)));

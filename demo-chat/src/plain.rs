@@ -282,7 +282,7 @@ impl Talk {
                 self.acked = self.acked.max(committed.index.0);
                 self.say_outcome("ack", n, committed.index);
             }
-            Ok(Err(ProposeError::Unknown(cause))) => self.say_outcome("unknown", n, cause),
+            Ok(Err(ProposeError::Unknown { cause, .. })) => self.say_outcome("unknown", n, cause),
             Ok(Err(error)) => self.say_outcome("err", n, error),
             Err(_) => self.say_outcome("unknown", n, "the node ended before it answered"),
         }
@@ -348,7 +348,8 @@ mod tests {
         };
         talk.settle((3, Ok(Ok(committed))));
         talk.settle((1, Ok(Err(ProposeError::Busy))));
-        talk.settle((4, Ok(Err(ProposeError::Unknown(UnknownCause::TimedOut)))));
+        let (cause, id) = (UnknownCause::TimedOut, None);
+        talk.settle((4, Ok(Err(ProposeError::Unknown { cause, id }))));
         talk.settle((5, Err(MailboxError::Closed)));
         assert!(!talk.is_settled(9));
         talk.give_up();

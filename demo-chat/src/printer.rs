@@ -100,6 +100,7 @@ mod tests {
 
     fn delivered(index: u64, command: impl Into<Vec<u8>>) -> Delivered {
         Delivered {
+            replay: false,
             index: LogIndex(index),
             term: Term(1),
             command: command.into().into(),

@@ -126,7 +126,9 @@ pub(crate) fn text(status: &NodeStatus) -> Vec<String> {
 /// A status to test with: node 1 of three.
 #[cfg(test)]
 pub(crate) fn example() -> NodeStatus {
-    use raft_actor::{ClusterId, Incarnation, LogId, LogIndex, MemberStatus, NodeId, Role, Term};
+    use raft_actor::{
+        ClusterId, Configuration, Incarnation, LogId, LogIndex, MemberStatus, NodeId, Role, Term,
+    };
     NodeStatus {
         id: NodeId(1),
         incarnation: Incarnation(7),
@@ -137,12 +139,19 @@ pub(crate) fn example() -> NodeStatus {
         leader: Some(NodeId(2)),
         commit: LogIndex(41),
         applied: LogIndex(40),
+        unapplied: 1,
+        durable: LogIndex(42),
         last: LogId::new(Term(3), LogIndex(42)),
+        log_start: LogIndex::ZERO,
+        snapshot: LogIndex::ZERO,
+        configuration: Configuration::default(),
         members: (1..=3)
             .map(|id| MemberStatus {
                 id: NodeId(id),
                 address: format!("127.0.0.1:700{id}"),
                 connected: id != 3,
+                queue: None,
+                progress: None,
             })
             .collect(),
         proposals_waiting: 0,

@@ -110,7 +110,7 @@ async fn converse(mut node: Node, mut screen: Screen, app: App) -> Exit {
                 Event::Status(status) => {
                     let mut app = app.borrow_mut();
                     is_stale |= app.overlay == Some(Overlay::Logs) || app.status.as_ref() != Some(&status);
-                    app.status = Some(status);
+                    app.status = Some(*status);
                 }
             },
             key = keys.next(), if lost_terminal.is_none() => match key {
@@ -183,7 +183,7 @@ fn with_cause(exit: Exit, lost_terminal: Option<io::Error>) -> Exit {
 fn own_state(outcome: Result<Result<Committed, ProposeError>, MailboxError>) -> OwnState {
     match outcome {
         Ok(Ok(committed)) => OwnState::Committed(committed.index.0),
-        Ok(Err(ProposeError::Unknown(cause))) => OwnState::Unknown(cause.to_string()),
+        Ok(Err(ProposeError::Unknown { cause, .. })) => OwnState::Unknown(cause.to_string()),
         Ok(Err(error)) => OwnState::Failed(error.to_string()),
         Err(_) => OwnState::Unknown("the node ended before it answered".into()),
     }

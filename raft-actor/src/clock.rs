@@ -1,7 +1,7 @@
 //! Ticks, computed from a monotonic clock and never counted: an actor's timers fire late under load, and
-//! many at once after a pause.
+//! many at once after a pause. The clock counts the time that the machine was suspended, in which leases end.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Turns the time that has passed into ticks.
 #[derive(Debug)]
@@ -10,7 +10,7 @@ pub(crate) struct Clock {
     /// The most ticks that one look at the clock may bring. What a longer pause has over is slept through:
     /// the messages that wait are heard before an election timeout can run out.
     ticks_max: u32,
-    counted: Instant,
+    counted: Duration,
 }
 
 /// What one look at the clock brings.
@@ -24,7 +24,7 @@ pub(crate) struct Passed {
 }
 
 impl Clock {
-    pub(crate) fn new(tick: Duration, ticks_max: u32, now: Instant) -> Self {
+    pub(crate) fn new(tick: Duration, ticks_max: u32, now: Duration) -> Self {
         Self {
             tick,
             ticks_max,
@@ -32,9 +32,14 @@ impl Clock {
         }
     }
 
+    /// Up to when time was counted.
+    pub(crate) fn counted(&self) -> Duration {
+        self.counted
+    }
+
     /// The ticks since the last look, each of which is in one of the two numbers.
-    pub(crate) fn passed(&mut self, now: Instant) -> Passed {
-        let passed = now.saturating_duration_since(self.counted);
+    pub(crate) fn passed(&mut self, now: Duration) -> Passed {
+        let passed = now.saturating_sub(self.counted);
         let all = u32::try_from(passed.as_nanos() / self.tick.as_nanos()).unwrap_or(u32::MAX);
         self.counted += self.tick * all;
         let ticks = all.min(self.ticks_max);
@@ -51,7 +56,7 @@ mod tests {
 
     #[test]
     fn ticks_follow_the_time_and_a_pause_brings_few() {
-        let start = Instant::now();
+        let start = Duration::from_secs(1000);
         let mut clock = Clock::new(Duration::from_millis(10), 10, start);
         let mut at = |ms| {
             let passed = clock.passed(start + Duration::from_millis(ms));

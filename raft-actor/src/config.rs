@@ -1,11 +1,21 @@
 //! Everything a node is told at its start, with defaults that suit production.
+//!
+//! `check.rs` has the range of each setting, and why it is that; `args.rs` (feature `cli`) takes the settings
+//! of the table in `settings.rs` from flags, environment and a file. A setting has one name everywhere: the field's.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use raft_core::NodeId;
 use raft_storage::MemoryDisk;
+
+#[cfg(feature = "cli")]
+pub(crate) mod args;
+pub(crate) mod check;
+#[cfg(feature = "cli")]
+mod settings;
+#[cfg(feature = "cli")]
+mod text;
 
 /// A node's settings. Only its id, the list of peers and a data folder must be given.
 ///
@@ -30,6 +40,45 @@ pub struct Config {
     pub(crate) proposals_max: usize,
     pub(crate) proposals_bytes_max: usize,
     pub(crate) propose_timeout: Duration,
+    pub(crate) session_timeout: Duration,
+    pub(crate) snapshots: Snapshots,
+    pub(crate) retention: Option<u64>,
+    pub(crate) lease_reads: Option<Duration>,
+    pub(crate) unapplied_bytes_max: usize,
+    pub(crate) snapshot_bytes_per_s: Option<u64>,
+}
+
+/// When a node with a state machine takes a snapshot by itself, and what its log keeps before one.
+///
+/// ```
+/// use raft_actor::{Config, NodeId, Snapshots};
+///
+/// // A small state, and commands that are rare: by count alone, and often.
+/// let snapshots = Snapshots { every_entries: 1_000, every_bytes: 0, ..Snapshots::default() };
+/// let config = Config::new(NodeId(1)).snapshots(snapshots);
+/// # let _ = config;
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Snapshots {
+    /// A snapshot is taken when this many entries have been applied since the last one. 0: their number does
+    /// not matter. 100,000 unless said.
+    pub every_entries: u64,
+    /// A snapshot is taken when the entries applied since the last one have this many bytes. 0: their size does
+    /// not matter. 256 MiB unless said. With 0 for both, none is taken by itself, and the log grows.
+    pub every_bytes: u64,
+    /// Entries before a snapshot that the log keeps, so that a node which was away for a moment is sent those
+    /// and not the whole state. 10,000 unless said.
+    pub margin_entries: u64,
+}
+
+impl Default for Snapshots {
+    fn default() -> Self {
+        Self {
+            every_entries: 100_000,
+            every_bytes: 256 << 20,
+            margin_entries: 10_000,
+        }
+    }
 }
 
 /// Where a node keeps its log.
@@ -75,7 +124,19 @@ impl Config {
             proposals_max: 65_536,
             proposals_bytes_max: 64 << 20,
             propose_timeout: Duration::from_secs(10),
+            session_timeout: Duration::from_secs(60 * 60),
+            snapshots: Snapshots::default(),
+            retention: None,
+            lease_reads: None,
+            unapplied_bytes_max: 64 << 20,
+            snapshot_bytes_per_s: None,
         }
+    }
+
+    /// The node's id.
+    #[must_use]
+    pub fn id(&self) -> NodeId {
+        self.id
     }
 
     /// All nodes of the cluster, this one among them, with the address (`host:port`) at which each is
@@ -111,7 +172,8 @@ impl Config {
         self
     }
 
-    /// How often a leader is heard of. A multiple of 10 ms, at least 10 ms; 100 ms unless said.
+    /// How often a leader is heard of. From 10 ms to a day, rounded down to a multiple of 10 ms; 100 ms unless
+    /// said.
     #[must_use]
     pub fn heartbeat_interval(mut self, interval: Duration) -> Self {
         self.heartbeat_interval = interval;
@@ -119,7 +181,8 @@ impl Config {
     }
 
     /// How long a follower waits for its leader before it asks to be elected: each time a random time
-    /// from `min` to `max`. More than the heartbeat; 500 to 1,000 ms unless said.
+    /// from `min` to `max`. `min` is more than the heartbeat by 10 ms at least, and `max` more than `min`; both
+    /// are rounded down to multiples of 10 ms. 500 to 1,000 ms unless said.
     #[must_use]
     pub fn election_timeout(mut self, min: Duration, max: Duration) -> Self {
         self.election_timeout_min = min;
@@ -136,7 +199,8 @@ impl Config {
     }
 
     /// How many proposals, and how many bytes of them, may wait for their outcome on this node: one more
-    /// is [`Busy`](crate::ProposeError::Busy). 65,536 and 64 MiB unless said.
+    /// is [`Busy`](crate::ProposeError::Busy). 65,536 and 64 MiB unless said; from 1 to 16,777,216, and from one
+    /// command of the longest kind to 1 TiB.
     #[must_use]
     pub fn proposals_max(mut self, count: usize, bytes: usize) -> Self {
         self.proposals_max = count;
@@ -144,105 +208,65 @@ impl Config {
         self
     }
 
-    /// How long a proposal waits for its outcome, unless it says otherwise itself. 10 s unless said.
+    /// How long a proposal waits for its outcome, unless it says otherwise itself. 10 s unless said, from 1 ms
+    /// to a day.
     #[must_use]
     pub fn propose_timeout(mut self, timeout: Duration) -> Self {
         self.propose_timeout = timeout;
         self
     }
 
-    /// Checks every setting, and puts the peers in order.
-    pub(crate) fn validate(&self) -> Result<BTreeMap<NodeId, String>, ConfigError> {
-        let mut peers = BTreeMap::new();
-        for (id, address) in &self.peers {
-            if id.0 == 0 {
-                return Err(ConfigError::NodeIdZero);
-            }
-            let port = address
-                .rsplit_once(':')
-                .map(|(host, port)| (host, port.parse::<u16>()));
-            if !matches!(port, Some((host, Ok(_))) if !host.is_empty()) {
-                return Err(ConfigError::Address {
-                    id: *id,
-                    address: address.clone(),
-                });
-            }
-            if let Some(other) = peers.insert(*id, address.clone()) {
-                return Err(ConfigError::DuplicateId {
-                    id: *id,
-                    first: other,
-                    second: address.clone(),
-                });
-            }
-        }
-        for (id, address) in &peers {
-            if let Some((other, _)) = peers.iter().find(|(other, a)| *other < id && *a == address) {
-                return Err(ConfigError::DuplicateAddress {
-                    address: address.clone(),
-                    first: *other,
-                    second: *id,
-                });
-            }
-        }
-        if !peers.contains_key(&self.id) {
-            let listed = peers.keys().copied().collect();
-            return Err(ConfigError::NotListed {
-                id: self.id,
-                listed,
-            });
-        }
-        let range = |what: &'static str, value: u128, min: u128, max: u128| {
-            if (min..=max).contains(&value) {
-                Ok(())
-            } else {
-                Err(ConfigError::OutOfRange {
-                    what,
-                    value,
-                    min,
-                    max,
-                })
-            }
-        };
-        let day = Duration::from_secs(24 * 60 * 60).as_millis();
-        let heartbeat = self.heartbeat_interval.as_millis();
-        let election_min = self.election_timeout_min.as_millis();
-        let tick = TICK.as_millis();
-        range("the heartbeat interval, in ms,", heartbeat, tick, day)?;
-        range(
-            "the shortest election timeout, in ms,",
-            election_min,
-            heartbeat + tick,
-            day,
-        )?;
-        let election_max = self.election_timeout_max.as_millis();
-        range(
-            "the longest election timeout, in ms,",
-            election_max,
-            election_min + tick,
-            day,
-        )?;
-        range(
-            "the longest command, in bytes,",
-            self.command_bytes_max as u128,
-            1,
-            4 << 20,
-        )?;
-        range(
-            "the number of proposals that may wait",
-            self.proposals_max as u128,
-            1,
-            1 << 24,
-        )?;
-        let bytes_max = self.proposals_bytes_max as u128;
-        range(
-            "the bytes of proposals that may wait",
-            bytes_max,
-            self.command_bytes_max as u128,
-            1 << 40,
-        )?;
-        let timeout = self.propose_timeout.as_millis();
-        range("the timeout of a proposal, in ms,", timeout, 1, day)?;
-        Ok(peers)
+    /// How long a session may be silent before the cluster forgets it, in the time that leaders stamp into
+    /// the log: it stands still while nobody leads. 1 h unless said, from 10 s to 30 days.
+    #[must_use]
+    pub fn session_timeout(mut self, timeout: Duration) -> Self {
+        self.session_timeout = timeout;
+        self
+    }
+
+    /// When snapshots are taken, and what the log keeps before them. See [`Snapshots`].
+    #[must_use]
+    pub fn snapshots(mut self, snapshots: Snapshots) -> Self {
+        self.snapshots = snapshots;
+        self
+    }
+
+    /// For programs without a state machine: how many entries the log keeps, at least 1. What is before them is
+    /// gone, for new subscribers as well as for nodes that were away. Unless it is set nothing is
+    /// removed, and the log grows.
+    #[must_use]
+    pub fn retention(mut self, entries: impl Into<Option<u64>>) -> Self {
+        self.retention = entries.into();
+        self
+    }
+
+    /// Lets a leader answer reads without asking a majority, for as long as the others have promised to elect
+    /// nobody else. `max_clock_drift` is the most by which the clocks of two nodes drift apart within one
+    /// election timeout: the promise is relied on for that much less. A read is stale if they drift further.
+    /// At least 1 ms, rounded up to a multiple of 10 ms, and it must leave a lease: at most the shortest
+    /// election timeout less 20 ms. On at all nodes or at none, with the same election timeout. Off
+    /// unless said.
+    #[must_use]
+    pub fn lease_reads(mut self, max_clock_drift: impl Into<Option<Duration>>) -> Self {
+        self.lease_reads = max_clock_drift.into();
+        self
+    }
+
+    /// How many bytes of committed commands may wait to be applied on this node: while a leader is further
+    /// behind, proposals are [`Busy`](crate::ProposeError::Busy). 64 MiB unless said, from one command of the
+    /// longest kind to 1 TiB.
+    #[must_use]
+    pub fn unapplied_bytes_max(mut self, bytes: usize) -> Self {
+        self.unapplied_bytes_max = bytes;
+        self
+    }
+
+    /// How fast this node sends snapshots to another, at most, in bytes per second, from 64 KiB to 1 TiB. As fast
+    /// as the network takes them unless said.
+    #[must_use]
+    pub fn snapshot_bytes_per_s(mut self, bytes: impl Into<Option<u64>>) -> Self {
+        self.snapshot_bytes_per_s = bytes.into();
+        self
     }
 
     /// The longest frame between peers: a batch of entries that one command of the longest kind overshot.
@@ -250,78 +274,24 @@ impl Config {
         append_bytes_max + self.command_bytes_max + FRAME_MARGIN_BYTES
     }
 
+    /// What of these settings the core is told. The rest of its settings is the node's to say.
+    pub(crate) fn core(&self, voters: impl IntoIterator<Item = NodeId>) -> raft_core::Config {
+        let mut core = raft_core::Config::new(self.id, voters);
+        core.heartbeat_ticks = Self::ticks(self.heartbeat_interval);
+        core.election_timeout_ticks_min = Self::ticks(self.election_timeout_min);
+        core.election_timeout_ticks_max = Self::ticks(self.election_timeout_max);
+        // Rounded up, and everything else down: a lease must not come out longer than was meant.
+        core.lease_drift_ticks = self.lease_reads.map(|drift| {
+            u32::try_from(drift.as_nanos().div_ceil(TICK.as_nanos())).unwrap_or(u32::MAX)
+        });
+        let margin = self.snapshots.margin_entries;
+        core.compaction_margin_entries = margin;
+        core.compaction_hold_entries_max = core.compaction_hold_entries_max.max(margin);
+        core
+    }
+
     /// `duration` in ticks, at least one.
-    pub(crate) fn ticks(duration: Duration) -> u32 {
+    fn ticks(duration: Duration) -> u32 {
         u32::try_from((duration.as_millis() / TICK.as_millis()).max(1)).unwrap_or(u32::MAX)
     }
-}
-
-/// A setting that cannot be.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ConfigError {
-    /// Ids begin with 1.
-    #[error("0 is no node id: ids begin with 1")]
-    NodeIdZero,
-    /// Two peers have the same id.
-    #[error("node {id} is listed twice, as {first} and as {second}")]
-    DuplicateId {
-        /// The id.
-        id: NodeId,
-        /// The address that it was listed with first.
-        first: String,
-        /// The address that it was listed with again.
-        second: String,
-    },
-    /// Two peers have the same address.
-    #[error("nodes {first} and {second} are both listed at {address}")]
-    DuplicateAddress {
-        /// The address.
-        address: String,
-        /// One of them.
-        first: NodeId,
-        /// The other.
-        second: NodeId,
-    },
-    /// This node is not in the list.
-    #[error("node {id} is not in its own list of peers ({})", ids(.listed))]
-    NotListed {
-        /// This node.
-        id: NodeId,
-        /// The list.
-        listed: Vec<NodeId>,
-    },
-    /// An address is not `host:port`.
-    #[error("the address of node {id}, {address:?}, is not of the form host:port")]
-    Address {
-        /// Whose.
-        id: NodeId,
-        /// What was given.
-        address: String,
-    },
-    /// There is nowhere to keep the log.
-    #[error("no data folder was given")]
-    NoDataDir,
-    /// A number is out of its range.
-    #[error("{what} is {value}; it must be from {min} to {max}")]
-    OutOfRange {
-        /// Which.
-        what: &'static str,
-        /// What it is.
-        value: u128,
-        /// The least that it may be.
-        min: u128,
-        /// The most that it may be.
-        max: u128,
-    },
-    /// The core refused its settings.
-    #[error(transparent)]
-    Core(#[from] raft_core::ConfigError),
-}
-
-/// Ids as people write them.
-pub(crate) fn ids(ids: &[NodeId]) -> String {
-    ids.iter()
-        .map(NodeId::to_string)
-        .collect::<Vec<_>>()
-        .join(", ")
 }

@@ -1,309 +1,444 @@
-//! `Delivery`: applies what is committed, answers the proposers, feeds the subscribers.
+//! `Delivery`: applies what is committed, answers the proposers, feeds the subscribers, answers reads.
+//!
+//! It runs on a thread of its own where there is a state machine, whose code may take its time.
 //!
 //! Invariants:
-//! - What reaches it is committed, and durable on this node, and comes in the order of the log.
-//! - A waiter is answered `Ok` when the entry of its own term at its own index is applied, and
-//!   `Superseded` when another term's is: nothing else proves either.
+//! - What reaches it is committed, and durable on this node, and is applied in the order of the log, each entry once. What
+//!   is not in memory is read from the log.
+//! - A proposal is answered with what the ledger says of its entry when that is applied; it is superseded when an entry of
+//!   another term is applied in its place: nothing else proves either.
+//! - One turn's work is bounded, so that whoever asks something waits no longer than that and one command.
+//!
+//! Bounds: what waits to be applied is bounded by the node, which hands over positions in place of entries beyond a limit.
 
-use std::cell::RefCell;
+mod answers;
+mod cursors;
+mod digests;
+mod handlers;
+mod message;
+mod reads;
+mod replica;
+mod waiting;
+
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use bytes::Bytes;
-use raft_core::{Commit, Entry, LogIndex, NodeId, Term};
-use raft_net::{Answer, FrameEncoder, PeerSender};
-use raft_storage::{LogReads, StorageError};
+use raft_core::{Entry, LogId, LogIndex, NodeId, SnapshotMeta};
+use raft_net::{Frame, FrameEncoder, PeerSender};
+use raft_storage::{LogReads, LogStorage, ReadEntries, Snapshots, StorageError};
 use tokio::sync::watch;
 
 use crate::intake::send_answers;
+use crate::lag::Lag;
+use crate::ledger::Lookup;
 use crate::message::{Start, Subscribe};
-use crate::proposals::{Outcome, Waiter};
+use crate::metrics::DeliveryMetrics;
+use crate::proposals::{Proposal, Settled};
 use crate::recent::Recent;
-use crate::subscription::Subscription;
-use crate::{Committed, NodeFailure, ProposeError, SubscribeError, Subscribed, UnknownCause};
+use crate::subscription::{Ending, Log, Subscription};
+use crate::{ForgetCursor, NodeFailure, SubscribeError, Subscribed, UnknownCause};
+use answers::Answers;
+use cursors::Cursors;
+use digests::{Digests, Verdict};
+pub(crate) use message::{
+    Apply, Await, Back, CaptureState, Finish, LogBegins, Office, PartFailed, PeerDigest, Progress,
+    Told,
+};
+use reads::Reads;
+pub(crate) use reads::{ReadJob, ReadsReady};
+pub(crate) use replica::{RecoverError, Replica, guarded};
+use waiting::Waiting;
 
 /// Committed entries kept in memory for subscribers, in bytes.
 const RECENT_BYTES_MAX: usize = 8 << 20;
-/// How often deadlines are looked at.
+/// How often deadlines are looked at, cursors kept, digests announced.
 const SWEEP: Duration = Duration::from_millis(50);
+/// Digests are announced each second or third sweep.
+const ANNOUNCE: Duration = Duration::from_millis(100);
+/// The time that one turn spends on applying.
+const TURN: Duration = Duration::from_millis(5);
+/// After how many entries it looks at the clock.
+const LOOK_AT_CLOCK: usize = 16;
+/// Entries that are read from the log at once, in bytes.
+const READ_BYTES: usize = 1 << 20;
 
-/// Tells a node that a part of it cannot go on.
+/// Go on applying.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct PartFailed(pub(crate) NodeFailure);
+struct GoOn;
 
-/// Proposals that a leader has appended: from `first` on, in `term`.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct Await {
+/// What `Delivery` is made of.
+pub(crate) struct Making {
+    pub(crate) id: NodeId,
+    pub(crate) replica: Replica,
+    pub(crate) progress: watch::Sender<Progress>,
+    pub(crate) lag: Arc<Lag>,
+    pub(crate) reads: Addr<LogReads>,
+    pub(crate) storage: Addr<LogStorage>,
+    pub(crate) snapshots: Arc<dyn Snapshots>,
+    pub(crate) node: Recipient<Told>,
+    pub(crate) failed: Recipient<PartFailed>,
+    pub(crate) peers: BTreeMap<NodeId, PeerSender>,
+    pub(crate) encoder: FrameEncoder,
+    /// Where the log begins,
     pub(crate) first: LogIndex,
-    pub(crate) term: Term,
-    pub(crate) waiters: Vec<Waiter>,
+    /// the snapshot before that,
+    pub(crate) snapshot: LogId,
+    /// and where it ended when the node was started.
+    pub(crate) last: LogIndex,
+    pub(crate) cursors: BTreeMap<String, LogIndex>,
 }
-
-/// The log is committed further.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct Apply(pub(crate) Vec<Commit>);
-
-/// The node ends: whoever still waits is answered.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct Finish;
 
 /// See the [module](self).
 pub(crate) struct Delivery {
-    applied: watch::Sender<LogIndex>,
-    recent: Rc<RefCell<Recent>>,
+    replica: Rc<RefCell<Replica>>,
+    log: Rc<Log>,
+    progress: watch::Sender<Progress>,
+    lag: Arc<Lag>,
     reads: Addr<LogReads>,
+    snapshots: Arc<dyn Snapshots>,
+    node: Recipient<Told>,
     failed: Recipient<PartFailed>,
     peers: BTreeMap<NodeId, PeerSender>,
     encoder: FrameEncoder,
-    /// In the order of their terms, and of their indexes within one.
-    waiting: VecDeque<Run>,
-    /// No deadline of a waiter is before this.
-    next_deadline: Option<Instant>,
+    /// Committed entries that are not applied yet, as far as they are in memory.
+    ready: VecDeque<Arc<[Entry]>>,
+    /// How far the log is committed.
+    target: LogIndex,
+    /// Entries are being read from the log.
+    reading: bool,
+    going_on: bool,
+    waiting: Waiting,
+    waiting_reads: Reads,
+    digests: Digests,
+    office: Office,
+    announced_at: Instant,
+    cursors: Cursors,
     subscriptions: Vec<tokio::task::JoinHandle<()>>,
+    /// Where those that live stand.
+    positions: Vec<Weak<Cell<LogIndex>>>,
+    metrics: DeliveryMetrics,
     ended: bool,
-}
-
-/// Waiters for consecutive entries of one term; those whose time was up leave an empty place.
-struct Run {
-    first: LogIndex,
-    term: Term,
-    waiters: VecDeque<Option<Waiter>>,
+    has_own_thread: bool,
 }
 
 impl Delivery {
-    pub(crate) fn new(
-        applied: watch::Sender<LogIndex>,
-        reads: Addr<LogReads>,
-        failed: Recipient<PartFailed>,
-        peers: BTreeMap<NodeId, PeerSender>,
-        encoder: FrameEncoder,
-    ) -> Self {
+    pub(crate) fn new(making: Making, has_own_thread: bool) -> Self {
+        let applied = making.replica.applied().index;
+        let digests = Digests::new(making.id);
+        let nodes = making.peers.len() + 1;
+        let replica = Rc::new(RefCell::new(making.replica));
+        making.progress.send_replace(Progress {
+            index: applied,
+            time_ms: replica.borrow().ledger.time_ms(),
+        });
+        let log = Log {
+            recent: RefCell::new(Recent::new(RECENT_BYTES_MAX)),
+            replica: Rc::clone(&replica),
+            snapshots: Arc::clone(&making.snapshots),
+            reads: making.reads.clone(),
+            begins: Cell::new((making.first, making.snapshot)),
+            at_start: making.last,
+        };
         Self {
-            applied,
-            recent: Rc::new(RefCell::new(Recent::new(RECENT_BYTES_MAX))),
-            reads,
-            failed,
-            peers,
-            encoder,
-            waiting: VecDeque::new(),
-            next_deadline: None,
+            replica,
+            log: Rc::new(log),
+            progress: making.progress,
+            lag: making.lag,
+            reads: making.reads,
+            snapshots: making.snapshots,
+            node: making.node,
+            failed: making.failed,
+            peers: making.peers,
+            encoder: making.encoder,
+            ready: VecDeque::new(),
+            target: applied,
+            reading: false,
+            going_on: false,
+            waiting: Waiting::default(),
+            waiting_reads: Reads::default(),
+            digests,
+            office: Office {
+                leads: false,
+                nodes,
+            },
+            announced_at: Instant::now(),
+            cursors: Cursors::new(making.cursors, making.storage),
             subscriptions: Vec::new(),
+            positions: Vec::new(),
+            metrics: DeliveryMetrics::new(making.id),
             ended: false,
+            has_own_thread,
         }
     }
 
-    /// Answers those who wait for this entry, and those whose place it has taken.
-    fn settle(&mut self, entry: &Entry, told: &mut Told) {
-        while let Some(run) = self.waiting.front_mut() {
-            if run.term < entry.id.term {
-                // An entry of a later term is committed at or before the rest of this run, so by log
-                // matching nothing of the run can be committed any more.
-                if let Some(run) = self.waiting.pop_front() {
-                    for waiter in run.waiters.into_iter().flatten() {
-                        told.add(waiter, Err(ProposeError::Superseded));
-                    }
+    fn applied(&self) -> LogIndex {
+        self.replica.borrow().applied().index
+    }
+
+    /// Applies what there is, for a turn's time; then goes on later.
+    fn go_on(&mut self, ctx: &mut Context<Self>) {
+        let began = Instant::now();
+        let mut answers = Answers::default();
+        while !self.ended && self.applied() < self.target {
+            if began.elapsed() >= TURN {
+                if !std::mem::replace(&mut self.going_on, true) {
+                    ctx.notify(GoOn);
                 }
+                break;
+            }
+            let next = self.applied().next();
+            let Some(run) = self.ready.front().cloned() else {
+                self.read(next, self.target, ctx);
+                break;
+            };
+            if let Some(first) = run.first().map(|entry| entry.id.index)
+                && first > next
+            {
+                self.read(next, first.prev(), ctx);
+                break;
+            }
+            if let Err(failure) = self.apply(&run, next, began, &mut answers) {
+                self.fail(failure);
+                break;
+            }
+            if run
+                .last()
+                .is_none_or(|last| last.id.index <= self.applied())
+            {
+                self.ready.pop_front();
+                self.lag.applied(&run);
+            }
+        }
+        self.tell(answers);
+        let applied = self.applied();
+        self.waiting_reads
+            .answer(&self.replica.borrow(), &self.node);
+        if self.progress.borrow().index != applied {
+            let time_ms = self.replica.borrow().ledger.time_ms();
+            self.progress.send_replace(Progress {
+                index: applied,
+                time_ms,
+            });
+            self.metrics.applied(began.elapsed());
+            self.compare_digests();
+        }
+    }
+
+    /// Applies those of `run` from `next` on, as far as the turn's time goes.
+    fn apply(
+        &mut self,
+        run: &[Entry],
+        next: LogIndex,
+        began: Instant,
+        answers: &mut Answers,
+    ) -> Result<(), NodeFailure> {
+        let start = run.partition_point(|entry| entry.id.index < next);
+        let mut end = start;
+        let mut replica = self.replica.borrow_mut();
+        for entry in &run[start..] {
+            // The clock costs as much as a small command.
+            if (end - start) % LOOK_AT_CLOCK == LOOK_AT_CLOCK - 1 && began.elapsed() >= TURN {
+                break;
+            }
+            end += 1;
+            let settlement = replica.apply(entry)?;
+            self.digests.push(entry.id.index, replica.ledger.digest());
+            if self.waiting.is_empty() {
                 continue;
             }
-            if run.term == entry.id.term && run.first == entry.id.index {
-                if let Some(waiter) = run.waiters.pop_front().flatten() {
-                    let (index, term) = (entry.id.index, entry.id.term);
-                    told.add(
-                        waiter,
-                        Ok(Committed {
-                            index,
-                            term,
-                            response: Bytes::new(),
-                        }),
-                    );
-                }
-                run.first = run.first.next();
-                if run.waiters.is_empty() {
-                    self.waiting.pop_front();
-                }
+            let met = self.waiting.meet(entry.id);
+            for proposal in met.superseded {
+                answers.superseded(proposal);
             }
-            return;
+            let at = entry.id;
+            match (met.proposal, settlement) {
+                (Some(proposal), Some(settlement)) => {
+                    answers.settled(proposal, Settled { at, settlement });
+                }
+                (Some(proposal), None) => answers.unsure(proposal, UnknownCause::NodeEnded),
+                (None, _) => {}
+            }
         }
+        replica.keep()?;
+        drop(replica);
+        self.log.recent.borrow_mut().extend(&run[start..end]);
+        Ok(())
     }
 
-    /// Answers those whose time is up.
-    fn sweep(&mut self, now: Instant) {
-        if self.next_deadline.is_none_or(|deadline| now < deadline) {
+    /// Reads entries from the log.
+    fn read(&mut self, from: LogIndex, through: LogIndex, ctx: &mut Context<Self>) {
+        if std::mem::replace(&mut self.reading, true) {
             return;
         }
-        let mut told = Told::default();
-        self.next_deadline = None;
-        for waiter in self
-            .waiting
-            .iter_mut()
-            .flat_map(|run| run.waiters.iter_mut())
+        let read = ReadEntries {
+            from,
+            through,
+            bytes_max: READ_BYTES,
+        };
+        let sent = self.reads.send(read).into_actor(self);
+        ctx.spawn(sent.map(|result, delivery, ctx| {
+            delivery.reading = false;
+            match result {
+                Ok(Ok(entries)) => {
+                    let run: Arc<[Entry]> = entries.into();
+                    delivery.lag.handed_over(&run);
+                    delivery.ready.push_front(run);
+                    delivery.go_on(ctx);
+                }
+                // A snapshot has replaced this part of the log, and is on its way here; or the node ends.
+                Ok(Err(StorageError::Compacted { .. } | StorageError::Missing { .. })) => {
+                    ctx.run_later(SWEEP, |delivery, ctx| delivery.go_on(ctx));
+                }
+                Ok(Err(StorageError::Closed)) | Err(_) => {}
+                Ok(Err(error)) => delivery.fail(error.into()),
+            }
+        }));
+    }
+
+    /// Replaces the state.
+    fn restore(&mut self, meta: &SnapshotMeta) {
+        let last = meta.last;
+        if self.ended || self.applied() >= last.index {
+            return;
+        }
+        for run in self.ready.drain(..) {
+            self.lag.applied(&run);
+        }
+        let began = Instant::now();
+        let restored = self
+            .replica
+            .borrow_mut()
+            .restore(self.snapshots.as_ref(), last);
+        if let Err(why) = restored {
+            let index = last.index;
+            let message = format!("cannot restore the snapshot: {why}");
+            return self.fail(NodeFailure::StateMachine { index, message });
+        }
+        tracing::info!(%last, "restored a snapshot within {:?}", began.elapsed());
+        self.target = self.target.max(last.index);
+        // Of the log that it replaced nothing is left, and the new ledger knows none of what was suppressed there.
+        self.begins(last.index.next(), last);
+        if let Some(cluster) = self.replica.borrow().cluster {
+            self.node.do_send(Told::Cluster(cluster));
+        }
+        let mut answers = Answers::default();
+        for proposal in self.waiting.take_through(last.index) {
+            match proposal
+                .id()
+                .map(|id| self.replica.borrow().ledger.lookup(id))
+            {
+                Some(Lookup::Settled(settlement)) => answers.settled(
+                    proposal,
+                    Settled {
+                        at: last,
+                        settlement,
+                    },
+                ),
+                _ => answers.unsure(proposal, UnknownCause::Compacted),
+            }
+        }
+        self.tell(answers);
+    }
+
+    /// The log begins here now: nothing before is handed out, neither from memory nor from the disk.
+    fn begins(&mut self, first: LogIndex, snapshot: LogId) {
+        self.log.begins.set((first, snapshot));
+        self.replica.borrow_mut().log_begins_at(first);
+    }
+
+    /// Answers those whose time is up, and does what is done now and then.
+    fn sweep(&mut self) {
+        let now = Instant::now();
+        let mut answers = Answers::default();
+        for proposal in self.waiting.expired(now) {
+            answers.late(proposal);
+        }
+        self.tell(answers);
+        self.waiting_reads.expire(now);
+        if self.office.leads
+            && now.saturating_duration_since(self.announced_at) >= ANNOUNCE
+            && let Some((index, digest)) = self.digests.announce()
         {
-            match waiter.as_ref().map(|waiter| waiter.deadline) {
-                Some(deadline) if deadline <= now => {
-                    if let Some(waiter) = waiter.take() {
-                        told.add(waiter, Err(ProposeError::Unknown(UnknownCause::TimedOut)));
-                    }
-                }
-                Some(deadline) => {
-                    self.next_deadline = Some(
-                        self.next_deadline
-                            .map_or(deadline, |next| next.min(deadline)),
-                    );
-                }
-                None => {}
-            }
+            self.announced_at = now;
+            self.say_digest(index, digest, true);
         }
-        self.tell(told);
+        self.compare_digests();
+        if !self.ended {
+            self.cursors.keep(now);
+        }
+        self.measure();
     }
 
-    /// Sends peers the outcomes of what they forwarded. A peer that cannot be told stops waiting by itself.
-    fn tell(&mut self, told: Told) {
-        for (id, answers) in told.peers {
+    fn measure(&mut self) {
+        let applied = self.applied();
+        self.positions.retain(|at| at.strong_count() > 0);
+        let lags = self.positions.iter().filter_map(Weak::upgrade);
+        let lag = lags.map(|at| applied.0.saturating_sub(at.get().0)).max();
+        let sessions = self.replica.borrow().ledger.sessions();
+        self.metrics
+            .sample(sessions, self.positions.len(), lag.unwrap_or(0));
+    }
+
+    fn compare_digests(&mut self) {
+        for (index, digest) in self.digests.answers() {
+            self.say_digest(index, digest, false);
+        }
+        match self.digests.verdict(self.office.nodes) {
+            Verdict::Fine => {}
+            Verdict::Diverged {
+                index,
+                own,
+                majority,
+            } => self.fail(NodeFailure::Diverged {
+                index,
+                own,
+                majority,
+            }),
+            Verdict::NobodyAgrees { index } => {
+                tracing::error!(%index, "the nodes' states differ, and no majority agrees on one");
+            }
+        }
+    }
+
+    fn say_digest(&mut self, index: LogIndex, digest: u128, announced: bool) {
+        let frame = Frame::Digest {
+            index,
+            digest,
+            announced,
+        };
+        match self.encoder.encode(&frame) {
+            // The next one says more than one that is dropped.
+            Ok(frame) => {
+                for peer in self.peers.values() {
+                    let _ = peer.try_send(frame.clone());
+                }
+            }
+            Err(error) => tracing::error!("cannot encode a digest: {error}"),
+        }
+    }
+
+    /// Sends peers the outcomes of what they forwarded, and gives back what is the node's. A peer that cannot be told
+    /// stops waiting by itself.
+    fn tell(&mut self, answers: Answers) {
+        for (id, answers) in answers.peers {
             if let Some(sender) = self.peers.get(&id) {
                 send_answers(id, sender, &mut self.encoder, answers);
             }
         }
-    }
-}
-
-/// What peers are to be told, gathered while one message is handled.
-#[derive(Default)]
-struct Told {
-    peers: BTreeMap<NodeId, Vec<Answer>>,
-}
-
-impl Told {
-    fn add(&mut self, waiter: Waiter, outcome: Outcome) {
-        if let Some((peer, answer)) = waiter.answer(outcome) {
-            self.peers.entry(peer).or_default().push(answer);
+        if !answers.back.is_empty() {
+            self.node.do_send(Told::Back(answers.back));
         }
     }
-}
 
-impl Actor for Delivery {
-    type Context = Context<Self>;
-
-    fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.run_interval(SWEEP, |delivery, _| delivery.sweep(Instant::now()));
-    }
-}
-
-impl Handler<Await> for Delivery {
-    type Result = ();
-
-    fn handle(
-        &mut self,
-        Await {
-            first,
-            term,
-            waiters,
-        }: Await,
-        _: &mut Self::Context,
-    ) {
-        let earliest = waiters.iter().map(|waiter| waiter.deadline).min();
-        self.next_deadline = self.next_deadline.into_iter().chain(earliest).min();
-        let waiters: VecDeque<_> = waiters.into_iter().map(Some).collect();
-        if self.ended || waiters.is_empty() {
-            return; // A dropped waiter is told that its outcome is unknown.
-        }
-        match self.waiting.back_mut() {
-            Some(run) if run.term == term && run.first.0 + run.waiters.len() as u64 == first.0 => {
-                run.waiters.extend(waiters);
-            }
-            _ => self.waiting.push_back(Run {
-                first,
-                term,
-                waiters,
-            }),
-        }
-    }
-}
-
-impl Handler<Apply> for Delivery {
-    type Result = ();
-
-    fn handle(&mut self, Apply(commits): Apply, _: &mut Self::Context) {
-        let mut told = Told::default();
-        let mut through = *self.applied.borrow();
-        for commit in commits {
-            if !self.waiting.is_empty() {
-                for entry in commit.entries.iter() {
-                    self.settle(entry, &mut told);
-                }
-            }
-            self.recent.borrow_mut().extend(&commit.entries);
-            through = through.max(commit.through);
-        }
-        self.applied.send_replace(through);
-        self.tell(told);
-        self.sweep(Instant::now());
-    }
-}
-
-impl Handler<Subscribe> for Delivery {
-    type Result = Result<Subscribed, SubscribeError>;
-
-    fn handle(&mut self, message: Subscribe, ctx: &mut Self::Context) -> Self::Result {
-        if self.ended {
-            return Err(SubscribeError::NodeEnded);
-        }
-        let next = match message.from {
-            Start::Index(LogIndex::ZERO) => return Err(SubscribeError::IndexZero),
-            Start::Index(index) => index,
-            Start::Now => self.applied.borrow().next(),
-        };
-        let subscription = Subscription {
-            to: message.to,
-            next,
-            applied: self.applied.subscribe(),
-            recent: Rc::clone(&self.recent),
-            reads: self.reads.clone(),
-        };
-        let delivery = ctx.address();
-        self.subscriptions.retain(|task| !task.is_finished());
-        self.subscriptions.push(actix_rt::spawn(async move {
-            if let Err(error) = subscription.run().await {
-                // Once for each subscription; without a Delivery the node ends anyway.
-                delivery.do_send(Unreadable(error));
-            }
-        }));
-        Ok(Subscribed { next })
-    }
-}
-
-/// A subscription could not read the log.
-#[derive(Message)]
-#[rtype(result = "()")]
-struct Unreadable(StorageError);
-
-impl Handler<Unreadable> for Delivery {
-    type Result = ();
-
-    fn handle(&mut self, Unreadable(error): Unreadable, _: &mut Self::Context) {
-        self.failed.do_send(PartFailed(error.into()));
-    }
-}
-
-impl Handler<Finish> for Delivery {
-    type Result = ();
-
-    fn handle(&mut self, _: Finish, ctx: &mut Self::Context) {
+    /// Nothing is applied any more, and the node ends.
+    fn fail(&mut self, failure: NodeFailure) {
         self.ended = true;
-        let mut told = Told::default();
-        for waiter in self.waiting.drain(..).flat_map(|run| run.waiters).flatten() {
-            told.add(waiter, Err(ProposeError::Unknown(UnknownCause::NodeEnded)));
-        }
-        self.tell(told);
-        for task in self.subscriptions.drain(..) {
-            task.abort();
-        }
-        ctx.stop();
+        self.failed.do_send(PartFailed(failure));
     }
 }
 

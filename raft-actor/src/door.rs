@@ -12,12 +12,21 @@ use std::time::{Duration, Instant};
 
 use actix::Message;
 
-use crate::proposals::{Budget, Outcome, Proposal, ReplyTo, Waiter};
+use crate::batch::places;
+use crate::ledger::Request;
+use crate::message::Naming;
+use crate::proposals::{Budget, Permit, Proposal, ReplyTo, Waiter};
 use crate::reply::{Later, later};
-use crate::{NodeFailure, Propose, ProposeError, UnknownCause};
+use crate::{
+    Cancel, Cancellation, CloseSession, Committed, NodeFailure, OpenSession, Propose, ProposeBatch,
+    ProposeError, SessionId, UnknownCause, metrics,
+};
 
 /// The longest time that a proposal may wait for its outcome.
 pub(crate) const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// The bounds on how long a session lives without use.
+const SESSION_MIN: Duration = Duration::from_secs(1);
+const SESSION_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
 /// Proposals stand at the door. There is at most one in the node's mailbox.
 #[derive(Message)]
@@ -27,9 +36,12 @@ pub(crate) struct Knock;
 pub(crate) struct Door {
     command_bytes_max: usize,
     timeout: Duration,
+    session_timeout: Duration,
     budget: Arc<Budget>,
     gathered: RefCell<Vec<Proposal>>,
     announced: Cell<bool>,
+    /// Too much that is committed is not applied yet.
+    lagging: Cell<bool>,
     gate: RefCell<Gate>,
 }
 
@@ -41,42 +53,199 @@ enum Gate {
     Failed(NodeFailure),
 }
 
+/// An answer that is known, or will be given later, and whether the node must be told.
+type Entered<R> = (Later<R>, bool);
+
 impl Door {
     pub(crate) fn new(config: &crate::Config) -> Self {
         Self {
             command_bytes_max: config.command_bytes_max,
             timeout: config.propose_timeout,
-            budget: Budget::new(config.proposals_max, config.proposals_bytes_max),
+            session_timeout: config.session_timeout,
+            budget: Budget::counted(
+                config.proposals_max,
+                config.proposals_bytes_max,
+                Some(metrics::Proposals::new(config.id)),
+            ),
             gathered: RefCell::default(),
             announced: Cell::new(false),
+            lagging: Cell::new(false),
             gate: RefCell::new(Gate::Open),
         }
     }
 
-    /// Takes a proposal in, or refuses it at once. Says whether the node must be told.
-    pub(crate) fn enter(&self, message: Propose) -> (Later<Outcome>, bool) {
-        let Propose { command, timeout } = message;
-        let refuse = |error| (Later::now(Err(error)), false);
-        let (len, max) = (command.len(), self.command_bytes_max);
-        if len > max {
-            return refuse(ProposeError::TooLarge { len, max });
-        }
-        match &*self.gate.borrow() {
-            Gate::Open => {}
-            Gate::ShuttingDown => return refuse(ProposeError::ShuttingDown),
-            Gate::Failed(failure) => return refuse(ProposeError::Failed(failure.clone())),
-        }
-        let Some(permit) = self.budget.take(len) else {
-            return refuse(ProposeError::Busy);
+    /// Takes a proposal in, or refuses it at once.
+    pub(crate) fn enter(&self, message: Propose) -> Entered<Result<Committed, ProposeError>> {
+        let unknown = || Err(unknown());
+        let permit = match self
+            .check(&message)
+            .and_then(|()| self.permit(message.command.len()))
+        {
+            Ok(permit) => permit,
+            Err(error) => return self.refuse(error),
         };
-        let (reply, answer) = later(|| Err(ProposeError::Unknown(UnknownCause::NodeEnded)));
+        let (reply, answer) = later(unknown);
+        self.gather(self.proposal(message, ReplyTo::Propose(answer), permit));
+        (reply, self.knock())
+    }
+
+    /// Takes in all of them, or those that have a place are none.
+    pub(crate) fn enter_batch(
+        &self,
+        ProposeBatch(messages): ProposeBatch,
+    ) -> Entered<Vec<Result<Committed, ProposeError>>> {
+        let refuse_all = |error: ProposeError| {
+            let refuse = |_| {
+                self.budget.refused(&error);
+                Err(error.clone())
+            };
+            (Later::now(messages.iter().map(refuse).collect()), false)
+        };
+        let bytes = messages.iter().map(|message| message.command.len()).sum();
+        if let Err(error) = self.is_refused() {
+            return refuse_all(error);
+        }
+        if !self.budget.has_room(messages.len(), bytes) {
+            return refuse_all(ProposeError::Busy);
+        }
+        let (reply, answer) = later(Vec::new);
+        let places = places(messages.len(), answer);
+        for (message, place) in messages.into_iter().zip(places) {
+            match self
+                .check(&message)
+                .and_then(|()| self.permit(message.command.len()))
+            {
+                Ok(permit) => self.gather(self.proposal(message, ReplyTo::Batch(place), permit)),
+                Err(error) => {
+                    self.budget.refused(&error);
+                    place.give(Err(error));
+                }
+            }
+        }
+        (reply, self.knock())
+    }
+
+    pub(crate) fn enter_open(
+        &self,
+        message: OpenSession,
+    ) -> Entered<Result<SessionId, ProposeError>> {
+        let timeout = message.timeout.unwrap_or(self.session_timeout);
+        let request = Request::Open {
+            timeout_ms: session_ms(timeout),
+        };
+        self.enter_request(request, ReplyTo::Open, || Err(unknown()))
+    }
+
+    pub(crate) fn enter_close(
+        &self,
+        CloseSession(session): CloseSession,
+    ) -> Entered<Result<(), ProposeError>> {
+        self.enter_request(
+            Request::Close { session },
+            ReplyTo::Close,
+            || Err(unknown()),
+        )
+    }
+
+    pub(crate) fn enter_cancel(
+        &self,
+        Cancel(id): Cancel,
+    ) -> Entered<Result<Cancellation, ProposeError>> {
+        if id.sequence == 0 {
+            return self.refuse(ProposeError::SequenceZero);
+        }
+        self.enter_request(Request::Cancel { id, low: 0 }, ReplyTo::Cancel, || {
+            Err(unknown())
+        })
+    }
+
+    fn enter_request<R>(
+        &self,
+        request: Request,
+        to: impl FnOnce(crate::reply::Answer<Result<R, ProposeError>>) -> ReplyTo,
+        fallback: fn() -> Result<R, ProposeError>,
+    ) -> Entered<Result<R, ProposeError>> {
+        let permit = match self.permit(request.encoded_len()) {
+            Ok(permit) => permit,
+            Err(error) => return self.refuse(error),
+        };
+        let (reply, answer) = later(fallback);
+        let waiter = self.waiter(to(answer), None, permit);
+        self.gather(Proposal::new(request, waiter));
+        (reply, self.knock())
+    }
+
+    fn refuse<R>(&self, error: ProposeError) -> Entered<Result<R, ProposeError>> {
+        self.budget.refused(&error);
+        (Later::now(Err(error)), false)
+    }
+
+    /// A proposal of the node itself, past the bounds.
+    pub(crate) fn open_for_node(&self, to: ReplyTo) -> Option<Proposal> {
+        let request = Request::Open {
+            timeout_ms: session_ms(self.session_timeout),
+        };
+        let permit = Budget::new(1, usize::MAX).take(0)?;
+        Some(Proposal::new(request, self.waiter(to, None, permit)))
+    }
+
+    fn check(&self, message: &Propose) -> Result<(), ProposeError> {
+        let (len, max) = (message.command.len(), self.command_bytes_max);
+        if len > max {
+            return Err(ProposeError::TooLarge { len, max });
+        }
+        match message.naming {
+            Naming::Client { id, .. } if id.sequence == 0 => Err(ProposeError::SequenceZero),
+            _ => Ok(()),
+        }
+    }
+
+    fn is_refused(&self) -> Result<(), ProposeError> {
+        match &*self.gate.borrow() {
+            Gate::ShuttingDown => Err(ProposeError::ShuttingDown),
+            Gate::Failed(failure) => Err(ProposeError::Failed(failure.clone())),
+            Gate::Open if self.lagging.get() => Err(ProposeError::Busy),
+            Gate::Open => Ok(()),
+        }
+    }
+
+    fn permit(&self, bytes: usize) -> Result<Permit, ProposeError> {
+        self.is_refused()?;
+        self.budget.take(bytes).ok_or(ProposeError::Busy)
+    }
+
+    fn waiter(&self, to: ReplyTo, timeout: Option<Duration>, permit: Permit) -> Waiter {
         let since = Instant::now();
         let deadline = since + timeout.unwrap_or(self.timeout).min(TIMEOUT_MAX);
-        let waiter = Waiter::new(ReplyTo::Local(answer), since, deadline, permit);
-        self.gathered
-            .borrow_mut()
-            .push(Proposal { command, waiter });
-        (reply, !self.announced.replace(true))
+        Waiter::new(to, since, deadline, permit)
+    }
+
+    fn proposal(&self, message: Propose, to: ReplyTo, permit: Permit) -> Proposal {
+        let Propose {
+            command,
+            timeout,
+            naming,
+        } = message;
+        let request = match naming {
+            Naming::Client { id, done_below } => Request::InSession {
+                id,
+                low: done_below,
+                command,
+            },
+            Naming::Node | Naming::Nothing => Request::Plain { command },
+        };
+        let mut proposal = Proposal::new(request, self.waiter(to, timeout, permit));
+        proposal.nameless = naming == Naming::Node;
+        proposal
+    }
+
+    fn gather(&self, proposal: Proposal) {
+        self.gathered.borrow_mut().push(proposal);
+    }
+
+    /// Says whether the node must be told that somebody stands here.
+    fn knock(&self) -> bool {
+        !self.announced.replace(true)
     }
 
     /// The node has heard the knock.
@@ -92,6 +261,11 @@ impl Door {
     /// Proposals of this process that wait for their outcome, wherever they are.
     pub(crate) fn waiting_count(&self) -> usize {
         self.budget.count()
+    }
+
+    /// Whether too much is committed and not applied.
+    pub(crate) fn set_lagging(&self, lagging: bool) {
+        self.lagging.set(lagging);
     }
 
     /// Whether proposals are taken in: the node neither ends nor has failed.
@@ -121,5 +295,18 @@ impl Door {
             Gate::Failed(failure) => Some(failure.clone()),
             Gate::Open | Gate::ShuttingDown => None,
         }
+    }
+}
+
+fn session_ms(timeout: Duration) -> u64 {
+    let timeout = timeout.clamp(SESSION_MIN, SESSION_MAX);
+    u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What somebody is told whom nobody answered.
+fn unknown() -> ProposeError {
+    ProposeError::Unknown {
+        cause: UnknownCause::NodeEnded,
+        id: None,
     }
 }

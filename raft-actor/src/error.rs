@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-use raft_core::{ClusterId, LogId, LogIndex, NodeId, Violation};
+use bytes::Bytes;
+use raft_core::{ClusterId, LogId, LogIndex, NodeId, Term, Violation};
 use raft_net::{ListenError, Refusal};
 use raft_storage::{OpenError, StorageError};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
-use crate::ConfigError;
-use crate::config::ids;
+use crate::config::check::ids;
+use crate::{ApplyError, ConfigError, ProposalId, SessionId};
 
 /// Why a node could not be started. Nothing is left behind: neither a thread, nor a lock, nor a socket.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +20,9 @@ pub enum StartError {
         "no actix system runs on this thread: start the node inside #[actix::main] or System::run"
     )]
     NoSystem,
+    /// No thread could be had for an actor system ([`Raft`](crate::Raft)), or it ended at once.
+    #[error("the actor system cannot be started: {0}")]
+    System(#[source] std::io::Error),
     /// A setting cannot be.
     #[error("configuration: {0}")]
     Config(#[from] ConfigError),
@@ -40,14 +46,17 @@ pub enum StartError {
         /// The nodes that are listed now.
         listed: Vec<NodeId>,
     },
-    /// The log begins behind a snapshot, and a node cannot restore one yet.
-    #[error(
-        "the log begins behind a snapshot through entry {last}, and this version cannot restore snapshots"
-    )]
-    NeedsStateMachine {
+    /// The state as of the snapshot cannot be had back.
+    #[error("cannot restore the snapshot through entry {last}: {why}")]
+    Restore {
         /// The last entry that it covers.
         last: LogId,
+        /// Why: damaged, or not what this program's state machine wrote.
+        why: String,
     },
+    /// The state machine's own disk cannot be read, or is not of this log.
+    #[error("the state machine's own disk: {0}")]
+    OwnDisk(String),
     /// A data folder was given to a program that was built without RocksDB.
     #[cfg(not(feature = "rocksdb"))]
     #[error(
@@ -62,7 +71,7 @@ impl From<OpenError> for StartError {
     }
 }
 
-/// Why a proposal is not, or may not be, in the log.
+/// Why a proposal has no effect, or may have none, or has one that this caller is not told.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProposeError {
     /// The command is longer than may be.
@@ -73,7 +82,8 @@ pub enum ProposeError {
         /// [`Config::command_bytes_max`](crate::Config::command_bytes_max).
         max: usize,
     },
-    /// Too many proposals wait for their outcome. Try again later.
+    /// Too many proposals wait for their outcome, or too much that is committed is not applied yet. Try again
+    /// later.
     #[error("too many proposals wait for their outcome")]
     Busy,
     /// Nobody led for as long as the proposal could wait.
@@ -91,17 +101,72 @@ pub enum ProposeError {
     /// The node has failed, and the command was not sent to anybody.
     #[error("the node has failed: {0}")]
     Failed(NodeFailure),
-    /// It may be in the log or not, now or later.
-    #[error("it is unknown whether the command is in the log: {0}")]
-    Unknown(UnknownCause),
+    /// The state machine refused the command, on every node. It is in the log, and changed nothing.
+    #[error("refused by the state machine: {reason}")]
+    Refused {
+        /// Its place in the log.
+        index: LogIndex,
+        /// Its term.
+        term: Term,
+        /// What the state machine said.
+        reason: ApplyError,
+    },
+    /// It was [cancelled](crate::Cancel) before it could be applied.
+    #[error("cancelled before it was applied")]
+    Cancelled,
+    /// Its session is not known to the cluster: it expired, was closed, or never was. If the command was proposed
+    /// before under the same name, it may have been applied then.
+    #[error("session {0} has expired")]
+    SessionExpired(SessionId),
+    /// Its sequence is too far above the lowest of its session that is not [done](crate::Propose::done_below).
+    /// Nothing was done.
+    #[error("sequence {} of session {} is beyond its window of outcomes", .0.sequence, .0.session)]
+    BeyondWindow(ProposalId),
+    /// Its sequence was declared [done](crate::Propose::done_below) before: its outcome is forgotten.
+    #[error("the outcome of sequence {} of session {} was declared done, and is forgotten", .0.sequence, .0.session)]
+    Done(ProposalId),
+    /// It was applied before, and the response to it is not kept any more.
+    #[error("applied at entry {index}, but its response is forgotten")]
+    ResponseForgotten {
+        /// Its place in the log.
+        index: LogIndex,
+        /// Its term.
+        term: Term,
+    },
+    /// The cluster has as many sessions as it may; some must be closed, or expire.
+    #[error("the cluster has too many sessions")]
+    TooManySessions,
+    /// The name is none: sequences begin with 1.
+    #[error("there is no sequence 0: sequences begin with 1")]
+    SequenceZero,
+    /// The cluster does not understand the proposal: its nodes run different versions of this library.
+    #[error("the cluster does not understand the proposal: its nodes run different versions")]
+    Malformed,
+    /// It may have been applied or not, now or later.
+    #[error("it is unknown whether the command is applied: {cause}")]
+    Unknown {
+        /// Why.
+        cause: UnknownCause,
+        /// Its name, if it has one: with it the outcome can be found out ([`Resolve`](crate::Resolve)), or decided
+        /// ([`Cancel`](crate::Cancel)), or the command proposed again ([`Propose::with_id`](crate::Propose::with_id)),
+        /// as long as the session lives.
+        id: Option<ProposalId>,
+    },
 }
 
 impl ProposeError {
-    /// Whether the command is certainly not in the log and never will be, so that proposing it again
-    /// cannot make it appear twice.
+    /// Whether the command certainly has no effect and never will have any, so that proposing it again under
+    /// another name cannot make it happen twice. (Under the same name that cannot happen anyway.) It speaks of what this
+    /// node did with it: a command whose name an earlier process may have proposed is [resolved](crate::Resolve).
     #[must_use]
-    pub fn is_certainly_not_in_log(&self) -> bool {
-        !matches!(self, Self::Unknown(_))
+    pub fn is_certainly_not_applied(&self) -> bool {
+        !matches!(
+            self,
+            Self::Unknown { .. }
+                | Self::SessionExpired(_)
+                | Self::Done(_)
+                | Self::ResponseForgotten { .. }
+        )
     }
 }
 
@@ -120,14 +185,146 @@ pub enum UnknownCause {
     /// The node ended first.
     #[error("the node ended before it was committed")]
     NodeEnded,
+    /// It was sent more than once: the last copy was refused, and what became of another is not known.
+    #[error("its last copy was refused, and another one may be on its way")]
+    OtherCopy,
+    /// A snapshot came in place of the entries among which it would be.
+    #[error("a snapshot took the place of its part of the log")]
+    Compacted,
 }
 
-/// Why a subscription could not begin.
+/// Why a read was not answered. It can be asked again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// No leader, or no majority, confirmed it in time; or this node did not apply enough of the log in time.
+    #[error("not confirmed within {} ms: {why}", waited.as_millis())]
+    TimedOut {
+        /// How long it waited.
+        waited: Duration,
+        /// What kept it.
+        why: ReadObstacle,
+    },
+    /// Too many reads wait. Try again later.
+    #[error("too many reads wait")]
+    Busy,
+    /// The program has no state machine, or one of another type than the read is for.
+    #[error("the node has no state machine of this type")]
+    NoSuchMachine,
+    /// The closure that reads panicked.
+    #[error("the read panicked: {0}")]
+    Panicked(String),
+    /// The node is being shut down, or has ended.
+    #[error("the node has ended")]
+    NodeEnded,
+    /// The node has failed.
+    #[error("the node has failed: {0}")]
+    Failed(NodeFailure),
+}
+
+/// What kept a read from being answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadObstacle {
+    /// Who leads is not known, or nobody does.
+    #[error("no leader is known")]
+    NoLeader,
+    /// No majority has confirmed the leader.
+    #[error("no majority confirmed the leader")]
+    NotConfirmed,
+    /// The read was confirmed, but this node has not applied so much.
+    #[error("this node is behind")]
+    Behind,
+}
+
+/// Why a snapshot was not taken. The log goes on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SnapshotError {
+    /// Nothing was applied since the last one.
+    #[error("nothing was applied since the last snapshot")]
+    NothingNew,
+    /// Another one is being written.
+    #[error("another snapshot is being written")]
+    UnderWay,
+    /// It cannot be written.
+    #[error("the snapshot cannot be written: {0}")]
+    Write(String),
+    /// The node has ended, or takes no part.
+    #[error("the node has ended, or takes no part")]
+    NodeEnded,
+}
+
+/// Why the leadership was not handed over.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TransferError {
+    /// The node does not lead.
+    #[error("this node does not lead")]
+    NotLeader {
+        /// Who does, where it is known.
+        leader: Option<NodeId>,
+    },
+    /// There is nobody to hand over to, or that node is no voter.
+    #[error("there is nobody to hand over to")]
+    NoCandidate,
+    /// Another handover is under way.
+    #[error("another handover is under way")]
+    UnderWay,
+    /// It came to nothing: the other node did not take over within an election timeout.
+    #[error("node {to} did not take over in time")]
+    Failed {
+        /// The other node.
+        to: NodeId,
+    },
+    /// The node has ended.
+    #[error("the node has ended")]
+    NodeEnded,
+}
+
+/// A value could not be encoded or decoded as MessagePack.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CodecError {
+    /// It cannot be encoded.
+    #[error("cannot be encoded: {0}")]
+    Encode(String),
+    /// It is of another type.
+    #[error("cannot be decoded: {0}")]
+    Decode(String),
+}
+
+impl CodecError {
+    pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Bytes, Self> {
+        rmp_serde::to_vec_named(value)
+            .map(Bytes::from)
+            .map_err(|error| Self::Encode(error.to_string()))
+    }
+
+    pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Self> {
+        rmp_serde::from_slice(bytes).map_err(|error| Self::Decode(error.to_string()))
+    }
+}
+
+/// Why a subscription could not begin, or a cursor not be changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SubscribeError {
     /// Positions begin with 1.
     #[error("there is no index 0: the log begins with 1")]
     IndexZero,
+    /// The log does not reach back so far, and the subscriber takes no
+    /// [`Compacted`](crate::Compacted).
+    #[error("the log begins at {first}: what was before is compacted")]
+    Compacted {
+        /// The first entry that is there.
+        first: LogIndex,
+    },
+    /// A subscription uses this cursor already.
+    #[error("cursor {0:?} is used by another subscription")]
+    CursorInUse(String),
+    /// A cursor cannot be kept: its name, or one more of them, is beyond the bounds.
+    #[error("cursor {name:?} cannot be kept: {why}")]
+    Cursor {
+        /// Its name.
+        name: String,
+        /// Why.
+        why: String,
+    },
     /// The node has ended.
     #[error("the node has ended")]
     NodeEnded,
@@ -181,12 +378,46 @@ pub enum NodeFailure {
         /// The cluster.
         cluster: ClusterId,
     },
+    /// The state machine did not return from a command in time, when the node ended. Its thread may still run; the data
+    /// folder is free.
+    #[error("the state machine did not return within {} s", .0.as_secs())]
+    StateMachineBusy(Duration),
     /// The log did not close in time; its folder may still be in use by this process.
     #[error("the log was not closed within {} s", .0.as_secs())]
     CloseTimedOut(Duration),
     /// The first entry of the log cannot be understood.
     #[error("the first entry of the log, at {0}, does not say which cluster it is of")]
     Birth(LogIndex),
+    /// The state machine panicked. It will do so again at the next start, on every node, unless the program
+    /// is another one then.
+    #[error("the state machine panicked at entry {index}: {message}")]
+    StateMachinePanicked {
+        /// The command's place in the log.
+        index: LogIndex,
+        /// What the panic said.
+        message: String,
+    },
+    /// The state machine could not take a snapshot's state, or could not keep its state on its own disk.
+    #[error("the state machine, at entry {index}: {message}")]
+    StateMachine {
+        /// How far it had come.
+        index: LogIndex,
+        /// What it said.
+        message: String,
+    },
+    /// This node's state is not that of the majority: its state machine is no function of the log, or its memory or its
+    /// disk are broken. Restore it from a snapshot of another node: with an empty folder, as a new node.
+    #[error(
+        "diverged: at entry {index} this node has digest {own:032x}, and a majority has {majority:032x}"
+    )]
+    Diverged {
+        /// Where they were compared.
+        index: LogIndex,
+        /// This node's digest of all commands and responses so far.
+        own: u128,
+        /// That of the majority.
+        majority: u128,
+    },
 }
 
 impl From<StorageError> for NodeFailure {

@@ -16,11 +16,14 @@ use actix::prelude::*;
 use crate::delivery::Delivery;
 use crate::door::{Door, Knock};
 use crate::node::{Ending, Node};
+use crate::observe::Observed;
 use crate::parts::{Parts, died};
-use crate::proposals::Outcome;
+use crate::reads::{Ask, Reading};
 use crate::reply::Later;
 use crate::{
-    Ended, GetStatus, NodeFailure, NodeStatus, Phase, Propose, Shutdown, Subscribe, SubscribeError,
+    Cancel, CloseSession, Committed, Ended, ForgetCursor, GetStatus, NodeFailure, NodeStatus,
+    OpenSession, Phase, Propose, ProposeBatch, ProposeError, Read, ReadIndex, Resolve, Shutdown,
+    SnapshotError, Subscribe, SubscribeError, TakeSnapshot, TransferError, TransferLeadership,
 };
 
 /// Messages that are handled before the thread's other tasks get a turn.
@@ -33,9 +36,11 @@ pub struct RaftActor {
     pub(crate) node: Addr<Node>,
     pub(crate) delivery: Addr<Delivery>,
     pub(crate) door: Rc<Door>,
+    pub(crate) reading: Reading,
     pub(crate) parts: Parts,
     /// What is said of a node that cannot speak for itself any more.
     pub(crate) last_status: NodeStatus,
+    pub(crate) observed: Rc<Observed>,
     pub(crate) in_a_row: usize,
 }
 
@@ -54,7 +59,7 @@ impl Actor for RaftActor {
 
 impl RaftActor {
     /// Lets everybody else run after many messages in a row.
-    fn breathe(&mut self, ctx: &mut Context<Self>) {
+    pub(crate) fn breathe(&mut self, ctx: &mut Context<Self>) {
         self.in_a_row += 1;
         if self.in_a_row >= MESSAGES_MAX {
             self.in_a_row = 0;
@@ -65,12 +70,13 @@ impl RaftActor {
 
     /// Takes over for a node whose actor has died. One that is being shut down ends by itself, and the
     /// handler of [`Shutdown`] sees to it.
-    fn watch_node(&mut self) {
+    pub(crate) fn watch_node(&mut self) {
         if self.node.connected() || !self.door.is_open() {
             return;
         }
         let failure = NodeFailure::PartStopped("the node's actor");
         tracing::error!(node = %self.last_status.id, "the node has failed: {failure}");
+        self.observed.died(failure.clone());
         self.door.fail(failure);
         drop(self.door.take());
         let parts = self.parts.clone();
@@ -82,16 +88,127 @@ impl RaftActor {
     }
 }
 
+/// What came in through the door, and whether the node must be told.
+fn entered<R>(front: &mut RaftActor, (reply, knock): (R, bool), ctx: &mut Context<RaftActor>) -> R {
+    if knock {
+        front.node.do_send(Knock);
+    }
+    front.breathe(ctx);
+    reply
+}
+
+/// A read, which the node is asked to confirm.
+fn asked<R>(
+    front: &mut RaftActor,
+    (reply, ask): (R, Option<Ask>),
+    ctx: &mut Context<RaftActor>,
+) -> R {
+    if let Some(ask) = ask {
+        front.node.do_send(ask);
+    }
+    front.breathe(ctx);
+    reply
+}
+
 impl Handler<Propose> for RaftActor {
-    type Result = Later<Outcome>;
+    type Result = Later<<Propose as Message>::Result>;
 
     fn handle(&mut self, message: Propose, ctx: &mut Self::Context) -> Self::Result {
-        let (reply, knock) = self.door.enter(message);
-        if knock {
-            self.node.do_send(Knock);
-        }
+        let reply = self.door.enter(message);
+        entered(self, reply, ctx)
+    }
+}
+
+impl Handler<ProposeBatch> for RaftActor {
+    type Result = Later<Vec<Result<Committed, ProposeError>>>;
+
+    fn handle(&mut self, message: ProposeBatch, ctx: &mut Self::Context) -> Self::Result {
+        let reply = self.door.enter_batch(message);
+        entered(self, reply, ctx)
+    }
+}
+
+impl Handler<OpenSession> for RaftActor {
+    type Result = Later<<OpenSession as Message>::Result>;
+
+    fn handle(&mut self, message: OpenSession, ctx: &mut Self::Context) -> Self::Result {
+        let reply = self.door.enter_open(message);
+        entered(self, reply, ctx)
+    }
+}
+
+impl Handler<CloseSession> for RaftActor {
+    type Result = Later<<CloseSession as Message>::Result>;
+
+    fn handle(&mut self, message: CloseSession, ctx: &mut Self::Context) -> Self::Result {
+        let reply = self.door.enter_close(message);
+        entered(self, reply, ctx)
+    }
+}
+
+impl Handler<Cancel> for RaftActor {
+    type Result = Later<<Cancel as Message>::Result>;
+
+    fn handle(&mut self, message: Cancel, ctx: &mut Self::Context) -> Self::Result {
+        let reply = self.door.enter_cancel(message);
+        entered(self, reply, ctx)
+    }
+}
+
+impl<S: 'static, R: Send + 'static> Handler<Read<S, R>> for RaftActor {
+    type Result = Later<<Read<S, R> as Message>::Result>;
+
+    fn handle(&mut self, message: Read<S, R>, ctx: &mut Self::Context) -> Self::Result {
+        let reply = self.reading.read(message);
+        asked(self, reply, ctx)
+    }
+}
+
+impl Handler<ReadIndex> for RaftActor {
+    type Result = Later<<ReadIndex as Message>::Result>;
+
+    fn handle(&mut self, message: ReadIndex, ctx: &mut Self::Context) -> Self::Result {
+        let reply = self.reading.read_index(message);
+        asked(self, reply, ctx)
+    }
+}
+
+impl Handler<Resolve> for RaftActor {
+    type Result = Later<<Resolve as Message>::Result>;
+
+    fn handle(&mut self, message: Resolve, ctx: &mut Self::Context) -> Self::Result {
+        let reply = self.reading.resolve(message);
+        asked(self, reply, ctx)
+    }
+}
+
+impl Handler<TakeSnapshot> for RaftActor {
+    type Result = ResponseFuture<<TakeSnapshot as Message>::Result>;
+
+    fn handle(&mut self, message: TakeSnapshot, ctx: &mut Self::Context) -> Self::Result {
         self.breathe(ctx);
-        reply
+        let sent = self.node.send(message);
+        Box::pin(async move { sent.await.unwrap_or(Err(SnapshotError::NodeEnded)) })
+    }
+}
+
+impl Handler<TransferLeadership> for RaftActor {
+    type Result = ResponseFuture<<TransferLeadership as Message>::Result>;
+
+    fn handle(&mut self, message: TransferLeadership, ctx: &mut Self::Context) -> Self::Result {
+        self.breathe(ctx);
+        let sent = self.node.send(message);
+        Box::pin(async move { sent.await.unwrap_or(Err(TransferError::NodeEnded)) })
+    }
+}
+
+impl Handler<ForgetCursor> for RaftActor {
+    type Result = ResponseFuture<<ForgetCursor as Message>::Result>;
+
+    fn handle(&mut self, message: ForgetCursor, ctx: &mut Self::Context) -> Self::Result {
+        self.breathe(ctx);
+        let sent = self.delivery.send(message);
+        Box::pin(async move { sent.await.unwrap_or(Err(SubscribeError::NodeEnded)) })
     }
 }
 

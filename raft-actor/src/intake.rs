@@ -1,23 +1,35 @@
-//! The way of a proposal up to the log: taken in, gathered, appended here or forwarded to the leader.
+//! The way of a proposal up to the log: taken in, named, gathered, appended here or forwarded to the leader.
 //!
 //! Invariants:
-//! - A proposal is in exactly one place: at the [`Door`](crate::door::Door), waiting for a leader, forwarded, or with
-//!   [`Delivery`](crate::delivery::Delivery).
-//! - What was forwarded is never sent again, unless the leader said that it did not take it. When the
-//!   connection breaks first, the outcome is unknown.
+//! - A proposal is in exactly one place: at the [`Door`](crate::door::Door), waiting for the node's session, waiting for a
+//!   leader, forwarded, or with [`Delivery`](crate::delivery::Delivery).
+//! - One that was sent is sent again only if the leader said that it did not take it, or if it has a name, under which the
+//!   cluster applies it once. Otherwise, when the connection breaks first, the outcome is unknown.
 //! - What a peer forwarded is never forwarded on.
+
+mod forwarding;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
+use bytes::{Bytes, BytesMut};
 use raft_core::{Input, NodeId, Rejection, Role};
-use raft_net::{Answer as PeerAnswer, ForwardOutcome, Forwarded, Frame, FrameEncoder, PeerSender};
+use raft_net::{
+    Answer as PeerAnswer, ForwardOutcome, Forwarded, Frame, FrameEncoder, NotApplied, PeerSender,
+    SendError,
+};
+
+pub(crate) use forwarding::send_answers;
 
 use crate::delivery::Await;
+use crate::ledger::{Request, Settlement};
 use crate::node::{Life, Node};
-use crate::proposals::{Budget, Proposal, ReplyTo, Waiter, from_peer};
+use crate::own_session::OwnSession;
+use crate::proposals::{
+    Budget, FromPeer, OwnSessionOpened, Proposal, ReplyTo, Settled, Waiter, from_peer,
+};
 use crate::turn::Proposed;
 use crate::{ProposeError, UnknownCause};
 
@@ -34,15 +46,21 @@ const AWAY_MAX: usize = 16 << 10;
 const AWAY_BYTES_MAX: usize = 4 << 20;
 /// How long a node that said that it does not lead is left alone, unless a leader is heard of before.
 const SPURNED: Duration = Duration::from_millis(100);
+/// How long the leader's answer is waited for before a proposal with a name is sent again, the first time; each time
+/// after that, twice as long. Answers are seldom lost: a leader drops them only when a queue is full.
+const AGAIN_AFTER: Duration = Duration::from_secs(2);
 
 /// Proposals of this node that are not in the log yet.
 pub(crate) struct Intake {
     command_bytes_max: usize,
     timeout: Duration,
+    pub(crate) own_session: OwnSession,
     /// What each peer may have waiting here.
     peer_budgets: BTreeMap<NodeId, Arc<Budget>>,
     /// What peers have forwarded in this turn.
     from_peers: Vec<Proposal>,
+    /// Wait for the node's session, to be named.
+    nameless: VecDeque<Proposal>,
     /// Wait for a leader.
     waiting: VecDeque<Proposal>,
     /// Are with the leader, by the name that this node gave them.
@@ -52,14 +70,26 @@ pub(crate) struct Intake {
     /// the leadership over.
     spurned: Option<(NodeId, Instant)>,
     last_request: u64,
-    /// No deadline of what waits or is away is before this.
-    next_deadline: Option<Instant>,
+    /// Nothing is due before this: no deadline of what waits or is away, and no sending again.
+    next_due: Option<Instant>,
 }
 
 /// A proposal that was forwarded.
 struct Away {
     leader: NodeId,
+    again_at: Instant,
     proposal: Proposal,
+}
+
+impl Away {
+    fn due(&self) -> Instant {
+        let deadline = self.proposal.waiter.deadline;
+        if self.proposal.may_be_sent_again() {
+            deadline.min(self.again_at)
+        } else {
+            deadline
+        }
+    }
 }
 
 impl Intake {
@@ -74,55 +104,81 @@ impl Intake {
         Self {
             command_bytes_max: config.command_bytes_max,
             timeout: config.propose_timeout,
+            own_session: OwnSession::new(config.session_timeout),
             peer_budgets: peers.map(|id| (id, budget())).collect(),
             from_peers: Vec::new(),
+            nameless: VecDeque::new(),
             waiting: VecDeque::new(),
             forwarded: BTreeMap::new(),
             forwarded_bytes: 0,
             spurned: None,
             last_request: starts << REQUEST_BITS,
-            next_deadline: None,
+            next_due: None,
         }
     }
 
+    fn note_due(&mut self, due: Instant) {
+        self.next_due = Some(self.next_due.map_or(due, |next| next.min(due)));
+    }
+
     /// Keeps a proposal of this process until there is a leader.
-    fn wait(&mut self, proposal: Proposal) {
-        let deadline = proposal.waiter.deadline;
-        self.next_deadline = Some(
-            self.next_deadline
-                .map_or(deadline, |next| next.min(deadline)),
-        );
+    pub(crate) fn wait(&mut self, proposal: Proposal) {
+        self.note_due(proposal.waiter.deadline);
         self.waiting.push_back(proposal);
     }
 
+    /// Keeps one until the node has a session to name it in.
+    fn wait_for_name(&mut self, proposal: Proposal) {
+        self.note_due(proposal.waiter.deadline);
+        self.nameless.push_back(proposal);
+    }
+
+    /// Names those of `gathered` that are to be named, behind those that wait for it already. What is left waits, and
+    /// says that a session must be opened.
+    fn name_all(&mut self, gathered: &mut Vec<Proposal>) {
+        if self.nameless.is_empty() && !gathered.iter().any(|proposal| proposal.nameless) {
+            return;
+        }
+        let now = Instant::now();
+        let before = std::mem::take(&mut self.nameless);
+        for mut proposal in before.into_iter().chain(std::mem::take(gathered)) {
+            if proposal.nameless {
+                // Who waits already comes first.
+                let named = self.nameless.is_empty().then(|| self.own_session.name(now));
+                let Some(named) = named.flatten() else {
+                    self.wait_for_name(proposal);
+                    continue;
+                };
+                if let Request::Plain { command } = proposal.request {
+                    let (id, low) = (named.id, 0);
+                    proposal.request = Request::InSession { id, low, command };
+                }
+                proposal.nameless = false;
+                proposal.ticket = Some(named.ticket);
+            }
+            gathered.push(proposal);
+        }
+    }
+
     /// The next frame for a leader, and how many of those that wait are in it.
-    fn next_forward(&self) -> (usize, Frame) {
+    fn next_forward(&mut self) -> (usize, Frame) {
         let mut bytes = 0;
-        let fits = |proposal: &&Proposal| {
+        let fits = |proposal: &&mut Proposal| {
             let before = bytes;
-            bytes += proposal.command.len();
+            bytes += proposal.bytes();
             before < FORWARD_BYTES_MAX
         };
-        let count = self
-            .waiting
-            .iter()
-            .take(FORWARD_MAX)
-            .take_while(fits)
-            .count();
-        let proposals = self.waiting.iter().take(count);
-        let name = |(proposal, request): (&Proposal, u64)| Forwarded {
-            request,
-            data: proposal.command.clone(),
-        };
-        (
-            count,
-            Frame::Forward(proposals.zip(self.last_request + 1..).map(name).collect()),
-        )
+        let fitting = self.waiting.iter_mut().take(FORWARD_MAX).take_while(fits);
+        let data = encode(fitting, 0);
+        let count = data.len();
+        let name = |(data, request)| Forwarded { request, data };
+        let named = data.into_iter().zip(self.last_request + 1..).map(name);
+        (count, Frame::Forward(named.collect()))
     }
 
     /// Whether a flush has something to do beside what stands at the door.
     pub(crate) fn has_work(&self) -> bool {
-        !self.from_peers.is_empty() || !self.waiting.is_empty()
+        !self.from_peers.is_empty() || !self.waiting.is_empty() || !self.nameless.is_empty()
     }
 
     /// Leaves a node alone that takes no proposals now.
@@ -144,22 +200,30 @@ impl Intake {
 
     /// The first `count` of those that wait were sent to `leader`, in the frame just made.
     fn went_away(&mut self, leader: NodeId, count: usize) {
-        for proposal in self.waiting.drain(..count) {
+        let now = Instant::now();
+        for mut proposal in self.waiting.drain(..count).collect::<Vec<_>>() {
             self.last_request += 1;
-            self.forwarded_bytes += proposal.command.len();
-            self.forwarded
-                .insert(self.last_request, Away { leader, proposal });
+            self.forwarded_bytes += proposal.bytes();
+            let again_at = now + AGAIN_AFTER * (1 << proposal.copies.min(10));
+            proposal.copies += 1;
+            let away = Away {
+                leader,
+                again_at,
+                proposal,
+            };
+            self.note_due(away.due());
+            self.forwarded.insert(self.last_request, away);
         }
     }
 
     /// Takes out one that is away.
     fn come_back(&mut self, request: u64) -> Option<Proposal> {
         let away = self.forwarded.remove(&request)?;
-        self.forwarded_bytes -= away.proposal.command.len();
+        self.forwarded_bytes -= away.proposal.bytes();
         Some(away.proposal)
     }
 
-    /// Takes out all that are away and meet `condition`.
+    /// Takes out all that are away and meet `condition`, oldest first.
     fn take_away(&mut self, condition: impl Fn(&Away) -> bool) -> Vec<Proposal> {
         let met = self.forwarded.iter().filter(|(_, away)| condition(away));
         let requests: Vec<u64> = met.map(|(request, _)| *request).collect();
@@ -169,38 +233,66 @@ impl Intake {
             .collect()
     }
 
-    /// There may be another leader: whoever is left alone may be it.
-    pub(crate) fn leader_changed(&mut self) {
+    /// There may be another leader: whoever is left alone may be it. What is with another than `leader`, and may be
+    /// sent again, is.
+    pub(crate) fn leader_changed(&mut self, leader: Option<NodeId>) {
         self.spurned = None;
+        let Some(leader) = leader else { return };
+        let elsewhere =
+            self.take_away(|away| away.leader != leader && away.proposal.may_be_sent_again());
+        for proposal in elsewhere.into_iter().rev() {
+            self.waiting.push_front(proposal);
+        }
     }
 
-    /// Answers those whose time is up.
+    /// Answers those whose time is up, and takes back what the leader has not answered for too long.
     fn expire(&mut self, now: Instant) {
-        if self.next_deadline.is_none_or(|deadline| now < deadline) {
+        if self.next_due.is_none_or(|due| now < due) {
             return;
         }
-        for proposal in self.take_away(|away| away.proposal.waiter.deadline <= now) {
-            proposal
-                .waiter
-                .answer(Err(ProposeError::Unknown(UnknownCause::TimedOut)));
+        for proposal in self.take_away(|away| away.due() <= now) {
+            if proposal.waiter.deadline <= now {
+                let error = proposal.unknown(UnknownCause::TimedOut);
+                proposal.answer(Err(error));
+            } else {
+                self.waiting.push_back(proposal);
+            }
         }
-        let waiting = std::mem::take(&mut self.waiting).into_iter();
-        let (late, waiting): (Vec<_>, Vec<_>) = waiting.partition(|p| p.waiter.deadline <= now);
-        self.waiting = waiting.into();
-        for proposal in late {
-            let waited = now.saturating_duration_since(proposal.waiter.since);
-            proposal
-                .waiter
-                .answer(Err(ProposeError::NoLeader { waited }));
+        let late = |proposal: &Proposal| proposal.waiter.deadline <= now;
+        for queue in [&mut self.waiting, &mut self.nameless] {
+            let (out, left): (Vec<_>, Vec<_>) = std::mem::take(queue).into_iter().partition(late);
+            *queue = left.into();
+            for proposal in out {
+                let waited = now.saturating_duration_since(proposal.waiter.since);
+                let error = match proposal.copies {
+                    0 => ProposeError::NoLeader { waited },
+                    _ => proposal.unknown(UnknownCause::TimedOut),
+                };
+                proposal.answer(Err(error));
+            }
         }
-        let away = self.forwarded.values().map(|away| &away.proposal);
-        self.next_deadline = away.chain(&self.waiting).map(|p| p.waiter.deadline).min();
+        let waiting = self.waiting.iter().chain(&self.nameless);
+        let waiting = waiting.map(|proposal| proposal.waiter.deadline);
+        let away = self.forwarded.values().map(Away::due);
+        self.next_due = away.chain(waiting).min();
     }
 
     /// The node is being shut down: what was not handed to anybody will not be.
     pub(crate) fn refuse_waiting(&mut self) {
-        for proposal in self.waiting.drain(..) {
-            proposal.waiter.answer(Err(ProposeError::ShuttingDown));
+        self.end_waiting(&ProposeError::ShuttingDown);
+    }
+
+    fn end_waiting(&mut self, error: &ProposeError) {
+        let nameless = std::mem::take(&mut self.nameless);
+        for proposal in std::mem::take(&mut self.waiting)
+            .into_iter()
+            .chain(nameless)
+        {
+            let error = match proposal.copies {
+                0 => error.clone(),
+                _ => proposal.unknown(UnknownCause::NodeEnded),
+            };
+            proposal.answer(Err(error));
         }
     }
 
@@ -208,21 +300,46 @@ impl Intake {
     pub(crate) fn end(&mut self, error: &ProposeError) {
         // Peers hear nothing: their connections to this node are about to break.
         self.from_peers.clear();
-        for proposal in self.waiting.drain(..) {
-            proposal.waiter.answer(Err(error.clone()));
-        }
+        self.end_waiting(error);
         for proposal in self.take_away(|_| true) {
-            proposal
-                .waiter
-                .answer(Err(ProposeError::Unknown(UnknownCause::NodeEnded)));
+            let error = proposal.unknown(UnknownCause::NodeEnded);
+            proposal.answer(Err(error));
         }
     }
+}
+
+/// The envelopes of `proposals`, in one allocation that all of them share.
+fn encode<'p>(proposals: impl Iterator<Item = &'p mut Proposal>, time_ms: u64) -> Vec<Bytes> {
+    let mut envelopes = BytesMut::new();
+    let mut ends = Vec::new();
+    for proposal in proposals {
+        // What is outstanding is known best when it leaves.
+        if let (Request::InSession { low, .. } | Request::Cancel { low, .. }, Some(ticket)) =
+            (&mut proposal.request, &proposal.ticket)
+        {
+            *low = ticket.low();
+        }
+        proposal.request.encode_into(time_ms, &mut envelopes);
+        ends.push(envelopes.len());
+    }
+    let all = envelopes.freeze();
+    let starts = std::iter::once(0).chain(ends.iter().copied());
+    let envelope = |(start, end): (usize, &usize)| all.slice(start..*end);
+    starts.zip(&ends).map(envelope).collect()
 }
 
 impl Node {
     /// Appends or forwards all that waits, oldest first, if there is a leader.
     pub(crate) fn flush(&mut self, ctx: &mut Context<Self>) {
         let mut gathered = self.door.take();
+        self.intake.name_all(&mut gathered);
+        if !self.intake.nameless.is_empty()
+            && matches!(self.life, Life::Running(_))
+            && self.intake.own_session.must_open()
+        {
+            let to = ReplyTo::Node(ctx.address().recipient());
+            gathered.extend(self.door.open_for_node(to));
+        }
         gathered.append(&mut self.intake.from_peers);
         let leader = match &self.life {
             Life::Running(raft)
@@ -253,29 +370,29 @@ impl Node {
                     let outcome = ForwardOutcome::NotLeader { leader };
                     refused.push((node, PeerAnswer { request, outcome }));
                 }
-                ReplyTo::Local(_) => self.intake.wait(proposal),
+                _ => self.intake.wait(proposal),
             }
         }
         self.answer_peers(refused);
     }
 
     /// Puts `proposals` into the log of this node, which leads.
-    fn append(&mut self, proposals: Vec<Proposal>, ctx: &mut Context<Self>) {
-        let commands = proposals.iter().map(|proposal| proposal.command.clone());
-        let propose = Input::Propose(commands.collect());
+    fn append(&mut self, mut proposals: Vec<Proposal>, ctx: &mut Context<Self>) {
+        let commands = encode(proposals.iter_mut(), self.log_time_ms());
+        let propose = Input::Propose(commands);
         match self.step(propose, ctx) {
             Some(Proposed::Appended { first, term, count }) => {
                 debug_assert_eq!(count, proposals.len());
-                let waiters = proposals.into_iter().map(|proposal| proposal.waiter);
+                for proposal in &mut proposals {
+                    proposal.copies += 1;
+                }
                 self.parts.delivery.do_send(Await {
                     first,
                     term,
-                    waiters: waiters.collect(),
+                    proposals,
                 });
             }
-            Some(Proposed::Rejected(Rejection::Busy)) => {
-                self.answer_all(proposals, &ProposeError::Busy)
-            }
+            Some(Proposed::Rejected(Rejection::Busy)) => self.busy(proposals),
             // Certainly not in the log, and soon there is another leader, or this one again.
             Some(Proposed::Rejected(Rejection::Transferring { .. })) => {
                 self.intake.spurn(self.id);
@@ -294,139 +411,99 @@ impl Node {
                 | Rejection::NoCandidate(_),
             ))
             | None => {
-                self.answer_all(proposals, &ProposeError::Unknown(UnknownCause::NodeEnded));
+                for proposal in proposals {
+                    let error = proposal.unknown(UnknownCause::NodeEnded);
+                    proposal.answer(Err(error));
+                }
             }
         }
     }
 
-    fn answer_all(&mut self, proposals: Vec<Proposal>, error: &ProposeError) {
-        let answers = proposals
-            .into_iter()
-            .filter_map(|proposal| proposal.waiter.answer(Err(error.clone())));
-        let answers = answers.collect();
+    /// This leader takes no more now. Who may have a copy in a log already cannot be told that, and waits.
+    fn busy(&mut self, proposals: Vec<Proposal>) {
+        let mut answers = Vec::new();
+        for proposal in proposals {
+            if proposal.copies == 0 {
+                answers.extend(proposal.answer(Err(ProposeError::Busy)));
+            } else {
+                self.intake.wait(proposal);
+            }
+        }
         self.answer_peers(answers);
     }
 
-    /// Hands what waits to the leader. What its queue does not take waits on.
-    fn forward(&mut self, leader: NodeId) {
-        let Some(peer) = self.peers.get(&leader).filter(|peer| peer.connected) else {
-            return;
-        };
-        while !self.intake.waiting.is_empty() && self.intake.may_forward(leader) {
-            let (count, frame) = self.intake.next_forward();
-            match self
-                .encoder
-                .encode(&frame)
-                .map(|frame| peer.sender.try_send(frame))
-            {
-                Ok(Ok(())) => self.intake.went_away(leader, count),
-                Ok(Err(_)) => return,
-                Err(error) => {
-                    return tracing::error!(peer = %leader, "cannot encode proposals: {error}");
-                }
+    /// A proposal of this process has an outcome. If the node has named it, and no other copy can have been applied, that
+    /// its session is gone or its window full is none yet: it gets another name.
+    pub(crate) fn settled(&mut self, mut proposal: Proposal, settled: Settled) {
+        if proposal.ticket.is_some()
+            && let Settlement::SessionExpired | Settlement::BeyondWindow { .. } = settled.settlement
+            && let Request::InSession { id, command, .. } = &proposal.request
+        {
+            self.intake.own_session.expired(id.session);
+            if proposal.copies == 1 && self.takes_proposals() {
+                proposal.request = Request::Plain {
+                    command: command.clone(),
+                };
+                (proposal.nameless, proposal.ticket, proposal.copies) = (true, None, 0);
+                return self.intake.wait_for_name(proposal);
             }
+        }
+        proposal.answer(Ok(settled));
+    }
+
+    /// One copy of it is certainly not in the log, and never will be.
+    pub(crate) fn superseded(&mut self, mut proposal: Proposal) {
+        proposal.copies -= 1;
+        let resend = !matches!(proposal.request, Request::Plain { .. }) && self.takes_proposals();
+        match proposal.copies {
+            _ if resend => self.intake.wait(proposal),
+            0 => drop(proposal.answer(Err(ProposeError::Superseded))),
+            _ => self.unsure(proposal, UnknownCause::NodeEnded),
         }
     }
 
-    /// A peer hands over proposals of its own, for the next flush.
-    pub(crate) fn forwarded_here(&mut self, from: NodeId, proposals: Vec<Forwarded>) {
-        let since = Instant::now();
-        let max = self.intake.command_bytes_max;
-        let mut refused = Vec::new();
-        for Forwarded { request, data } in proposals {
-            let permit = match (&self.life, self.intake.peer_budgets.get(&from)) {
-                (Life::Running(_), Some(_)) if data.len() > max => {
-                    Err(ForwardOutcome::TooLarge { max: max as u64 })
-                }
-                (Life::Running(_), Some(budget)) => {
-                    budget.take(data.len()).ok_or(ForwardOutcome::Busy)
-                }
-                _ => Err(ForwardOutcome::NotLeader { leader: None }),
-            };
-            match permit {
-                Ok(permit) => {
-                    let to = ReplyTo::Peer {
-                        node: from,
-                        request,
-                    };
-                    let waiter = Waiter::new(to, since, since + self.intake.timeout, permit);
-                    self.intake.from_peers.push(Proposal {
-                        command: data,
-                        waiter,
-                    });
-                }
-                Err(outcome) => refused.push((from, PeerAnswer { request, outcome })),
-            }
+    /// A copy of it may be in a log. It is sent again, if that does no harm.
+    pub(crate) fn unsure(&mut self, proposal: Proposal, cause: UnknownCause) {
+        if proposal.may_be_sent_again() && self.takes_proposals() {
+            return self.intake.wait(proposal);
         }
-        self.answer_peers(refused);
+        let error = proposal.unknown(cause);
+        proposal.answer(Err(error));
     }
 
-    /// The leader answers what this node forwarded to it.
-    pub(crate) fn answered(&mut self, from: NodeId, answers: Vec<PeerAnswer>) {
-        for PeerAnswer { request, outcome } in answers {
-            let away = self.intake.forwarded.get(&request);
-            if away.is_none_or(|away| away.leader != from) {
-                continue; // Its time was up.
-            }
-            let Some(proposal) = self.intake.come_back(request) else {
-                continue;
-            };
-            match from_peer(from, proposal.command.len(), outcome) {
-                Some(outcome) => drop(proposal.waiter.answer(outcome)),
-                None => {
-                    self.intake.spurn(from);
-                    self.intake.wait(proposal);
-                }
-            }
-        }
-    }
-
-    /// The connection to `peer` broke: what was forwarded over it may have arrived, or not.
-    pub(crate) fn connection_lost(&mut self, peer: NodeId) {
-        for proposal in self.intake.take_away(|away| away.leader == peer) {
-            let error = ProposeError::Unknown(UnknownCause::ConnectionLost(peer));
-            proposal.waiter.answer(Err(error));
-        }
+    fn takes_proposals(&self) -> bool {
+        matches!(self.life, Life::Running(_))
     }
 
     /// Answers those whose time is up, and tries again to find a leader for those who wait for one.
     pub(crate) fn expire_proposals(&mut self, ctx: &mut Context<Self>) {
         self.intake.expire(Instant::now());
-        if !self.intake.waiting.is_empty() {
+        if self.intake.has_work() {
             self.flush(ctx);
         }
     }
 
-    /// Tells peers what became of what they forwarded. One that cannot be told stops waiting by itself.
-    fn answer_peers(&mut self, answers: Vec<(NodeId, PeerAnswer)>) {
-        let mut by_peer: BTreeMap<NodeId, Vec<PeerAnswer>> = BTreeMap::new();
-        for (peer, answer) in answers {
-            by_peer.entry(peer).or_default().push(answer);
+    /// The node's own session was opened, or cannot be.
+    pub(crate) fn own_session_opened(
+        &mut self,
+        OwnSessionOpened(opened): OwnSessionOpened,
+        ctx: &mut Context<Self>,
+    ) {
+        match &opened {
+            Ok(session) => tracing::debug!(%session, "opened a session"),
+            Err(error) => tracing::warn!("cannot open a session: {error}"),
         }
-        for (id, answers) in by_peer {
-            if let Some(peer) = self.peers.get(&id) {
-                send_answers(id, &peer.sender, &mut self.encoder, answers);
+        let (is_open, too_many) = (opened.is_ok(), opened == Err(ProposeError::TooManySessions));
+        self.intake.own_session.opened(opened.ok(), Instant::now());
+        if too_many {
+            for proposal in std::mem::take(&mut self.intake.nameless) {
+                proposal.answer(Err(ProposeError::TooManySessions));
             }
         }
-    }
-}
-
-/// Sends `answers` to the peer `id`, in as many frames as they need. What cannot be sent is dropped.
-pub(crate) fn send_answers(
-    id: NodeId,
-    sender: &PeerSender,
-    encoder: &mut FrameEncoder,
-    answers: Vec<PeerAnswer>,
-) {
-    let mut answers = answers.into_iter().peekable();
-    while answers.peek().is_some() {
-        let frame = Frame::Answers(answers.by_ref().take(FORWARD_MAX).collect());
-        match encoder.encode(&frame).map(|frame| sender.try_send(frame)) {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                return tracing::debug!(peer = %id, "cannot answer what it forwarded: {error}");
-            }
-            Err(error) => return tracing::error!(peer = %id, "cannot encode answers: {error}"),
+        // Else the next tick tries again: a leader that is busy would refuse at once, and again, and nobody else would
+        // get a turn on this thread.
+        if is_open {
+            self.flush(ctx);
         }
     }
 }

@@ -28,9 +28,9 @@ mod window;
 mod tests;
 
 pub(crate) use answers::Answer;
-pub(crate) use encode::LedgerDamaged;
-pub(crate) use envelope::{ENVELOPE_OVERHEAD_BYTES, Malformed, Request, restamp};
+pub(crate) use envelope::{Malformed, Request};
 pub use id::{ProposalId, SessionId};
+pub(crate) use window::WINDOW;
 
 use bytes::Bytes;
 use raft_core::{Entry, EntryKind, LogId, LogIndex};
@@ -169,6 +169,11 @@ impl Ledger {
         self.applied
     }
 
+    /// How many sessions are open.
+    pub(crate) fn sessions(&self) -> usize {
+        self.sessions.count()
+    }
+
     /// The log time: the highest that an entry carried.
     pub(crate) fn time_ms(&self) -> u64 {
         self.time_ms
@@ -298,13 +303,13 @@ impl Ledger {
     /// Whether the command of a session at `index` was not run. True for no entry of another kind: those say
     /// themselves that they have nothing to run.
     ///
-    /// Known from [`suppressed_from`](Self::suppressed_from) through the applied entry.
+    /// Known from where the log [begins](Self::forget_before) through the applied entry.
     pub(crate) fn is_suppressed(&self, index: LogIndex) -> bool {
         self.suppressed.contains(index)
     }
 
-    /// From where on [`is_suppressed`](Self::is_suppressed) knows.
-    pub(crate) fn suppressed_from(&self) -> LogIndex {
+    #[cfg(test)]
+    fn suppressed_from(&self) -> LogIndex {
         self.suppressed.from
     }
 

@@ -9,11 +9,14 @@ use raft_net::{Ending, PeerEvent, Refusal};
 use raft_storage::{Record, StorageError};
 
 use crate::birth::Birth;
+use crate::boot_time::boot_time;
 use crate::node::{Life, Node};
-use crate::{MemberStatus, NodeFailure, NodeStatus, Phase, ProposeError};
+use crate::{NodeFailure, ProposeError, ReadError};
 
 /// How long a shutdown waits for what is on its way to be committed.
 const DRAIN: Duration = Duration::from_secs(1);
+/// How long it then waits for another node to take the leadership over.
+const HAND_OVER: Duration = Duration::from_secs(1);
 /// How long [`Ended`](crate::Ended) waits for a failed node to let go of its disk. A program that is told
 /// usually exits, and RocksDB's threads do not survive that in order; but a disk that hangs must not keep it.
 const LET_GO_BEFORE_TOLD: Duration = Duration::from_millis(500);
@@ -46,6 +49,9 @@ impl Node {
         };
         let recovered = std::mem::take(recovered);
         tracing::info!(nodes = members.len(), "every listed node has answered");
+        // What passed since the clock was last looked at counts for the protocol's clock too: by the time of now, leases
+        // would end too late.
+        self.took_part_since = self.clock.counted();
         match take_part(&mut self.core_config, members, recovered) {
             Ok(raft) => self.life = Life::Running(Box::new(raft)),
             Err(failure) => self.fail(failure, ctx),
@@ -154,11 +160,7 @@ impl Node {
 
     /// Ends the node if one of its parts has stopped by itself: an actor that panics ends alone.
     pub(crate) fn watch_parts(&mut self, ctx: &mut Context<Self>) {
-        if let Life::Draining { until, .. } = self.life
-            && (Instant::now() >= until || self.door.waiting_count() == 0)
-        {
-            self.close(ctx);
-        }
+        self.drain(ctx);
         if matches!(self.life, Life::Closing | Life::Failed { .. }) {
             return;
         }
@@ -174,13 +176,39 @@ impl Node {
         }
     }
 
+    /// Goes on with an orderly end: first what is on its way is given time, then the leadership is handed over.
+    fn drain(&mut self, ctx: &mut Context<Self>) {
+        let Life::Draining {
+            until, hands_over, ..
+        } = &self.life
+        else {
+            return;
+        };
+        let (late, hands_over) = (Instant::now() >= *until, *hands_over);
+        if hands_over {
+            if late || self.has_handed_over() {
+                self.close(ctx);
+            }
+        } else if late || self.door.waiting_count() == 0 {
+            if !self.hand_over_at_the_end(ctx) {
+                return self.close(ctx);
+            }
+            if let Life::Draining {
+                until, hands_over, ..
+            } = &mut self.life
+            {
+                (*until, *hands_over) = (Instant::now() + HAND_OVER, true);
+            }
+        }
+    }
+
     /// The node cannot go on. Everybody who waits is answered, and everything is let go of; the actor stays,
     /// to say why.
     pub(crate) fn fail(&mut self, why: NodeFailure, ctx: &mut Context<Self>) {
         if matches!(self.life, Life::Closing | Life::Failed { .. }) {
             return;
         }
-        tracing::error!(node = %self.id, "the node has failed: {why}");
+        tracing::error!("the node has failed: {why}");
         self.door.fail(why.clone());
         self.life = Life::Failed {
             why: why.clone(),
@@ -188,6 +216,7 @@ impl Node {
             told: false,
         };
         self.end_proposals(&ProposeError::Failed(why.clone()));
+        self.unconfirmed.end(&ReadError::Failed(why.clone()));
         ctx.run_later(LET_GO_BEFORE_TOLD, |node, _| node.tell_ended());
         self.let_go(ctx, move |node, _| {
             for answer in node.let_go.drain(..) {
@@ -198,6 +227,7 @@ impl Node {
             }
             node.tell_ended();
         });
+        self.observe(boot_time());
     }
 
     /// Tells all who wait for the end of a failed node, and from now on all who ask.
@@ -220,12 +250,14 @@ impl Node {
                 self.life = Life::Draining {
                     raft: Some(raft),
                     until: now + DRAIN,
+                    hands_over: false,
                 };
             }
             Life::Forming { .. } => {
                 self.life = Life::Draining {
                     raft: None,
                     until: now,
+                    hands_over: false,
                 }
             }
             Life::Failed {
@@ -251,9 +283,10 @@ impl Node {
     }
 
     fn close(&mut self, ctx: &mut Context<Self>) {
-        tracing::info!(node = %self.id, "shutting down");
+        tracing::info!("shutting down");
         self.life = Life::Closing;
         self.end_proposals(&ProposeError::ShuttingDown);
+        self.unconfirmed.end(&ReadError::NodeEnded);
         self.let_go(ctx, |node, ctx| {
             let ending = node.close_result.take().unwrap_or(Ok(()));
             for answer in node.ended.drain(..).chain(node.let_go.drain(..)) {
@@ -265,7 +298,7 @@ impl Node {
 
     fn end_proposals(&mut self, error: &ProposeError) {
         for proposal in self.door.take() {
-            proposal.waiter.answer(Err(error.clone()));
+            proposal.answer(Err(error.clone()));
         }
         self.intake.end(error);
     }
@@ -277,68 +310,20 @@ impl Node {
         then: impl FnOnce(&mut Self, &mut Context<Self>) + 'static,
     ) {
         self.persists.clear();
-        self.commits.clear();
+        self.to_apply.clear();
+        self.snapshotting.end();
+        self.transfers.end();
         for peer in self.peers.values_mut() {
             peer.connected = false;
         }
         let released = self.parts.clone().let_go().into_actor(self);
         ctx.spawn(released.map(|result, node, ctx| {
             if let Err(error) = &result {
-                tracing::error!(node = %node.id, "letting go: {error}");
+                tracing::error!("letting go: {error}");
             }
             node.close_result = Some(result);
             then(node, ctx);
         }));
-    }
-
-    pub(crate) fn status(&self) -> NodeStatus {
-        let (phase, raft) = match &self.life {
-            Life::Forming { forming, .. } => {
-                let waiting_for = forming
-                    .waiting_for()
-                    .map(|id| (id, self.trouble_with(id)))
-                    .collect();
-                (Phase::Forming { waiting_for }, None)
-            }
-            Life::Running(raft) => (Phase::Running, Some(raft)),
-            Life::Draining { raft, .. } => (Phase::ShuttingDown, raft.as_ref()),
-            Life::Closing => (Phase::ShuttingDown, None),
-            Life::Failed { why, .. } => (Phase::Failed(why.clone()), None),
-        };
-        let core = raft.map(|raft| raft.status());
-        let peers = self.peers.iter().map(|(id, peer)| MemberStatus {
-            id: *id,
-            address: peer.address.clone(),
-            connected: peer.connected,
-        });
-        let own = MemberStatus {
-            id: self.id,
-            address: self.own_address.clone(),
-            connected: true,
-        };
-        let mut members: Vec<_> = peers.chain([own]).collect();
-        members.sort_by_key(|member| member.id);
-        NodeStatus {
-            id: self.id,
-            incarnation: self.incarnation,
-            cluster: self.cluster,
-            phase,
-            role: core
-                .as_ref()
-                .map_or(raft_core::Role::Follower, |core| core.role),
-            term: core.as_ref().map(|core| core.term).unwrap_or_default(),
-            leader: core.as_ref().and_then(|core| core.leader),
-            commit: core.as_ref().map(|core| core.commit).unwrap_or_default(),
-            applied: *self.applied.borrow(),
-            last: core.as_ref().map(|core| core.last).unwrap_or_default(),
-            members,
-            proposals_waiting: self.door.waiting_count(),
-        }
-    }
-
-    fn trouble_with(&self, id: NodeId) -> String {
-        let trouble = self.peers.get(&id).and_then(|peer| peer.trouble.clone());
-        trouble.unwrap_or_else(|| "no answer yet".to_owned())
     }
 }
 

@@ -11,14 +11,16 @@
 //! - Its mailbox holds only what the node's own parts send, each at most a few messages ahead; callers are
 //!   kept at the [`Door`]. So nobody can put a flood between the node and its timers.
 //! - Time comes from a [`Clock`](crate::clock), looked at at the end of every turn.
+//! - Every handler that may log does so in the node's span.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use raft_core::{
-    ClusterId, Commit, Incarnation, Input, LogIndex, NodeId, Persist, Raft, ReadFailure, Recovered,
+    ClusterId, Incarnation, Input, LogIndex, NodeId, Persist, Raft, ReadFailure, Recovered,
     RequestId,
 };
 use raft_net::{Frame, FrameEncoder, Inbound, Local, PeerConnection, PeerEvent, PeerSender};
@@ -26,16 +28,23 @@ use raft_storage::{LogReads, Written};
 use tokio::sync::watch;
 
 use crate::birth::Forming;
+use crate::boot_time::boot_time;
 use crate::clock::Clock;
 use crate::config::TICK;
-use crate::delivery::PartFailed;
+use crate::delivery::{Apply, Back, PartFailed, Progress, Told};
 use crate::door::{Door, Knock};
 use crate::front::RaftActor;
 use crate::intake::Intake;
+use crate::lag::Lag;
+use crate::observe::Observer;
 use crate::parts::{Parts, died};
+use crate::proposals::OwnSessionOpened;
+use crate::reads::{Ask, Unconfirmed};
 use crate::reply::{Answer, Later, later};
+use crate::snapshotting::Snapshotting;
+use crate::transfer::Transfers;
 use crate::witness::Greeting;
-use crate::{Ended, GetStatus, NodeFailure, Shutdown};
+use crate::{Ended, GetStatus, NodeFailure, Shutdown, UnknownCause};
 
 /// See the [module](self).
 pub(crate) struct Node {
@@ -55,7 +64,17 @@ pub(crate) struct Node {
     pub(crate) front: Addr<RaftActor>,
     pub(crate) parts: Parts,
     pub(crate) reads: Addr<LogReads>,
-    pub(crate) applied: watch::Receiver<LogIndex>,
+    pub(crate) progress: watch::Receiver<Progress>,
+    pub(crate) lag: Arc<Lag>,
+    /// The last entry that is to be read from the log when its turn to be applied comes.
+    pub(crate) left_on_disk: LogIndex,
+    pub(crate) snapshotting: Snapshotting,
+    pub(crate) unconfirmed: Unconfirmed,
+    pub(crate) transfers: Transfers,
+    /// When the protocol's clock was at 0, by [`boot_time`](crate::boot_time).
+    pub(crate) took_part_since: Duration,
+    /// The log's time when this node became leader, and when that was.
+    pub(crate) leads_since: Option<(u64, Instant)>,
     pub(crate) encoder: FrameEncoder,
     pub(crate) clock: Clock,
     pub(crate) intake: Intake,
@@ -63,7 +82,8 @@ pub(crate) struct Node {
     /// Whether this run of the node has known a leader.
     pub(crate) took_part: bool,
     pub(crate) persists: Vec<Persist>,
-    pub(crate) commits: Vec<Commit>,
+    pub(crate) observer: Observer,
+    pub(crate) to_apply: Vec<Apply>,
     /// How letting go of everything ended.
     pub(crate) close_result: Option<Ending>,
     /// Who waits for the node's end.
@@ -85,6 +105,8 @@ pub(crate) enum Life {
     Draining {
         raft: Option<Box<Raft>>,
         until: Instant,
+        /// Nothing is on its way any more, and the leadership is being handed over.
+        hands_over: bool,
     },
     /// It closes its parts.
     Closing,
@@ -125,10 +147,15 @@ impl Actor for Node {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.run_interval(TICK, |node, ctx| {
+            let _span = node.span().entered();
             node.watch_parts(ctx);
             node.expire_proposals(ctx);
+            node.tend_reads(ctx);
+            node.consider_snapshot();
             node.end_turn(ctx);
         });
+        self.observe(boot_time());
+        let _span = self.span().entered();
         self.consider_birth(ctx);
         self.end_turn(ctx);
     }
@@ -153,6 +180,7 @@ impl Handler<Inbound> for Node {
             starts,
             frames,
         } = inbound;
+        let _span = self.span().entered();
         self.forget_lost(ctx);
         let hears = self.hears(from, starts, &frames);
         for frame in frames {
@@ -172,18 +200,18 @@ impl Handler<Written> for Node {
     type Result = ();
 
     fn handle(&mut self, Written(result): Written, ctx: &mut Self::Context) {
+        let _span = self.span().entered();
         self.forget_lost(ctx);
         match result {
             Ok(durable) => {
+                self.observer.written(durable.through);
                 for (to, message) in durable.messages {
                     self.send(to, message.into());
                 }
-                self.turn(
-                    ctx,
-                    [Input::Persisted {
-                        through: durable.through,
-                    }],
-                );
+                let through = durable.through;
+                self.turn(ctx, [Input::Persisted { through }]);
+                // Behind what it may have given to apply: a snapshot that takes the place of all before.
+                self.named_through(through);
             }
             Err(error) => self.fail(error.into(), ctx),
         }
@@ -194,6 +222,7 @@ impl Handler<EntriesRead> for Node {
     type Result = ();
 
     fn handle(&mut self, EntriesRead { request, result }: EntriesRead, ctx: &mut Self::Context) {
+        let _span = self.span().entered();
         self.turn(ctx, [Input::EntriesRead { request, result }]);
     }
 }
@@ -202,6 +231,8 @@ impl Handler<PeerEvent> for Node {
     type Result = ();
 
     fn handle(&mut self, event: PeerEvent, ctx: &mut Self::Context) {
+        let _span = self.span().entered();
+        self.observer.event();
         self.peer_event(event, ctx);
         self.end_turn(ctx);
     }
@@ -211,7 +242,52 @@ impl Handler<PartFailed> for Node {
     type Result = ();
 
     fn handle(&mut self, PartFailed(failure): PartFailed, ctx: &mut Self::Context) {
+        let _span = self.span().entered();
         self.fail(failure, ctx);
+    }
+}
+
+impl Handler<Told> for Node {
+    type Result = ();
+
+    fn handle(&mut self, told: Told, ctx: &mut Self::Context) {
+        let _span = self.span().entered();
+        match told {
+            Told::Back(proposals) => {
+                for back in proposals {
+                    match back {
+                        Back::Superseded(proposal) => self.superseded(proposal),
+                        Back::Unsure(proposal) => self.unsure(proposal, UnknownCause::NodeEnded),
+                        Back::Settled(proposal, settled) => self.settled(proposal, settled),
+                    }
+                }
+                self.flush(ctx);
+            }
+            Told::Captured(captured) => self.captured(*captured, ctx),
+            Told::Cluster(cluster) => self.snapshot_of(cluster, ctx),
+            Told::Reads(jobs) => self.reads_again(jobs, ctx),
+        }
+        self.end_turn(ctx);
+    }
+}
+
+impl Handler<OwnSessionOpened> for Node {
+    type Result = ();
+
+    fn handle(&mut self, opened: OwnSessionOpened, ctx: &mut Self::Context) {
+        let _span = self.span().entered();
+        self.own_session_opened(opened, ctx);
+        self.end_turn(ctx);
+    }
+}
+
+impl Handler<Ask> for Node {
+    type Result = ();
+
+    fn handle(&mut self, Ask(job): Ask, ctx: &mut Self::Context) {
+        let _span = self.span().entered();
+        self.ask(job, ctx);
+        self.end_turn(ctx);
     }
 }
 
@@ -227,6 +303,7 @@ impl Handler<Shutdown> for Node {
     type Result = Later<Ending>;
 
     fn handle(&mut self, _: Shutdown, ctx: &mut Self::Context) -> Self::Result {
+        let _span = self.span().entered();
         let (later, answer) = later(died);
         self.let_go.push(answer);
         self.shut_down(ctx);
@@ -254,6 +331,7 @@ impl Handler<Knock> for Node {
     type Result = ();
 
     fn handle(&mut self, _: Knock, ctx: &mut Self::Context) {
+        let _span = self.span().entered();
         self.door.answered();
         self.flush(ctx);
         self.end_turn(ctx);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use actix::Addr;
-use raft_net::{Listener, PeerSender};
+use raft_net::{Listener, PeerSender, SnapshotSender};
 use raft_storage::{Close, LogStorage, StorageError};
 use tokio::time::timeout;
 
@@ -12,6 +12,8 @@ use crate::delivery::{Delivery, Finish};
 
 /// How long connections are waited for. They let go at once, unless the thread is busy.
 const CONNECTIONS: Duration = Duration::from_secs(2);
+/// How long [`Delivery`] is waited for: it may be in the middle of a command, and keeps its cursors.
+const DELIVERY: Duration = Duration::from_secs(2);
 /// How long the storage is waited for: it may be in the middle of a sync.
 const STORAGE: Duration = Duration::from_secs(10);
 
@@ -22,6 +24,7 @@ pub(crate) struct Parts {
     pub(crate) delivery: Addr<Delivery>,
     pub(crate) listener: Addr<Listener>,
     pub(crate) senders: Vec<PeerSender>,
+    pub(crate) snapshots: SnapshotSender,
 }
 
 impl Parts {
@@ -31,26 +34,36 @@ impl Parts {
     /// # Errors
     /// The storage could not close in order, or not in time.
     pub(crate) async fn let_go(self) -> Result<(), NodeFailure> {
-        self.delivery.do_send(Finish);
+        let finish = self.delivery.send(Finish);
+        self.snapshots.stop();
         for sender in &self.senders {
             sender.stop();
         }
-        let close = self.storage.send(Close);
+        let storage = async {
+            // A delivery that has ended already has nothing to keep.
+            let finished = timeout(DELIVERY, finish).await;
+            let closed = timeout(STORAGE, self.storage.send(Close)).await;
+            (finished, closed)
+        };
         let connections = async {
             // A listener that has ended already has let go: then this is an error, and as good.
             let _ = self.listener.send(raft_net::Stop).await;
             for sender in &self.senders {
                 sender.stopped().await;
             }
+            self.snapshots.stopped().await;
         };
-        let (connections, closed) =
-            tokio::join!(timeout(CONNECTIONS, connections), timeout(STORAGE, close));
+        let (connections, (finished, closed)) =
+            tokio::join!(timeout(CONNECTIONS, connections), storage);
         if connections.is_err() {
             tracing::warn!("connections did not end within {CONNECTIONS:?}");
         }
         match closed {
             // A storage that has ended already has let go.
-            Ok(Ok(Ok(()) | Err(StorageError::Closed)) | Err(_)) => Ok(()),
+            Ok(Ok(Ok(()) | Err(StorageError::Closed)) | Err(_)) => match finished {
+                Ok(_) => Ok(()),
+                Err(_) => Err(NodeFailure::StateMachineBusy(DELIVERY)),
+            },
             Ok(Ok(Err(error))) => Err(error.into()),
             Err(_) => Err(NodeFailure::CloseTimedOut(STORAGE)),
         }

@@ -1,10 +1,16 @@
 //! A node as it sees itself.
 
+use raft_core::membership::Configuration;
 use raft_core::{ClusterId, Incarnation, LogId, LogIndex, NodeId, Role, Term};
+use raft_core::{PeerState, PeerStatus};
+use raft_net::PeerStats;
 
 use crate::NodeFailure;
 
-/// The answer to [`GetStatus`](crate::GetStatus).
+/// The answer to [`GetStatus`](crate::GetStatus): what an operator asks first when something is wrong.
+///
+/// While a node forms, and once it ends, the protocol does not run: then what comes from it has its
+/// default (role follower, term, indexes and configuration empty).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeStatus {
     /// This node.
@@ -25,11 +31,22 @@ pub struct NodeStatus {
     pub commit: LogIndex,
     /// How far it has been applied and may have been delivered here.
     pub applied: LogIndex,
+    /// How many committed entries are not applied here yet. Small, unless applying is slower than the cluster.
+    pub unapplied: u64,
+    /// How far this node's own log is on its disk.
+    pub durable: LogIndex,
     /// The last entry of this node's log.
     pub last: LogId,
+    /// The last entry that the log does not hold any more, for a snapshot stands for it or nobody wants it; 0
+    /// if the log holds all.
+    pub log_start: LogIndex,
+    /// The last entry that this node's snapshot covers; 0 if it has none.
+    pub snapshot: LogIndex,
+    /// Who decides and who is fed: the last configuration in the log, committed or not.
+    pub configuration: Configuration,
     /// All nodes of the cluster, in the order of their ids.
     pub members: Vec<MemberStatus>,
-    /// Proposals that wait for their outcome.
+    /// Proposals of this process that wait for their outcome.
     pub proposals_waiting: usize,
 }
 
@@ -58,4 +75,45 @@ pub struct MemberStatus {
     pub address: String,
     /// Whether this node has a connection to it; true for itself.
     pub connected: bool,
+    /// What waits to be sent to it, and what was sent and dropped since this node was started; none for itself.
+    pub queue: Option<PeerStats>,
+    /// How far it has come, as far as this node knows; none unless this node leads.
+    pub progress: Option<Progress>,
+}
+
+/// Where a follower stands, as its leader sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// How it is fed.
+    pub state: PeerState,
+    /// Up to where its log is known to be the leader's, on its disk.
+    pub matched: LogIndex,
+    /// The next entry that it will be sent.
+    pub next: LogIndex,
+    /// Messages with entries that are on their way to it and not answered.
+    pub inflight: usize,
+    /// Whether it has said anything within two of the shortest election timeouts. A leader that a majority is silent to
+    /// leads no more.
+    pub active: bool,
+}
+
+impl From<PeerStatus> for Progress {
+    fn from(peer: PeerStatus) -> Self {
+        let PeerStatus {
+            id: _,
+            state,
+            matched,
+            next,
+            inflight,
+            active,
+            rounds: _,
+        } = peer;
+        Self {
+            state,
+            matched,
+            next,
+            inflight,
+            active,
+        }
+    }
 }

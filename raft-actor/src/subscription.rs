@@ -3,18 +3,27 @@
 //! Each subscription is a task of its own: it waits for its next entry to be applied, takes it from memory
 //! or from the log, hands over one batch, and goes on when that is handled. So at most one batch for each
 //! subscriber is in memory beyond what all share, and a slow one delays nobody.
+//!
+//! Invariants:
+//! - What is delivered is a function of the log: commands that were applied, each once, in its order. Whether an entry
+//!   was applied, or is a copy of one that was, the ledger remembers for as long as the log has the entry.
+//! - Where the log does not reach back to, the subscriber is told so before it is handed what comes after.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use actix::{Addr, Recipient};
-use raft_core::{Entry, EntryKind, LogIndex};
-use raft_storage::{LogReads, ReadEntries, StorageError};
+use raft_core::{Entry, EntryKind, LogId, LogIndex};
+use raft_storage::{LogReads, ReadEntries, Snapshots, StorageError};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
-use crate::message::Subscriber;
+use crate::delivery::{Progress, Replica};
+use crate::ledger::Request;
+use crate::message::{Compacted, SnapshotReader, Subscriber, SubscriptionEnd};
 use crate::recent::Recent;
-use crate::{Delivered, DeliveredBatch};
+use crate::{Delivered, DeliveredBatch, NodeFailure, snapshot};
 
 /// Events that a subscriber that takes them one by one has unhandled, at most.
 const SINGLE_MAX: usize = 64;
@@ -23,56 +32,186 @@ const BATCH_MAX: usize = 512;
 /// Bytes of entries in either: the entry that reaches it is the last.
 const BATCH_BYTES_MAX: usize = 256 << 10;
 
+/// What all subscriptions of a node read.
+pub(crate) struct Log {
+    pub(crate) recent: RefCell<Recent>,
+    pub(crate) replica: Rc<RefCell<Replica>>,
+    pub(crate) snapshots: Arc<dyn Snapshots>,
+    pub(crate) reads: Addr<LogReads>,
+    /// The first entry of the log, and the snapshot before it.
+    pub(crate) begins: Cell<(LogIndex, LogId)>,
+    /// The log's last entry when the node was started: up to there, all may have been delivered before.
+    pub(crate) at_start: LogIndex,
+}
+
 pub(crate) struct Subscription {
     pub(crate) to: Subscriber,
+    pub(crate) compacted: Option<Recipient<Compacted>>,
     pub(crate) next: LogIndex,
-    pub(crate) applied: watch::Receiver<LogIndex>,
-    pub(crate) recent: Rc<RefCell<Recent>>,
-    pub(crate) reads: Addr<LogReads>,
+    /// What this node had when the subscription began.
+    pub(crate) replays_through: LogIndex,
+    pub(crate) cursor: Option<Cursor>,
+    pub(crate) progress: watch::Receiver<Progress>,
+    pub(crate) log: Rc<Log>,
+    pub(crate) ending: Ending,
+    /// Where it stands, for those who measure how far it is behind.
+    pub(crate) stands_at: Rc<Cell<LogIndex>>,
+}
+
+/// Where a named subscriber has come to. While it lives, nobody else uses the name.
+#[derive(Debug)]
+pub(crate) struct Cursor(pub(crate) Rc<Cell<LogIndex>>);
+
+impl Cursor {
+    /// The first entry that was not handled.
+    pub(crate) fn next(&self) -> LogIndex {
+        self.0.get().next()
+    }
+}
+
+/// How a subscription ends, for those on both sides of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Ending {
+    cancelled: CancellationToken,
+    end: Arc<watch::Sender<Option<SubscriptionEnd>>>,
+}
+
+impl Default for Ending {
+    fn default() -> Self {
+        Self {
+            cancelled: CancellationToken::new(),
+            end: Arc::new(watch::Sender::new(None)),
+        }
+    }
+}
+
+impl Ending {
+    pub(crate) fn cancel(&self) {
+        self.cancelled.cancel();
+    }
+
+    pub(crate) async fn wait(&self) -> SubscriptionEnd {
+        let mut end = self.end.subscribe();
+        let end = end.wait_for(Option::is_some).await;
+        end.ok()
+            .and_then(|end| *end)
+            .unwrap_or(SubscriptionEnd::NodeEnded)
+    }
+
+    fn set(&self, end: SubscriptionEnd) {
+        self.end.send_if_modified(|current| {
+            let first = current.is_none();
+            current.get_or_insert(end);
+            first
+        });
+    }
+}
+
+/// A subscription whose task is gone has ended.
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.ending.set(SubscriptionEnd::NodeEnded);
+    }
+}
+
+/// Why a subscription goes no further.
+enum Stop {
+    End(SubscriptionEnd),
+    Failure(NodeFailure),
+}
+
+impl From<SubscriptionEnd> for Stop {
+    fn from(end: SubscriptionEnd) -> Self {
+        Self::End(end)
+    }
+}
+
+/// What there is to hand over next.
+enum Next {
+    Entries(Vec<Entry>),
+    /// The log begins behind where the subscriber stands.
+    Compacted,
 }
 
 impl Subscription {
-    /// Serves the subscriber until it is gone or the node ends.
+    /// Serves the subscriber until it is gone, does not want any more, or the node ends.
     ///
     /// # Errors
     /// The log cannot be read, which must end the node.
-    pub(crate) async fn run(mut self) -> Result<(), StorageError> {
+    pub(crate) async fn run(mut self) -> Result<(), NodeFailure> {
+        let cancelled = self.ending.cancelled.clone();
+        let stop = tokio::select! {
+            stop = self.serve() => stop,
+            () = cancelled.cancelled() => Stop::End(SubscriptionEnd::Cancelled),
+        };
+        match stop {
+            Stop::End(end) => {
+                if let SubscriptionEnd::Compacted { .. } = end {
+                    tracing::warn!("a subscription has ended: {end}");
+                }
+                self.ending.set(end);
+                Ok(())
+            }
+            Stop::Failure(failure) => Err(failure),
+        }
+    }
+
+    async fn serve(&mut self) -> Stop {
         loop {
-            let next = self.next;
-            let Ok(through) = self
-                .applied
-                .wait_for(|applied| *applied >= next)
-                .await
-                .map(|at| *at)
-            else {
-                return Ok(());
-            };
-            let Some(entries) = self.read(through).await? else {
-                return Ok(());
-            };
-            let Some(last) = entries.last() else {
-                return Ok(());
-            };
-            self.next = last.id.index.next();
-            let events: Vec<Delivered> = entries.into_iter().filter_map(delivered).collect();
-            if !events.is_empty() && !self.hand_over(events).await {
-                return Ok(());
+            if let Err(stop) = self.hand_over_next().await {
+                return stop;
             }
         }
     }
 
-    /// The next entries, at least one; nothing when the node ends.
-    async fn read(&self, through: LogIndex) -> Result<Option<Vec<Entry>>, StorageError> {
+    async fn hand_over_next(&mut self) -> Result<(), Stop> {
+        let next = self.next;
+        let through = self
+            .progress
+            .wait_for(|progress| progress.index >= next)
+            .await
+            .map_err(|_| SubscriptionEnd::NodeEnded)?
+            .index;
+        match self.read(through).await? {
+            Next::Entries(entries) => {
+                let Some(last) = entries.last().map(|entry| entry.id.index) else {
+                    return Err(SubscriptionEnd::NodeEnded.into());
+                };
+                let events = self.events(entries);
+                if !events.is_empty() && !self.hand_over(events).await {
+                    return Err(SubscriptionEnd::SubscriberGone.into());
+                }
+                self.handled(last);
+                Ok(())
+            }
+            Next::Compacted => self.jump().await,
+        }
+    }
+
+    fn handled(&mut self, through: LogIndex) {
+        self.next = through.next();
+        self.stands_at.set(through);
+        if let Some(cursor) = &self.cursor {
+            cursor.0.set(through);
+        }
+    }
+
+    /// The next entries, at least one.
+    async fn read(&self, through: LogIndex) -> Result<Next, Stop> {
         let count_max = match self.to {
             Subscriber::Single(_) => SINGLE_MAX,
             Subscriber::Batched(_) => BATCH_MAX,
         };
+        if self.next < self.log.begins.get().0 {
+            return Ok(Next::Compacted);
+        }
         let entries = self
+            .log
             .recent
             .borrow()
             .read(self.next, through, count_max, BATCH_BYTES_MAX);
         if !entries.is_empty() {
-            return Ok(Some(entries));
+            return Ok(Next::Entries(entries));
         }
         let through = through.min(LogIndex(self.next.0 + count_max as u64 - 1));
         let read = ReadEntries {
@@ -80,11 +219,102 @@ impl Subscription {
             through,
             bytes_max: BATCH_BYTES_MAX,
         };
-        match self.reads.send(read).await {
-            Ok(Ok(entries)) => Ok(Some(entries)),
-            Ok(Err(StorageError::Closed)) | Err(_) => Ok(None),
-            Ok(Err(error)) => Err(error),
+        match self.log.reads.send(read).await {
+            // The ledger forgets what was suppressed before the log's beginning, which may have moved meanwhile.
+            Ok(Ok(_)) if self.next < self.log.begins.get().0 => Ok(Next::Compacted),
+            Ok(Ok(entries)) => Ok(Next::Entries(entries)),
+            Ok(Err(StorageError::Compacted { first })) => {
+                // The node may hear of it a moment later than the reader.
+                let (begins, snapshot) = self.log.begins.get();
+                self.log.begins.set((begins.max(first), snapshot));
+                Ok(Next::Compacted)
+            }
+            Ok(Err(StorageError::Closed)) | Err(_) => Err(SubscriptionEnd::NodeEnded.into()),
+            Ok(Err(error)) => Err(Stop::Failure(error.into())),
         }
+    }
+
+    /// What a subscriber is handed of entries: commands that were applied.
+    fn events(&self, entries: Vec<Entry>) -> Vec<Delivered> {
+        let replica = self.log.replica.borrow();
+        let delivered = |entry: Entry| {
+            let index = entry.id.index;
+            if entry.kind != EntryKind::Command || replica.ledger.is_suppressed(index) {
+                return None;
+            }
+            let (Request::Plain { command } | Request::InSession { command, .. }) =
+                Request::decode(&entry.data).ok()?.1
+            else {
+                return None;
+            };
+            Some(Delivered {
+                index,
+                term: entry.id.term,
+                replay: index <= self.replays_through,
+                command,
+            })
+        };
+        entries.into_iter().filter_map(delivered).collect()
+    }
+
+    /// Hands over what stands for the beginning of the log.
+    async fn jump(&mut self) -> Result<(), Stop> {
+        let (first, last) = self.log.begins.get();
+        let Some(to) = &self.compacted else {
+            return Err(SubscriptionEnd::Compacted { first }.into());
+        };
+        let from = self.next;
+        if !self.log.replica.borrow().has_machine() {
+            let gap = Compacted::Gap { from, first };
+            if to.send(gap).await.is_err() {
+                return Err(SubscriptionEnd::SubscriberGone.into());
+            }
+            self.handled(first.prev());
+            return Ok(());
+        }
+        if last.index.next() < first || last.index < from {
+            // The log's reader knows already that the log begins later, and the node is about to say which snapshot covers
+            // the rest. The older one would lead back, or leave a gap.
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            return Ok(());
+        }
+        // Opening a file is quick; what is in it, the subscriber reads on a thread of its own.
+        let reading = match snapshot::open(self.log.snapshots.as_ref(), last) {
+            Ok(opened) => opened.machine,
+            // A newer one may just have taken its place, which the node is about to say.
+            Err(_) if self.log.begins.get().1 == last && self.is_gone(last) => {
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                return Ok(());
+            }
+            Err(_) if self.is_unreadable_now(last) => {
+                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+                return Ok(());
+            }
+            Err(why) => {
+                let message = format!("cannot open the snapshot for a subscriber: {why}");
+                let index = last.index;
+                return Err(Stop::Failure(NodeFailure::StateMachine { index, message }));
+            }
+        };
+        let Some(reading) = reading else {
+            return Err(SubscriptionEnd::Compacted { first }.into());
+        };
+        let snapshot = Compacted::Snapshot(SnapshotReader { last, reading });
+        if to.send(snapshot).await.is_err() {
+            return Err(SubscriptionEnd::SubscriberGone.into());
+        }
+        self.handled(last.index);
+        Ok(())
+    }
+
+    fn is_gone(&self, last: LogId) -> bool {
+        let opened = self.log.snapshots.open(last);
+        matches!(opened, Err(StorageError::NoSnapshot { .. }))
+    }
+
+    /// Whether the system does not open the file for a reason that may pass: too many files are open, say.
+    fn is_unreadable_now(&self, last: LogId) -> bool {
+        matches!(self.log.snapshots.open(last), Err(StorageError::Io { .. }))
     }
 
     /// Hands over one batch and waits until it is handled. False if the subscriber is gone.
@@ -107,13 +337,4 @@ async fn hand_over_each(to: &Recipient<Delivered>, events: Vec<Delivered>) -> bo
         to.do_send(event);
     }
     to.send(last).await.is_ok()
-}
-
-/// What a subscriber is handed of an entry: commands only.
-fn delivered(entry: Entry) -> Option<Delivered> {
-    (entry.kind == EntryKind::Command).then_some(Delivered {
-        index: entry.id.index,
-        term: entry.id.term,
-        command: entry.data,
-    })
 }

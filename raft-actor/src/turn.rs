@@ -6,20 +6,21 @@ use std::time::Instant;
 
 use actix::prelude::*;
 use raft_core::{
-    Commit, Effect, EntryKind, Envelope, Input, LogIndex, Message, NodeId, ReadFailure, Rejection,
-    RequestId, Role, StepDown, Term,
+    ClusterId, Commit, Effect, EntryKind, Envelope, Input, LogIndex, Message, NodeId, ReadFailure,
+    Rejection, RequestId, Role, StepDown, Term,
 };
 use raft_net::Frame;
 use raft_storage::{ReadEntries, StorageError, Write};
 
 use crate::NodeFailure;
 use crate::birth::Birth;
+use crate::boot_time::boot_time;
 use crate::clock::Passed;
-use crate::delivery::Apply;
+use crate::delivery::{Apply, Office, PeerDigest};
 use crate::door::Knock;
 use crate::node::{EntriesRead, Life, Node};
 
-/// What a step said of a proposal.
+/// What a step said of what somebody asked for.
 pub(crate) enum Proposed {
     Appended {
         first: LogIndex,
@@ -30,7 +31,7 @@ pub(crate) enum Proposed {
 }
 
 impl Node {
-    /// Hands one input to the protocol and carries out what it asks for. What it says of a proposal is
+    /// Hands one input to the protocol and carries out what it asks for. What it says of a proposal, or of a handover, is
     /// given back.
     pub(crate) fn step(&mut self, input: Input, ctx: &mut Context<Self>) -> Option<Proposed> {
         let (Life::Running(raft)
@@ -40,11 +41,15 @@ impl Node {
         else {
             return None;
         };
-        let proposes = matches!(input, Input::Propose(_));
+        let asks = matches!(input, Input::Propose(_) | Input::TransferLeadership { .. });
         let mut proposed = None;
         for effect in raft.step(input) {
             match effect {
-                Effect::Persist(persist) => self.persists.push(persist),
+                Effect::Persist(persist) => {
+                    self.snapshotting
+                        .is_named_by(&persist, self.lag.applied_bytes());
+                    self.persists.push(persist);
+                }
                 Effect::Send { to, message } => self.send(to, message.into()),
                 Effect::Commit(commit) => self.committed(commit, ctx),
                 Effect::Read {
@@ -63,14 +68,14 @@ impl Node {
                         ctx,
                     );
                 }
-                Effect::Appended { first, term, count } if proposes => {
+                Effect::Appended { first, term, count } if asks => {
                     proposed = Some(Proposed::Appended { first, term, count });
                 }
-                Effect::Rejected(rejection) if proposes => {
+                Effect::Rejected(rejection) if asks => {
                     proposed = Some(Proposed::Rejected(rejection));
                 }
                 Effect::ConfigurationChanged(configuration) => {
-                    tracing::info!(node = %self.id, "the cluster is now: {configuration}");
+                    tracing::info!("the cluster is now: {configuration}");
                 }
                 Effect::SteppedDown(why) => self.stepped_down(why),
                 Effect::RoleChanged { role, term, leader } => {
@@ -80,17 +85,15 @@ impl Node {
                     tracing::warn!(peer = %from, "ignored a message: {reason}");
                 }
                 Effect::Halt(violation) => self.fail(violation.into(), ctx),
-                // This node takes no snapshots, and asks for neither reads nor changes of the membership.
+                // Nobody asks for changes of the membership yet.
                 Effect::Appended { .. } | Effect::Rejected(_) => {
                     self.fail(NodeFailure::NotAsked("the outcome of a request"), ctx);
                 }
-                Effect::ReadReady(_) | Effect::ReadFailed { .. } => {
-                    self.fail(NodeFailure::NotAsked("the outcome of a read"), ctx);
-                }
-                Effect::TransferEnded { to } => tracing::info!(%to, "the handover has ended"),
-                Effect::SendSnapshot { .. } | Effect::Restore(_) => {
-                    self.fail(NodeFailure::NotAsked("a snapshot"), ctx);
-                }
+                Effect::ReadReady(ready) => self.read_ready(ready),
+                Effect::ReadFailed { reads, reason } => self.read_failed(reads, reason),
+                Effect::TransferEnded { to } => self.transfer_ended(to),
+                Effect::SendSnapshot { to, message } => self.send_snapshot(to, message, ctx),
+                Effect::Restore(meta) => self.to_apply.push(Apply::Restore(meta)),
             }
         }
         proposed
@@ -109,6 +112,16 @@ impl Node {
             }
             Frame::Forward(proposals) => self.forwarded_here(from, proposals),
             Frame::Answers(answers) => self.answered(from, answers),
+            Frame::Digest {
+                index,
+                digest,
+                announced,
+            } => self.parts.delivery.do_send(PeerDigest {
+                from,
+                index,
+                digest,
+                announced,
+            }),
         }
     }
 
@@ -130,10 +143,11 @@ impl Node {
     /// Ends a turn: hands the clock's ticks to the protocol, and all that was gathered to the others.
     pub(crate) fn end_turn(&mut self, ctx: &mut Context<Self>) {
         self.forget_lost(ctx);
+        let now = boot_time();
         let Passed {
             ticks,
             paused_ticks,
-        } = self.clock.passed(Instant::now());
+        } = self.clock.passed(now);
         if paused_ticks > 0 {
             let ticks = u64::from(paused_ticks);
             self.step(Input::Paused { ticks }, ctx);
@@ -144,28 +158,53 @@ impl Node {
         self.remember_committed();
         if matches!(self.life, Life::Closing | Life::Failed { .. }) {
             self.persists.clear();
-            self.commits.clear();
+            self.to_apply.clear();
         }
         if !self.persists.is_empty() {
+            self.observer.writing(&self.persists);
             self.parts
                 .storage
                 .do_send(Write(std::mem::take(&mut self.persists)));
         }
-        if !self.commits.is_empty() {
-            self.parts
-                .delivery
-                .do_send(Apply(std::mem::take(&mut self.commits)));
+        for apply in std::mem::take(&mut self.to_apply) {
+            self.parts.delivery.do_send(apply);
         }
+        self.door.set_lagging(self.is_lagging());
+        self.observe(now);
     }
 
-    fn committed(&mut self, commit: Commit, ctx: &mut Context<Self>) {
+    /// Whether this node leads, and what is committed waits too long to be applied.
+    pub(crate) fn is_lagging(&self) -> bool {
+        let leads = matches!(&self.life, Life::Running(raft) if raft.role() == Role::Leader);
+        leads && (self.lag.is_full() || self.left_on_disk > self.progress.borrow().index)
+    }
+
+    /// The log's time, for what this leader appends now: the time that there was a leader, as leaders count it.
+    pub(crate) fn log_time_ms(&self) -> u64 {
+        let applied = self.progress.borrow().time_ms;
+        let led = self.leads_since.map_or(0, |(before, since)| {
+            before.saturating_add(u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX))
+        });
+        applied.max(led)
+    }
+
+    fn committed(&mut self, mut commit: Commit, ctx: &mut Context<Self>) {
         if self.cluster.is_none() {
             match commit.entries.first() {
                 Some(entry) if entry.id.index == LogIndex(1) => self.born(&entry.clone(), ctx),
                 _ => self.read_birth(ctx),
             }
         }
-        self.commits.push(commit);
+        if self.lag.is_full() {
+            commit.entries = [].into();
+            self.left_on_disk = commit.through;
+        } else {
+            self.lag.handed_over(&commit.entries);
+        }
+        match self.to_apply.last_mut() {
+            Some(Apply::Commits(commits)) => commits.push(commit),
+            _ => self.to_apply.push(Apply::Commits(vec![commit])),
+        }
     }
 
     /// The first entry of the log is committed: it says which cluster this is.
@@ -185,6 +224,19 @@ impl Node {
         self.record(None, Some(cluster), ctx, |_, _| {});
     }
 
+    /// A snapshot said which cluster it is of. The first entry, which says it too, may be gone.
+    pub(crate) fn snapshot_of(&mut self, cluster: ClusterId, ctx: &mut Context<Self>) {
+        match self.cluster {
+            None => {
+                self.cluster = Some(cluster);
+                self.local.set_cluster(cluster);
+                self.record(None, Some(cluster), ctx, |_, _| {});
+            }
+            Some(own) if own != cluster => self.fail(NodeFailure::OtherBirth { cluster }, ctx),
+            Some(_) => {}
+        }
+    }
+
     /// This run of the node did not see the first entry: it was committed before.
     fn read_birth(&mut self, ctx: &mut Context<Self>) {
         if std::mem::replace(&mut self.reading_birth, true) {
@@ -198,9 +250,9 @@ impl Node {
         let sent = self.reads.send(read).into_actor(self);
         ctx.spawn(sent.map(|result, node, ctx| match result {
             Ok(Ok(entries)) if !entries.is_empty() => node.born(&entries[0].clone(), ctx),
-            Ok(Err(error)) if !matches!(error, StorageError::Closed) => {
-                node.fail(error.into(), ctx)
-            }
+            // It is gone; the snapshot that stands for it says it.
+            Ok(Err(StorageError::Compacted { .. } | StorageError::Closed)) => {}
+            Ok(Err(error)) => node.fail(error.into(), ctx),
             _ => {}
         }));
     }
@@ -239,12 +291,18 @@ impl Node {
         ctx: &mut Context<Self>,
     ) {
         match leader {
-            Some(leader) if leader == self.id => tracing::info!(node = %self.id, %term, "leads"),
-            Some(leader) => tracing::info!(node = %self.id, %term, "follows node {leader}"),
-            None => tracing::info!(node = %self.id, %term, %role, "has no leader"),
+            Some(leader) if leader == self.id => tracing::info!(%term, "leads"),
+            Some(leader) => tracing::info!(%term, "follows node {leader}"),
+            None => tracing::info!(%term, %role, "has no leader"),
         }
         self.took_part |= leader.is_some();
-        self.intake.leader_changed();
+        let leads = leader == Some(self.id);
+        self.leads_since = leads.then(|| (self.log_time_ms(), Instant::now()));
+        if matches!(self.life, Life::Running(_)) {
+            let nodes = self.peers.len() + 1;
+            self.parts.delivery.do_send(Office { leads, nodes });
+        }
+        self.intake.leader_changed(leader);
         if leader.is_some() {
             ctx.notify(Knock);
         }

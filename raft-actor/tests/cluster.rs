@@ -11,7 +11,7 @@ use actix::prelude::*;
 use raft_actor::{
     Config, Delivered, DeliveredBatch, Ended, GetStatus, LogIndex, MemberStatus, MemoryDisk,
     NodeFailure, NodeId, NodeStatus, Phase, Propose, ProposeError, RaftActor, Refusal, Role,
-    Shutdown, StartError, Subscribe, UnknownCause,
+    Shutdown, StartError, Subscribe,
 };
 
 type Log = Arc<Mutex<Vec<(u64, String)>>>;
@@ -265,7 +265,7 @@ async fn a_cluster_is_not_born_before_all_have_answered() {
     let propose = Propose::new("too early").timeout(Duration::from_millis(300));
     let error = cluster.node(1).send(propose).await.unwrap().unwrap_err();
     assert!(matches!(error, ProposeError::NoLeader { .. }), "{error}");
-    assert!(error.is_certainly_not_in_log());
+    assert!(error.is_certainly_not_applied());
 
     cluster.nodes.push(cluster.spawn(3));
     let log = collect(cluster.node(2)).await;
@@ -312,14 +312,11 @@ async fn a_failing_disk_ends_the_leader_by_name_and_the_others_go_on() {
     cluster.disks[leader as usize - 1].crash();
     let outcome = cluster
         .node(leader)
-        .send(Propose::new("lost or not"))
+        .send(Propose::new("lost or not").without_session())
         .await
         .unwrap();
     assert!(
-        matches!(
-            outcome,
-            Err(ProposeError::Unknown(UnknownCause::NodeEnded)) | Ok(_)
-        ),
+        matches!(outcome, Err(ProposeError::Unknown { .. }) | Ok(_)),
         "{outcome:?}"
     );
     cluster.node(leader).send(Ended).await.unwrap().unwrap_err();
@@ -628,7 +625,9 @@ async fn an_answer_to_an_earlier_life_is_nobodys() {
     let third = 6 - leader - forwarder;
     cluster.node(third).send(Shutdown).await.unwrap().unwrap();
     cluster.disks[leader as usize - 1].hold();
-    let old = cluster.node(forwarder).send(Propose::new("old life"));
+    let old = cluster
+        .node(forwarder)
+        .send(Propose::new("old life").without_session());
     let held = cluster.disks[leader as usize - 1].clone();
     tokio::task::spawn_blocking(move || held.wait_until_held())
         .await
@@ -639,9 +638,14 @@ async fn an_answer_to_an_earlier_life_is_nobodys() {
         .await
         .unwrap()
         .unwrap();
-    assert!(matches!(old.await.unwrap(), Err(ProposeError::Unknown(_))));
+    assert!(matches!(
+        old.await.unwrap(),
+        Err(ProposeError::Unknown { .. })
+    ));
     cluster.nodes[forwarder as usize - 1] = cluster.spawn(forwarder);
-    let new = cluster.node(forwarder).send(Propose::new("new life"));
+    let new = cluster
+        .node(forwarder)
+        .send(Propose::new("new life").without_session());
     tokio::time::sleep(Duration::from_millis(300)).await;
     cluster.disks[leader as usize - 1].release();
     let outcome = new.await.unwrap();
@@ -790,7 +794,11 @@ async fn what_a_later_leader_cut_is_not_missed() {
     // Node 1 counts what node 2 acknowledges, and does not stand again while its disk hangs.
     cluster.disks[0].hold();
     let cut: Vec<_> = (0..5)
-        .map(|_| cluster.node(1).send(Propose::new("to be cut")))
+        .map(|_| {
+            cluster
+                .node(1)
+                .send(Propose::new("to be cut").without_session())
+        })
         .collect();
     until("all to arrive", async || {
         (status(cluster.node(2)).await.last.index.0 >= kept.0 + 5).then_some(())

@@ -87,7 +87,7 @@ impl Raft {
         from: NodeId,
         m: InstallSnapshot,
     ) -> Result<(), Violation> {
-        if from == self.config.id || from == NodeId(0) || !is_sound(&m) {
+        if from == self.config.id || from == NodeId(0) || !m.is_sound() {
             self.ignore(from, "its snapshot cannot be one");
             return Ok(());
         }
@@ -140,18 +140,22 @@ impl Raft {
     }
 }
 
-/// Whether a leader that works could have sent it.
-fn is_sound(m: &InstallSnapshot) -> bool {
-    let SnapshotMeta {
-        last,
-        configuration,
-    } = &m.snapshot;
-    let term = Term(1)..=Term::MAX;
-    term.contains(&m.term)
-        && term.contains(&last.term)
-        && last.term <= m.term
-        && last.index > LogId::ZERO.index
-        && last.index <= LogIndex::LIMIT
-        && **configuration != Configuration::default()
-        && configuration.validate().is_none()
+impl InstallSnapshot {
+    /// Whether a leader that works could have sent it. The core ignores what is not; who moves the files
+    /// may ask before a byte of one has moved.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        let SnapshotMeta {
+            last,
+            configuration,
+        } = &self.snapshot;
+        let term = Term(1)..=Term::MAX;
+        term.contains(&self.term)
+            && term.contains(&last.term)
+            && last.term <= self.term
+            && last.index > LogId::ZERO.index
+            && last.index <= LogIndex::LIMIT
+            && **configuration != Configuration::default()
+            && configuration.validate().is_none()
+    }
 }

@@ -9,12 +9,12 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use actix::Recipient;
 use futures_util::FutureExt;
 use raft_core::NodeId;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -24,8 +24,9 @@ use crate::gate::Gate;
 use crate::handshake::{Broken, Introduction, read_introduction, write_frame};
 use crate::header::FrameKind;
 use crate::listener::{Place, last_word};
-use crate::local::{Admission, Side};
-use crate::socket::configure;
+use crate::local::{Admission, Purpose, Side};
+use crate::snapshot::{Incoming, Receiving};
+use crate::socket::{configure, farewell};
 use crate::{Ending, Frame, Inbound, Limits, ListenerStats, Local, PeerEvent, Refusal};
 
 /// How much room is made for what comes: at first, and when much comes. What is read shares its
@@ -33,9 +34,7 @@ use crate::{Ending, Frame, Inbound, Limits, ListenerStats, Local, PeerEvent, Ref
 const READ_LEN_MIN: usize = 8 << 10;
 const READ_LEN_MAX: usize = 256 << 10;
 const ROOM_LEN_MIN: usize = 2 << 10;
-/// How long, and for how many bytes, a refused connection is kept so that the refusal arrives: a
-/// socket closed over unread bytes resets the connection, and takes the refusal with it.
-const LINGER_TIMEOUT: Duration = Duration::from_millis(500);
+/// So much is read of what a refused stranger goes on sending, so that it hears why.
 const LINGER_LEN_MAX: usize = 64 << 10;
 
 /// What all accepted connections share.
@@ -45,6 +44,7 @@ pub(crate) struct Doorkeeper {
     pub(crate) limits: Limits,
     pub(crate) events: Recipient<PeerEvent>,
     inbound: Recipient<Inbound>,
+    pub(crate) receiving: Arc<Receiving>,
     stats: Mutex<ListenerStats>,
     /// For each kind of refusal, so that a flood of one does not hide another.
     gates: Mutex<BTreeMap<u8, Gate>>,
@@ -56,12 +56,14 @@ impl Doorkeeper {
         limits: Limits,
         inbound: Recipient<Inbound>,
         events: Recipient<PeerEvent>,
+        receiving: Receiving,
     ) -> Self {
         Self {
             local,
             limits,
             events,
             inbound,
+            receiving: Arc::new(receiving),
             stats: Mutex::default(),
             gates: Mutex::default(),
         }
@@ -153,7 +155,7 @@ impl Connection<'_> {
         let mut decoder = FrameDecoder::for_handshake(&keeper.limits);
         let limit = keeper.limits.handshake_timeout;
         let handshake = async { Ok(timeout(limit, self.greet(&mut stream, &mut decoder)).await) };
-        let (mut admission, theirs) = match self.cut.guard(handshake).await {
+        let (mut admission, purpose, theirs) = match self.cut.guard(handshake).await {
             Ok(Ok(Ok(greeted))) => greeted,
             Ok(Ok(Err(turned))) => return self.turn(stream, turned).await,
             Ok(Err(_)) => {
@@ -167,8 +169,27 @@ impl Connection<'_> {
             Err(ending) => return ending,
         };
         drop(place);
-        admission.alone().await;
-        decoder.establish(&keeper.limits);
+        let alone = async {
+            admission.alone().await;
+            Ok(())
+        };
+        if let Err(ending) = self.cut.guard(alone).await {
+            return ending;
+        }
+        if purpose == Purpose::Snapshot {
+            let incoming = Incoming {
+                from: theirs.from,
+                starts: theirs.starts,
+                stream,
+                decoder,
+                cut: self.cut.clone(),
+            };
+            // Its place is given back when nothing of it is left.
+            let ending = keeper.receiving.serve(incoming).await;
+            drop(admission);
+            return ending;
+        }
+        decoder.establish(keeper.limits.frame_len_max);
         let (peer, hello) = (theirs.from, theirs.hello());
         self.peer.set(Some(peer));
         keeper.stats().accepted += 1;
@@ -188,10 +209,16 @@ impl Connection<'_> {
         &self,
         stream: &mut TcpStream,
         decoder: &mut FrameDecoder,
-    ) -> Result<(Admission, Introduction), Turned> {
+    ) -> Result<(Admission, Purpose, Introduction), Turned> {
         let keeper = self.keeper;
-        let theirs = read_introduction(stream, decoder, FrameKind::Hello).await?;
-        let admitted = keeper.local.admit(Side::Accepted, &theirs, self.cut);
+        let hellos = [Purpose::Frames, Purpose::Snapshot];
+        let kinds = hellos.map(Purpose::hello);
+        let (kind, theirs) = read_introduction(stream, decoder, &kinds).await?;
+        let snapshot = kind == Purpose::Snapshot.hello();
+        let purpose = if snapshot { hellos[1] } else { hellos[0] };
+        let admitted = keeper
+            .local
+            .admit(Side::Accepted, purpose, &theirs, self.cut);
         let admission = admitted.map_err(|refusal| Turned {
             peer: Some(theirs.from),
             broken: Broken::Refused(refusal),
@@ -200,7 +227,7 @@ impl Connection<'_> {
         write_frame(stream, ours.encode(FrameKind::Welcome, &keeper.limits))
             .await
             .map_err(Broken::Ended)?;
-        Ok((admission, theirs))
+        Ok((admission, purpose, theirs))
     }
 
     /// Ends a connection that did not become established, with a reason where there is one.
@@ -216,17 +243,9 @@ impl Connection<'_> {
             }
         };
         let frame = refusal.encode(&keeper.limits);
-        let farewell = async {
-            write_frame(&mut stream, frame).await?;
-            stream.shutdown().await?;
-            let mut rest = (&mut stream).take(LINGER_LEN_MAX as u64);
-            tokio::io::copy(&mut rest, &mut tokio::io::sink()).await?;
-            Ok::<_, Ending>(())
-        };
         let told = keeper.turned(turned.peer, self.remote, refusal.clone());
         let polite = async {
-            // If it cannot be said in time, the end of the connection must do.
-            let _ = timeout(LINGER_TIMEOUT, farewell).await;
+            farewell(&mut stream, frame, LINGER_LEN_MAX).await;
             if let Some(event) = told {
                 let _ = keeper.events.send(event).await;
             }

@@ -18,11 +18,11 @@ use serde::Deserialize;
 use crate::header::{FrameKind, HEADER_LEN, Header, VERSION_MAX};
 use crate::limits::Limits;
 use crate::wire::{
-    AcceptedBody, AnswerBody, AppendEntriesBody, CommitBody, EntryBody, ForwardedBody,
+    AcceptedBody, AnswerBody, AppendEntriesBody, CommitBody, DigestBody, EntryBody, ForwardedBody,
     HeartbeatBody, HeartbeatResponseBody, List, OutcomeBody, PreVoteBody, ReadIndexBody,
     ReadIndexResponseBody, RejectedBody, RequestVoteBody, TimeoutNowBody, VoteBody,
 };
-use crate::{Answer, ForwardOutcome, Forwarded, Frame};
+use crate::{Answer, ForwardOutcome, Forwarded, Frame, NotApplied, REASON_LEN_MAX};
 
 /// The highest term, index or round that a frame may carry.
 pub(crate) const NUMBER_MAX: u64 = (1 << 63) - 1;
@@ -125,6 +125,15 @@ pub enum DecodeError {
         /// The term of the message.
         at_most: Term,
     },
+    /// The reason of a refused command is too long, or no text.
+    #[error("a reason of {len} bytes is not UTF-8 text of at most {max}", max = REASON_LEN_MAX)]
+    Reason {
+        /// Its length.
+        len: usize,
+    },
+    /// The configuration that a snapshot's offer carries is none.
+    #[error("a snapshot's offer: {0}")]
+    Configuration(#[from] raft_core::membership::DecodeError),
 }
 
 /// A frame whose header and checksum are right and whose body is not yet looked at.
@@ -167,8 +176,8 @@ impl FrameDecoder {
     }
 
     /// Lifts the limit of the handshake.
-    pub(crate) fn establish(&mut self, limits: &Limits) {
-        self.frame_len_max = limits.frame_len_max;
+    pub(crate) fn establish(&mut self, frame_len_max: usize) {
+        self.frame_len_max = frame_len_max;
     }
 
     /// Appends what came.
@@ -231,7 +240,20 @@ pub(crate) fn decode_frame(kind: FrameKind, body: &Bytes) -> Result<Frame, Decod
     use FrameKind as K;
     use OpenMessage as O;
     let message: Message = match kind {
-        K::Hello | K::Welcome | K::Refuse => return Err(DecodeError::OutOfPlace { kind }),
+        K::Hello | K::SnapshotHello | K::Welcome | K::Refuse => {
+            return Err(DecodeError::OutOfPlace { kind });
+        }
+        K::SnapshotOffer | K::SnapshotWanted | K::SnapshotChunk | K::SnapshotDone => {
+            return Err(DecodeError::OutOfPlace { kind });
+        }
+        K::Digest => {
+            let body: DigestBody = decode_body(kind, body)?;
+            return Ok(Frame::Digest {
+                index: in_index(body.index)?,
+                digest: u128::from_be_bytes(body.digest.into_array()),
+                announced: body.announced,
+            });
+        }
         K::Forward => return forward(body),
         K::Answers => return answers(body),
         K::AppendEntries => append_entries(body)?,
@@ -404,6 +426,26 @@ fn answers(body: &Bytes) -> Result<Frame, DecodeError> {
             OutcomeBody::TooLarge { max } => ForwardOutcome::TooLarge { max },
             OutcomeBody::Superseded => ForwardOutcome::Superseded,
             OutcomeBody::Unknown => ForwardOutcome::Unknown,
+            OutcomeBody::Refused {
+                index,
+                term,
+                reason,
+            } => {
+                is_reason(reason).map_err(|len| DecodeError::Reason { len })?;
+                ForwardOutcome::Refused {
+                    index: in_index(index)?,
+                    term: in_term(term)?,
+                    reason: body.slice_ref(reason),
+                }
+            }
+            OutcomeBody::NotApplied(why) => {
+                if let NotApplied::AnswerForgotten { index, term }
+                | NotApplied::Cancelled { index, term } = why
+                {
+                    in_id(term.0, index.0)?;
+                }
+                ForwardOutcome::NotApplied { why }
+            }
         };
         Ok(Answer {
             request: item.request,
@@ -411,6 +453,14 @@ fn answers(body: &Bytes) -> Result<Frame, DecodeError> {
         })
     });
     items.collect::<Result<_, _>>().map(Frame::Answers)
+}
+
+/// Whether `reason` can be the reason of a refused command; its length if not.
+pub(crate) fn is_reason(reason: &[u8]) -> Result<(), usize> {
+    if reason.len() > REASON_LEN_MAX || std::str::from_utf8(reason).is_err() {
+        return Err(reason.len());
+    }
+    Ok(())
 }
 
 fn vote(kind: FrameKind, body: &[u8]) -> Result<(Term, bool), DecodeError> {

@@ -10,16 +10,17 @@ use raft_core::{
     AppendEntries, AppendOutcome, AppendResponse, DurableMessage, LogIndex, Message, OpenMessage,
 };
 use serde::Serialize;
+use serde_bytes::ByteArray;
 
-use crate::decode::NUMBER_MAX;
+use crate::decode::{NUMBER_MAX, is_reason};
 use crate::header::{FrameKind, HEADER_LEN, Header};
-use crate::limits::{ITEMS_MAX, Limits, MEMBERS_MAX};
+use crate::limits::{ITEMS_MAX, Limits, MEMBERS_MAX, SNAPSHOT_FRAME_LEN_MAX};
 use crate::wire::{
-    AcceptedBody, AnswerOut, AppendEntriesBody, CommitBody, ForwardedBody, HeartbeatBody,
-    HeartbeatResponseBody, PreVoteBody, ReadIndexBody, ReadIndexResponseBody, RejectedBody,
-    RequestVoteBody, Run, TimeoutNowBody, VoteBody,
+    AcceptedBody, AnswerOut, AppendEntriesBody, CommitBody, DigestBody, ForwardedBody,
+    HeartbeatBody, HeartbeatResponseBody, PreVoteBody, ReadIndexBody, ReadIndexResponseBody,
+    RejectedBody, RequestVoteBody, Run, TimeoutNowBody, VoteBody,
 };
-use crate::{ForwardOutcome, Frame};
+use crate::{ForwardOutcome, Frame, NotApplied, REASON_LEN_MAX};
 
 /// Up to this many bytes a frame is encoded into the reused buffer and copied out at its exact size.
 const SCRATCH_LEN_MAX: usize = 8 << 10;
@@ -95,6 +96,19 @@ pub enum EncodeError {
         /// The number.
         number: u64,
     },
+    /// The reason of a refused command is longer than [`REASON_LEN_MAX`](crate::REASON_LEN_MAX), or no
+    /// text.
+    #[error("a reason of {len} bytes is not UTF-8 text of at most {max}", max = REASON_LEN_MAX)]
+    Reason {
+        /// Its length.
+        len: usize,
+    },
+    /// A snapshot that no working leader could offer, or in chunks that are too long.
+    #[error("the snapshot's offer is unsound: {why}")]
+    Offer {
+        /// What is wrong with it.
+        why: String,
+    },
     /// MessagePack failed, which memory that is full may bring about.
     #[error("the body cannot be encoded: {0}")]
     Body(#[from] rmp_serde::encode::Error),
@@ -114,6 +128,15 @@ impl FrameEncoder {
     pub fn new(limits: &Limits) -> Self {
         Self {
             frame_len_max: limits.frame_len_max.min(u32::MAX as usize),
+            scratch: Vec::new(),
+            last: None,
+        }
+    }
+
+    /// An encoder of a snapshot connection.
+    pub(crate) fn for_snapshots() -> Self {
+        Self {
+            frame_len_max: SNAPSHOT_FRAME_LEN_MAX,
             scratch: Vec::new(),
             last: None,
         }
@@ -149,17 +172,29 @@ impl FrameEncoder {
                     .iter()
                     .map(|item| match &item.outcome {
                         ForwardOutcome::Committed { response, .. } => response.len(),
+                        ForwardOutcome::Refused { reason, .. } => reason.len(),
                         _ => 0,
                     })
                     .sum();
                 self.items(items.len(), payload)?;
                 for item in items {
-                    if let ForwardOutcome::Committed { index, term, .. } = item.outcome {
-                        in_range([index.0, term.0])?;
-                    }
+                    answer(&item.outcome)?;
                 }
                 let body: Vec<_> = items.iter().map(AnswerOut).collect();
                 self.body(FrameKind::Answers, &body, items.len(), payload)
+            }
+            Frame::Digest {
+                index,
+                digest,
+                announced,
+            } => {
+                in_range([index.0])?;
+                let body = DigestBody {
+                    index: index.0,
+                    digest: ByteArray::new(digest.to_be_bytes()),
+                    announced: *announced,
+                };
+                self.fixed(FrameKind::Digest, &body)
             }
         }
     }
@@ -364,6 +399,25 @@ fn in_range(numbers: impl IntoIterator<Item = u64>) -> Result<(), EncodeError> {
     match numbers.into_iter().find(|number| *number > NUMBER_MAX) {
         Some(number) => Err(EncodeError::Number { number }),
         None => Ok(()),
+    }
+}
+
+fn answer(outcome: &ForwardOutcome) -> Result<(), EncodeError> {
+    use NotApplied as N;
+    match outcome {
+        ForwardOutcome::Committed { index, term, .. } => in_range([index.0, term.0]),
+        ForwardOutcome::Refused {
+            index,
+            term,
+            reason,
+        } => {
+            is_reason(reason).map_err(|len| EncodeError::Reason { len })?;
+            in_range([index.0, term.0])
+        }
+        ForwardOutcome::NotApplied {
+            why: N::AnswerForgotten { index, term } | N::Cancelled { index, term },
+        } => in_range([index.0, term.0]),
+        _ => Ok(()),
     }
 }
 

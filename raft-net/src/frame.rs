@@ -3,6 +3,10 @@
 use bytes::Bytes;
 use raft_core::{LogIndex, Message, NodeId, Term};
 
+/// The longest reason of a [`ForwardOutcome::Refused`], in bytes. A longer one is neither encoded nor
+/// decoded.
+pub const REASON_LEN_MAX: usize = 4 << 10;
+
 /// One frame of an established connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Frame {
@@ -14,6 +18,16 @@ pub enum Frame {
     /// What became of proposals that the receiver had forwarded to the sender. At most
     /// [`ITEMS_MAX`](crate::ITEMS_MAX).
     Answers(Vec<Answer>),
+    /// What the sender's state came to: a chain over all commands and their outcomes. Two nodes that
+    /// have applied as much have the same.
+    Digest {
+        /// The last entry that it covers.
+        index: LogIndex,
+        /// The chain there.
+        digest: u128,
+        /// The sender, a leader, asks who has applied as much for theirs; else it answers that.
+        announced: bool,
+    },
 }
 
 /// A proposal handed to the leader.
@@ -46,6 +60,20 @@ pub enum ForwardOutcome {
         /// What the leader's state machine answered.
         response: Bytes,
     },
+    /// It is committed, and the leader's state machine refused it: it has changed nothing.
+    Refused {
+        /// Where it stands in the log.
+        index: LogIndex,
+        /// The term of its entry.
+        term: Term,
+        /// Why, as UTF-8 text of at most [`REASON_LEN_MAX`] bytes.
+        reason: Bytes,
+    },
+    /// It was not run, or not now: its session says why.
+    NotApplied {
+        /// Why.
+        why: NotApplied,
+    },
     /// Certainly not in the log: the receiver does not lead.
     NotLeader {
         /// Who does, as far as it knows.
@@ -62,4 +90,33 @@ pub enum ForwardOutcome {
     Superseded,
     /// It may be in the log, or come to be.
     Unknown,
+}
+
+/// Why a proposal that went into the log was not run, or has no outcome to tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotApplied {
+    /// It was run before, and what the state machine answered is not kept any more.
+    AnswerForgotten {
+        /// Where the one that was run stands in the log.
+        index: LogIndex,
+        /// The term of that entry.
+        term: Term,
+    },
+    /// It was cancelled before it was run: it never will be.
+    Cancelled {
+        /// Where the cancellation stands in the log.
+        index: LogIndex,
+        /// The term of that entry.
+        term: Term,
+    },
+    /// There is no such session any more: whether it was run before is not known.
+    SessionExpired,
+    /// Its sequence is further above the lowest outstanding one than the cluster keeps account of.
+    BeyondWindow,
+    /// Its sequence is below the lowest outstanding one: its proposer has said that it knows the outcome.
+    Acknowledged,
+    /// There are as many sessions as may be.
+    TooManySessions,
+    /// Its envelope is not one.
+    Malformed,
 }

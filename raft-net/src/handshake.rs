@@ -2,11 +2,15 @@
 //!
 //! ```text
 //! dialler                          acceptor
-//!    │ Hello ─────────────────────────▶ │ judges it (local.rs)
+//!    │ Hello, or SnapshotHello ───────▶ │ judges it (local.rs)
 //!    │ ◀───────────── Welcome or Refuse │
 //!    │ judges it by the same rules      │
 //!    │ frames, or Refuse ─────────────▶ │
 //! ```
+//!
+//! The first frame says what the connection is for, by its kind: a program that does not know what
+//! snapshots are refuses it, where one that ignored an unknown field would take it for the peer's
+//! ordinary connection and close that.
 //!
 //! Invariants: nothing else is read or written before it is over; it holds at most
 //! [`Limits::handshake_frame_len_max`] of a stranger's bytes; its callers give it a deadline.
@@ -57,7 +61,7 @@ impl Introduction {
         }
     }
 
-    /// Encodes it as a `Hello` or a `Welcome`.
+    /// Encodes it as a `Hello`, a `SnapshotHello` or a `Welcome`.
     pub(crate) fn encode(
         &self,
         kind: FrameKind,
@@ -92,7 +96,7 @@ impl Introduction {
         Ok(frame)
     }
 
-    /// Decodes a `Hello` or a `Welcome`.
+    /// Decodes a `Hello`, a `SnapshotHello` or a `Welcome`.
     pub(crate) fn decode(frame: &RawFrame) -> Result<Self, DecodeError> {
         let body: IntroductionBody<'_> = decode_body(frame.kind, &frame.body)?;
         let number = |id: ByteArray<16>| u128::from_be_bytes(id.into_array());
@@ -179,15 +183,16 @@ pub(crate) async fn read_frame(
     }
 }
 
-/// Waits for the other side's introduction, which must be of `kind`.
+/// Waits for the other side's introduction, which must be of one of `kinds`.
 pub(crate) async fn read_introduction(
     stream: &mut (impl AsyncRead + Unpin),
     decoder: &mut FrameDecoder,
-    kind: FrameKind,
-) -> Result<Introduction, Broken> {
+    kinds: &[FrameKind],
+) -> Result<(FrameKind, Introduction), Broken> {
     let frame = read_frame(stream, decoder).await?;
-    if frame.kind == kind {
-        return Introduction::decode(&frame).map_err(Broken::Malformed);
+    if kinds.contains(&frame.kind) {
+        let introduction = Introduction::decode(&frame).map_err(Broken::Malformed)?;
+        return Ok((frame.kind, introduction));
     }
     if frame.kind == FrameKind::Refuse {
         return Err(Refusal::decode(&frame).map_or_else(Broken::Malformed, Broken::Refused));

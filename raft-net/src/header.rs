@@ -59,6 +59,8 @@ kinds! {
     Welcome = 2,
     /// Either side refuses the other, and says why.
     Refuse = 3,
+    /// The dialling side introduces itself, to send a snapshot over this connection and nothing else.
+    SnapshotHello = 4,
     /// [`raft_core::AppendEntries`].
     AppendEntries = 16,
     /// [`raft_core::Heartbeat`].
@@ -89,13 +91,26 @@ kinds! {
     Forward = 48,
     /// [`Frame::Answers`](crate::Frame::Answers).
     Answers = 49,
+    /// [`Frame::Digest`](crate::Frame::Digest).
+    Digest = 50,
+    /// On a snapshot connection: what is offered ([`SnapshotOffer`](crate::SnapshotOffer)).
+    SnapshotOffer = 64,
+    /// On a snapshot connection: from which chunk on the offer is wanted.
+    SnapshotWanted = 65,
+    /// On a snapshot connection: one chunk.
+    SnapshotChunk = 66,
+    /// On a snapshot connection: all has come, and is of use; or why it was not taken.
+    SnapshotDone = 67,
 }
 
 impl FrameKind {
     /// Whether it belongs to the handshake.
     #[must_use]
     pub fn is_handshake(self) -> bool {
-        matches!(self, Self::Hello | Self::Welcome | Self::Refuse)
+        matches!(
+            self,
+            Self::Hello | Self::SnapshotHello | Self::Welcome | Self::Refuse
+        )
     }
 }
 

@@ -5,6 +5,10 @@
 //! ([`Listener`]). A handshake says who both are, and a mismatch is answered with its reason
 //! ([`Refusal`]) and goes no further.
 //!
+//! A snapshot travels on a connection of its own ([`SnapshotSender`]), from file to file, so that
+//! heartbeats and votes do not wait behind it; it comes in at the same listener, after the same
+//! handshake.
+//!
 //! What this crate promises to its user:
 //!
 //! - Frames of one connection arrive in order, whole and unchanged, or the connection ends. Which of
@@ -15,8 +19,10 @@
 //! - Every queue has a bound ([`Limits`]). A full one answers its caller at once; nothing is dropped
 //!   without a count.
 //! - A decoded message cannot overflow the core, and costs memory in proportion to its bytes.
+//! - A snapshot that is told to have arrived is whole and durable; one that breaks off goes on where it
+//!   was, for a while; neither side holds more of it in memory than a few chunks.
 //!
-//! What it does not have yet: TLS, and a connection of their own for snapshots.
+//! What it does not have yet: TLS.
 //!
 //! The modules, in the order to read them.
 
@@ -44,7 +50,10 @@ mod queue;
 mod random;
 mod socket;
 
+mod dial;
 mod peer;
+
+mod snapshot;
 
 mod accepted;
 mod listener;
@@ -55,12 +64,17 @@ mod tests;
 pub use decode::{DecodeError, FrameDecoder};
 pub use encode::{EncodeError, EncodedFrame, FrameEncoder};
 pub use event::{DialError, Ending, Inbound, PeerEvent, PeerHello};
-pub use frame::{Answer, ForwardOutcome, Forwarded, Frame};
+pub use frame::{Answer, ForwardOutcome, Forwarded, Frame, NotApplied, REASON_LEN_MAX};
 pub use header::FrameKind;
 pub use held::{Claim, Held};
-pub use limits::{ITEMS_MAX, Limits};
+pub use limits::{ITEMS_MAX, Limits, SNAPSHOT_CHUNK_LEN_MAX};
 pub use listener::{BoundListener, GetListenerStats, ListenError, Listener, ListenerStats, Stop};
 pub use local::Local;
 pub use peer::PeerConnection;
 pub use queue::{PeerSender, PeerStats, SendError};
 pub use refusal::Refusal;
+pub use snapshot::{
+    ChunkSink, ChunkSource, NotTaken, ReceptionStats, SnapshotArrived, SnapshotOffer,
+    SnapshotProgress, SnapshotReceiver, SnapshotSender, SnapshotSent, SnapshotTransfer,
+    TransferError, WhyNotTaken,
+};

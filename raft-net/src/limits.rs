@@ -15,8 +15,16 @@ pub const ITEMS_MAX: usize = 4096;
 /// decoded.
 pub(crate) const MEMBERS_MAX: usize = 256;
 
+/// The longest chunk that a snapshot may be cut into, in bytes. Frames of a snapshot connection have a
+/// limit of their own, which follows from it; [`Limits::frame_len_max`] does not concern them.
+pub const SNAPSHOT_CHUNK_LEN_MAX: usize = 1 << 20;
+
+/// The longest frame of a snapshot connection. The list of members in an offer is far shorter than a
+/// chunk may be.
+pub(crate) const SNAPSHOT_FRAME_LEN_MAX: usize = SNAPSHOT_CHUNK_LEN_MAX + FRAME_OVERHEAD_LEN;
+
 /// What a frame costs at most beside its items' payloads and 32 bytes for each further item.
-const FRAME_OVERHEAD_LEN: usize = 128;
+pub(crate) const FRAME_OVERHEAD_LEN: usize = 128;
 
 /// The bounds of listeners and connections. The defaults are production's.
 #[derive(Clone, Debug)]
@@ -58,6 +66,27 @@ pub struct Limits {
     pub backoff_min: Duration,
     /// The upper end of the longest random delay between two dials.
     pub backoff_max: Duration,
+    /// How many bytes of snapshots this node sends in a second, to all peers together; none for as many
+    /// as the network takes. Less than 128 KiB is taken for that, so that no chunk takes longer than the
+    /// receiver waits.
+    pub snapshot_bytes_per_s: Option<u64>,
+    /// The largest snapshot that is received, in bytes. A larger one is refused
+    /// ([`WhyNotTaken::TooLarge`](crate::WhyNotTaken::TooLarge)).
+    pub snapshot_bytes_max: u64,
+    /// The longest time for one chunk of a snapshot, on either side, and for the answer to an offer. Then
+    /// the transfer is broken off, and may be resumed.
+    pub snapshot_chunk_timeout: Duration,
+    /// The longest time in which a receiver makes a whole snapshot durable and its node looks at it. Then
+    /// the sender gives up; the receiver's node may still make use of it.
+    pub snapshot_finish_timeout: Duration,
+    /// The most snapshots that are received at once, never more than one of each peer. A further one is
+    /// refused ([`WhyNotTaken::Busy`](crate::WhyNotTaken::Busy)).
+    pub snapshots_received_max: usize,
+    /// The most transfers that broke off and whose beginning is kept to be resumed, never more than one of
+    /// each peer. For a newer one the oldest is dropped.
+    pub snapshots_kept_max: usize,
+    /// How long the beginning of one is kept.
+    pub snapshot_kept_timeout: Duration,
 }
 
 impl Limits {
@@ -87,6 +116,13 @@ impl Default for Limits {
             batch_bytes_max: 256 << 10,
             backoff_min: Duration::from_millis(20),
             backoff_max: Duration::from_secs(1),
+            snapshot_bytes_per_s: None,
+            snapshot_bytes_max: 1 << 40,
+            snapshot_chunk_timeout: Duration::from_secs(30),
+            snapshot_finish_timeout: Duration::from_secs(120),
+            snapshots_received_max: 2,
+            snapshots_kept_max: 2,
+            snapshot_kept_timeout: Duration::from_secs(300),
         }
     }
 }

@@ -22,7 +22,10 @@ use tracing::Instrument;
 use crate::accepted::{Doorkeeper, serve};
 use crate::cut::{Cut, Why};
 use crate::gate::Gate;
-use crate::{Ending, Inbound, Limits, Local, PeerEvent};
+use crate::snapshot::Receiving;
+use crate::{
+    Ending, Inbound, Limits, Local, PeerEvent, ReceptionStats, SnapshotArrived, SnapshotReceiver,
+};
 
 /// How long to wait after `accept` has failed, for example for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -65,7 +68,8 @@ impl BoundListener {
     /// Starts to accept, on the current arbiter.
     ///
     /// What peers send goes to `inbound`; who comes, goes and is refused is told to `events`. A
-    /// connection ends when the actor behind `inbound` is gone.
+    /// connection ends when the actor behind `inbound` is gone. Snapshots go to `receiver`, and those
+    /// that have come whole are told to `arrived`.
     #[must_use]
     pub fn start(
         self,
@@ -73,10 +77,13 @@ impl BoundListener {
         limits: Limits,
         inbound: Recipient<Inbound>,
         events: Recipient<PeerEvent>,
+        receiver: Arc<dyn SnapshotReceiver>,
+        arrived: Recipient<SnapshotArrived>,
     ) -> Addr<Listener> {
         let stop = CancellationToken::new();
         let ended = CancellationToken::new();
-        let keeper = Arc::new(Doorkeeper::new(local, limits, inbound, events));
+        let receiving = Receiving::new(receiver, arrived, &limits);
+        let keeper = Arc::new(Doorkeeper::new(local, limits, inbound, events, receiving));
         Context::new().run(Listener {
             socket: Some(self.socket),
             local_addr: self.local_addr,
@@ -149,8 +156,9 @@ impl Actor for Listener {
     }
 }
 
-/// Closes a [`Listener`], its socket and all its connections. It is answered when nothing is left;
-/// then the actor is gone.
+/// Closes a [`Listener`], its socket and all its connections, and drops the beginnings of snapshots. It is
+/// answered when nothing is left; then the actor is gone. Only a snapshot that waits for the disk is not
+/// waited for longer than a second; its thread ends when the disk answers.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
 pub struct Stop;
@@ -194,13 +202,18 @@ pub struct ListenerStats {
     pub batches: u64,
     /// Bytes of these frames.
     pub bytes: u64,
+    /// What came of the snapshots that were offered.
+    pub snapshots: ReceptionStats,
 }
 
 impl Handler<GetListenerStats> for Listener {
     type Result = ListenerStats;
 
     fn handle(&mut self, _: GetListenerStats, _: &mut Self::Context) -> Self::Result {
-        self.keeper.stats().clone()
+        ListenerStats {
+            snapshots: self.keeper.receiving.stats().clone(),
+            ..self.keeper.stats().clone()
+        }
     }
 }
 
@@ -218,6 +231,7 @@ async fn accept(
             biased;
             () = stop.cancelled() => break,
             Some(_) = tasks.join_next() => continue,
+            never = keeper.receiving.expire() => match never {},
             accepted = socket.accept() => accepted,
         };
         match accepted {
@@ -250,6 +264,7 @@ async fn accept(
     if tokio::time::timeout(STOP_TIMEOUT, all).await.is_err() {
         tasks.shutdown().await;
     }
+    keeper.receiving.close().await;
     Ok(())
 }
 

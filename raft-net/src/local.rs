@@ -8,6 +8,8 @@
 //!   connections that contradict it are cut.
 //! - There is at most one accepted connection of a node. A newer one of the same process, or of a
 //!   later start on the same folder, cuts the older one, and reads nothing before that has ended.
+//!   Beside it there is at most one on which the node sends a snapshot. It is judged by the same rules
+//!   and replaces only its own kind; a later start ends it whatever it comes for.
 //! - Of a node's starts only the newest is believed, and none that is over; a newer one is admitted only
 //!   if its disk held all that the earlier ones have claimed to this node. That is decided under the same
 //!   lock as claims are noted, so that no claim comes between.
@@ -22,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cut::{Cut, Why};
 use crate::handshake::Introduction;
-use crate::header::{VERSION_MAX, VERSION_MIN};
+use crate::header::{FrameKind, VERSION_MAX, VERSION_MIN};
 use crate::held::Claims;
 use crate::random::random_u64;
 use crate::{Claim, Held, PeerHello, Refusal};
@@ -70,6 +72,7 @@ struct Seen {
 #[derive(Debug)]
 struct Live {
     side: Side,
+    purpose: Purpose,
     peer: NodeId,
     hello: PeerHello,
     /// Whom the peer lists.
@@ -85,6 +88,25 @@ pub(crate) enum Side {
     Dialled(NodeId),
     /// The other side did.
     Accepted,
+}
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// The peer's ordinary connection.
+    Frames,
+    /// One snapshot.
+    Snapshot,
+}
+
+impl Purpose {
+    /// The kind of frame by which the dialling side says so.
+    pub(crate) fn hello(self) -> FrameKind {
+        match self {
+            Self::Frames => FrameKind::Hello,
+            Self::Snapshot => FrameKind::SnapshotHello,
+        }
+    }
 }
 
 impl Local {
@@ -204,6 +226,7 @@ impl Local {
     pub(crate) fn admit(
         &self,
         side: Side,
+        purpose: Purpose,
         theirs: &Introduction,
         cut: &Cut,
     ) -> Result<Admission, Refusal> {
@@ -226,7 +249,10 @@ impl Local {
         state.seen.insert(theirs.from, seen);
         let mut replaced = Vec::new();
         if side == Side::Accepted {
-            replaced = state.cut_accepted(theirs.from, &Why::Replaced);
+            replaced = state.cut_accepted(theirs.from, &Why::Replaced, |live| {
+                live.purpose == purpose
+                    || live.purpose == Purpose::Snapshot && live.hello.starts != theirs.starts
+            });
             if let Some(waker) = state.wakers.get(&theirs.from) {
                 waker.notify_one();
             }
@@ -234,6 +260,7 @@ impl Local {
         let ended = CancellationToken::new();
         let live = Live {
             side,
+            purpose,
             peer: theirs.from,
             hello: theirs.hello(),
             members: theirs.members.clone(),
@@ -333,10 +360,11 @@ impl Local {
                 });
             }
         }
-        let doubled = state
-            .live
-            .values()
-            .any(|live| live.peer == from && live.hello.incarnation != theirs.incarnation);
+        let doubled = state.live.values().any(|live| {
+            live.purpose == Purpose::Frames
+                && live.peer == from
+                && live.hello.incarnation != theirs.incarnation
+        });
         if member.is_none() && doubled {
             return Err(Refusal::DuplicateNode { node: from });
         }
@@ -383,13 +411,20 @@ impl State {
             && !std::mem::replace(&mut seen.over, true)
         {
             self.lost.insert(peer);
-            self.cut_accepted(peer, &Why::Contradicted(refusal.clone()));
+            self.cut_accepted(peer, &Why::Contradicted(refusal.clone()), |_| true);
         }
     }
 
-    /// Cuts the connections that `peer` has dialled, and gives what tells when they have ended.
-    fn cut_accepted(&self, peer: NodeId, why: &Why) -> Vec<CancellationToken> {
-        let accepted = |live: &&Live| live.side == Side::Accepted && live.peer == peer;
+    /// Cuts those connections that `peer` has dialled and `which` says, and gives what tells when they
+    /// have ended.
+    fn cut_accepted(
+        &self,
+        peer: NodeId,
+        why: &Why,
+        which: impl Fn(&Live) -> bool,
+    ) -> Vec<CancellationToken> {
+        let accepted =
+            |live: &&Live| live.side == Side::Accepted && live.peer == peer && which(live);
         let cut = |live: &Live| {
             live.cut.cut(why.clone());
             live.ended.clone()

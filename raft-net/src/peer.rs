@@ -22,24 +22,21 @@ use actix::prelude::*;
 use futures_util::FutureExt;
 use raft_core::NodeId;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::backoff::Backoff;
 use crate::cut::Cut;
 use crate::decode::FrameDecoder;
+use crate::dial::{dial, greet};
 use crate::gate::Repeats;
-use crate::handshake::{Broken, read_frame, read_introduction, write_frame};
+use crate::handshake::{Broken, read_frame};
 use crate::header::FrameKind;
-use crate::local::{Admission, Side};
+use crate::local::Purpose;
 use crate::queue::Queue;
 use crate::random::random_u64;
-use crate::socket::{configure, write_both};
-use crate::{
-    DecodeError, DialError, Ending, Limits, Local, PeerEvent, PeerHello, PeerSender, Refusal,
-};
+use crate::socket::write_both;
+use crate::{DecodeError, DialError, Ending, Limits, Local, PeerEvent, PeerSender, Refusal};
 
 /// A connection that lived so long counts as one.
 const LIVED: Duration = Duration::from_secs(1);
@@ -195,14 +192,23 @@ impl Driver {
     }
 
     async fn attempt(&self, cut: &Cut) -> Outcome {
-        let dial = async { Ok(self.dial().await) };
+        let dial = async { Ok(dial(&self.address, &self.limits).await) };
         let mut stream = match cut.guard(dial).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return Outcome::Unreachable(error),
             Err(ending) => return Outcome::Lost(ending),
         };
         let mut decoder = FrameDecoder::for_handshake(&self.limits);
-        let (mut admission, hello) = match self.greet(&mut stream, &mut decoder, cut).await {
+        let greeted = greet(
+            self.peer,
+            Purpose::Frames,
+            &self.local,
+            &self.limits,
+            &mut stream,
+            &mut decoder,
+            cut,
+        );
+        let (mut admission, hello) = match greeted.await {
             Ok(greeted) => greeted,
             Err(Broken::Refused(refusal)) => return Outcome::Refused(refusal),
             Err(Broken::Malformed(error)) => return Outcome::Refused(Refusal::malformed(&error)),
@@ -229,56 +235,6 @@ impl Driver {
         let ending = cut.guard(connection).await.err().unwrap_or(Ending::Stopped);
         drop((opened, admission));
         Outcome::Lost(ending)
-    }
-
-    async fn dial(&self) -> Result<TcpStream, DialError> {
-        let failed = |source| DialError::Connect {
-            address: self.address.clone(),
-            source,
-        };
-        let limit = self.limits.connect_timeout;
-        let stream = timeout(limit, TcpStream::connect(&self.address))
-            .await
-            .map_err(|_| DialError::TimedOut {
-                address: self.address.clone(),
-                limit,
-            })?
-            .map_err(failed)?;
-        // A dial of a free port of this host can meet itself, and would then hold the port.
-        if stream.local_addr().map_err(failed)? == stream.peer_addr().map_err(failed)? {
-            return Err(failed(io::ErrorKind::ConnectionRefused.into()));
-        }
-        configure(&stream, &self.limits).map_err(failed)?;
-        Ok(stream)
-    }
-
-    /// The handshake, with its deadline.
-    async fn greet(
-        &self,
-        stream: &mut TcpStream,
-        decoder: &mut FrameDecoder,
-        cut: &Cut,
-    ) -> Result<(Admission, PeerHello), Broken> {
-        let limit = self.limits.handshake_timeout;
-        let handshake = async {
-            let hello = self.local.introduction(self.peer);
-            write_frame(stream, hello.encode(FrameKind::Hello, &self.limits)).await?;
-            let theirs = read_introduction(stream, decoder, FrameKind::Welcome).await?;
-            match self.local.admit(Side::Dialled(self.peer), &theirs, cut) {
-                Ok(admission) => Ok((admission, theirs.hello())),
-                Err(refusal) => {
-                    // If it cannot be told, the end of the connection must do.
-                    let _ = write_frame(stream, refusal.encode(&self.limits)).await;
-                    Err(Broken::Refused(refusal))
-                }
-            }
-        };
-        let limited = async {
-            Ok(timeout(limit, handshake)
-                .await
-                .unwrap_or(Err(Broken::Ended(Ending::Stalled(limit)))))
-        };
-        cut.guard(limited).await.map_err(Broken::Ended)?
     }
 
     /// Waits for the end of the connection, which shows in what can be read.

@@ -434,7 +434,7 @@ impl Refusal {
 }
 
 /// `text` without control characters, cut to what a log line should hold.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     let mut printable = String::new();
     for c in text.chars().filter(|c| !c.is_control()) {
         if printable.len() + c.len_utf8() > TEXT_LEN_MAX {

@@ -8,11 +8,12 @@ use std::io::{self, IoSlice};
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::{Ending, Limits};
+use crate::handshake::write_frame;
+use crate::{EncodeError, EncodedFrame, Ending, Limits};
 
 /// Sets what every connection has set.
 pub(crate) fn configure(stream: &TcpStream, limits: &Limits) -> io::Result<()> {
@@ -28,6 +29,27 @@ pub(crate) fn configure(stream: &TcpStream, limits: &Limits) -> io::Result<()> {
     #[cfg(any(target_os = "android", target_os = "linux"))]
     socket.set_tcp_user_timeout(Some(limits.stall_timeout))?;
     Ok(())
+}
+
+/// How long a refused connection is kept so that the refusal arrives: a socket closed over unread bytes
+/// resets the connection, and takes the refusal with it.
+pub(crate) const LINGER_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Says a last word and waits for the other side to have read it, which shows in the end of what it sends,
+/// of which `len_max` bytes are read. If it cannot be said in time, the end of the connection must do.
+pub(crate) async fn farewell(
+    stream: &mut TcpStream,
+    frame: Result<EncodedFrame, EncodeError>,
+    len_max: usize,
+) {
+    let farewell = async {
+        write_frame(stream, frame).await?;
+        stream.shutdown().await?;
+        let mut rest = stream.take(len_max as u64);
+        tokio::io::copy(&mut rest, &mut tokio::io::sink()).await?;
+        Ok::<_, Ending>(())
+    };
+    let _ = timeout(LINGER_TIMEOUT, farewell).await;
 }
 
 /// Writes `first` and then `second`, whole, with as few calls as the system allows; tells how many.

@@ -9,14 +9,14 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use raft_core::Entry;
+use raft_core::{Entry, LogIndex, Term};
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde::ser::{SerializeTuple, Serializer};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteArray;
 
 use crate::limits::{ITEMS_MAX, MEMBERS_MAX};
-use crate::{Answer, ForwardOutcome};
+use crate::{Answer, ForwardOutcome, NotApplied};
 
 /// `Hello` and `Welcome`. Frozen over all versions: what a later one adds rides in `extra`, which a
 /// program that does not know it ignores.
@@ -181,6 +181,14 @@ pub(crate) struct ForwardedBody<'a> {
     pub(crate) data: &'a [u8],
 }
 
+/// `Digest`.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct DigestBody {
+    pub(crate) index: u64,
+    pub(crate) digest: ByteArray<16>,
+    pub(crate) announced: bool,
+}
+
 /// A list that is read no further than `MAX`.
 pub(crate) struct List<T, const MAX: usize = ITEMS_MAX>(pub(crate) Vec<T>);
 
@@ -230,6 +238,29 @@ const BUSY: u8 = 2;
 const TOO_LARGE: u8 = 3;
 const SUPERSEDED: u8 = 4;
 const UNKNOWN: u8 = 5;
+const REFUSED: u8 = 6;
+const NOT_APPLIED: u8 = 7;
+
+const ANSWER_FORGOTTEN: u8 = 0;
+const CANCELLED: u8 = 1;
+const SESSION_EXPIRED: u8 = 2;
+const BEYOND_WINDOW: u8 = 3;
+const ACKNOWLEDGED: u8 = 4;
+const TOO_MANY_SESSIONS: u8 = 5;
+const MALFORMED: u8 = 6;
+
+/// The number that a reason travels by, and the entry that goes with it.
+fn not_applied(why: NotApplied) -> (u8, Option<(LogIndex, Term)>) {
+    match why {
+        NotApplied::AnswerForgotten { index, term } => (ANSWER_FORGOTTEN, Some((index, term))),
+        NotApplied::Cancelled { index, term } => (CANCELLED, Some((index, term))),
+        NotApplied::SessionExpired => (SESSION_EXPIRED, None),
+        NotApplied::BeyondWindow => (BEYOND_WINDOW, None),
+        NotApplied::Acknowledged => (ACKNOWLEDGED, None),
+        NotApplied::TooManySessions => (TOO_MANY_SESSIONS, None),
+        NotApplied::Malformed => (MALFORMED, None),
+    }
+}
 
 impl Serialize for AnswerOut<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -240,6 +271,11 @@ impl Serialize for AnswerOut<'_> {
             ForwardOutcome::TooLarge { .. } => (TOO_LARGE, 1),
             ForwardOutcome::Superseded => (SUPERSEDED, 0),
             ForwardOutcome::Unknown => (UNKNOWN, 0),
+            ForwardOutcome::Refused { .. } => (REFUSED, 3),
+            ForwardOutcome::NotApplied { why } => {
+                let (_, entry) = not_applied(*why);
+                (NOT_APPLIED, if entry.is_some() { 3 } else { 1 })
+            }
         };
         let mut tuple = serializer.serialize_tuple(2 + fields)?;
         tuple.serialize_element(&self.0.request)?;
@@ -248,11 +284,24 @@ impl Serialize for AnswerOut<'_> {
             ForwardOutcome::Committed {
                 index,
                 term,
-                response,
+                response: payload,
+            }
+            | ForwardOutcome::Refused {
+                index,
+                term,
+                reason: payload,
             } => {
                 tuple.serialize_element(&index.0)?;
                 tuple.serialize_element(&term.0)?;
-                tuple.serialize_element(serde_bytes::Bytes::new(response))?;
+                tuple.serialize_element(serde_bytes::Bytes::new(payload))?;
+            }
+            ForwardOutcome::NotApplied { why } => {
+                let (number, entry) = not_applied(*why);
+                tuple.serialize_element(&number)?;
+                if let Some((index, term)) = entry {
+                    tuple.serialize_element(&index.0)?;
+                    tuple.serialize_element(&term.0)?;
+                }
             }
             ForwardOutcome::NotLeader { leader } => {
                 tuple.serialize_element(&leader.map(|leader| leader.0))?;
@@ -286,6 +335,13 @@ pub(crate) enum OutcomeBody<'a> {
     },
     Superseded,
     Unknown,
+    Refused {
+        index: u64,
+        term: u64,
+        reason: &'a [u8],
+    },
+    /// Numbers inside are not judged yet.
+    NotApplied(NotApplied),
 }
 
 impl<'de> Deserialize<'de> for AnswerBody<'de> {
@@ -326,6 +382,32 @@ impl<'de> Deserialize<'de> for AnswerBody<'de> {
                     },
                     SUPERSEDED => OutcomeBody::Superseded,
                     UNKNOWN => OutcomeBody::Unknown,
+                    REFUSED => OutcomeBody::Refused {
+                        index: field(seq, 2)?,
+                        term: field(seq, 3)?,
+                        reason: field::<&serde_bytes::Bytes, A>(seq, 4)?,
+                    },
+                    NOT_APPLIED => OutcomeBody::NotApplied(match field::<u8, A>(seq, 2)? {
+                        ANSWER_FORGOTTEN => NotApplied::AnswerForgotten {
+                            index: LogIndex(field(seq, 3)?),
+                            term: Term(field(seq, 4)?),
+                        },
+                        CANCELLED => NotApplied::Cancelled {
+                            index: LogIndex(field(seq, 3)?),
+                            term: Term(field(seq, 4)?),
+                        },
+                        SESSION_EXPIRED => NotApplied::SessionExpired,
+                        BEYOND_WINDOW => NotApplied::BeyondWindow,
+                        ACKNOWLEDGED => NotApplied::Acknowledged,
+                        TOO_MANY_SESSIONS => NotApplied::TooManySessions,
+                        MALFORMED => NotApplied::Malformed,
+                        number => {
+                            return Err(de::Error::invalid_value(
+                                de::Unexpected::Unsigned(number.into()),
+                                &"the number of a reason",
+                            ));
+                        }
+                    }),
                     number => {
                         return Err(de::Error::invalid_value(
                             de::Unexpected::Unsigned(number.into()),

@@ -40,7 +40,7 @@ pub enum StorageError {
     #[error("{}: {item}: {damage}; bring the data folder back as it was, or move it away so that the node starts \
              without one", path.display())]
     Damaged {
-        /// The database's folder, or the snapshot's file.
+        /// The database's folder, or the file.
         path: PathBuf,
         /// Which of its values.
         item: Item,
@@ -143,6 +143,8 @@ pub enum Item {
     Chunk(u64),
     /// The database as a whole.
     Database,
+    /// The database's list of its files, or the file that names it.
+    Files,
     /// A key that no version of this library has written.
     Key,
 }
@@ -156,6 +158,7 @@ impl fmt::Display for Item {
             Self::Snapshot => f.write_str("the snapshot's frame"),
             Self::Chunk(number) => write!(f, "chunk {number} of the snapshot"),
             Self::Database => f.write_str("the database"),
+            Self::Files => f.write_str("the list of files"),
             Self::Key => f.write_str("a key of the log"),
         }
     }
@@ -214,6 +217,12 @@ pub enum Damage {
     /// A name that no version up to this one has written.
     #[error("is of a name that this program does not know")]
     Unknown,
+    /// Between records, or instead of one, it holds something else.
+    #[error("is damaged: no whole record begins at byte {at}")]
+    NoRecord {
+        /// Where, in bytes from the file's beginning.
+        at: u64,
+    },
     /// It is another one than its name or its place says.
     #[error("is another one than it is said to be")]
     OtherName,

@@ -1,6 +1,6 @@
 //! `raftctl log entries`: streamed, one entry on a line.
 
-use raft_actor::Birth;
+use raft_actor::{Birth, Logged, ProposalId};
 use raft_core::membership::Configuration;
 use raft_core::{Entry, EntryKind, LogIndex};
 use raft_storage::offline::{self, Range};
@@ -40,6 +40,11 @@ fn show(entry: &Entry, whole: bool, first: bool, out: &mut Out) -> anyhow::Resul
     let (id, size) = (entry.id, entry.data.len());
     let kind = kind(entry.kind);
     let words = in_words(entry);
+    // A command is shown without the library's envelope around it; what has none is shown as it is.
+    let (name, data) = match command(entry) {
+        Some((id, command)) => (id, command),
+        None => (None, entry.data.clone()),
+    };
     if out.is_json() {
         return out.json(|| {
             let mut value = json!({
@@ -47,13 +52,17 @@ fn show(entry: &Entry, whole: bool, first: bool, out: &mut Out) -> anyhow::Resul
                 "term": id.term.0,
                 "kind": kind,
                 "bytes": size,
-                "preview": text::preview(&entry.data, Some(PREVIEW_BYTES)),
+                "preview": text::preview(&data, Some(PREVIEW_BYTES)),
             });
+            if let Some(id) = name {
+                value["session"] = id.session.0.into();
+                value["sequence"] = id.sequence.into();
+            }
             if let Some((_, meaning)) = words {
                 value["meaning"] = meaning;
             }
             if whole {
-                value["data_hex"] = text::hex(&entry.data).into();
+                value["data_hex"] = text::hex(&data).into();
             }
             value
         });
@@ -64,12 +73,20 @@ fn show(entry: &Entry, whole: bool, first: bool, out: &mut Out) -> anyhow::Resul
     }
     let data = match words {
         Some((words, _)) => words,
-        None => text::preview(&entry.data, (!whole).then_some(PREVIEW_BYTES)),
+        None => text::preview(&data, (!whole).then_some(PREVIEW_BYTES)),
     };
     out.line(format!(
         "{:>10} {:>8} {kind:<13} {size:>9}  {data}",
         id.index.0, id.term.0
     ))
+}
+
+/// The command of an entry that has one, and its name.
+fn command(entry: &Entry) -> Option<(Option<ProposalId>, bytes::Bytes)> {
+    match (entry.kind, Logged::decode(&entry.data)?) {
+        (EntryKind::Command, (_, Logged::Command { id, command })) => Some((id, command)),
+        _ => None,
+    }
 }
 
 fn kind(kind: EntryKind) -> &'static str {
@@ -84,7 +101,31 @@ fn kind(kind: EntryKind) -> &'static str {
 /// What an entry means that is no command of a user's.
 fn in_words(entry: &Entry) -> Option<(String, Value)> {
     match entry.kind {
-        EntryKind::Noop | EntryKind::Command => None,
+        EntryKind::Noop => None,
+        EntryKind::Command => {
+            let (time_ms, words) = match Logged::decode(&entry.data)? {
+                (_, Logged::Command { .. }) => return None,
+                (time_ms, Logged::OpenSession { timeout_ms }) => {
+                    let session = entry.id.index;
+                    (
+                        time_ms,
+                        format!("session {session} is opened, for {timeout_ms} ms"),
+                    )
+                }
+                (time_ms, Logged::CloseSession(session)) => {
+                    (time_ms, format!("session {session} is closed"))
+                }
+                (time_ms, Logged::Cancel(id)) => {
+                    let (sequence, session) = (id.sequence, id.session);
+                    (
+                        time_ms,
+                        format!("sequence {sequence} of session {session} is cancelled"),
+                    )
+                }
+            };
+            let value = json!({ "log_time_ms": time_ms, "says": words });
+            Some((words, value))
+        }
         EntryKind::Birth => {
             let Birth { cluster, members } = Birth::decode(&entry.data)?;
             let nodes = members

@@ -40,6 +40,11 @@ impl Figures {
         self.add(name, value, unit, floor, value >= floor);
     }
 
+    /// A figure that must be at most `bound`.
+    pub fn at_most(&mut self, name: &str, value: u64, unit: &str, bound: u64) {
+        self.add(name, value, unit, bound, value <= bound);
+    }
+
     fn add(&mut self, name: &str, value: impl Display, unit: &str, floor: impl Display, ok: bool) {
         let verdict = if ok { "ok" } else { "missed" };
         let line = format!(

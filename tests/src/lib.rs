@@ -8,6 +8,8 @@
 //! - [`cluster`] several nodes with ports and folders of their own, on disk until all went well;
 //! - [`load`] messages from many nodes at once;
 //! - [`audit`] what was sent and answered against what was delivered: the verdict;
+//! - [`linear`] whether what clients saw of registers could have happened one operation at a time;
+//! - [`api`] a small replicated program, its clients, and what befalls both;
 //! - [`crash`] one folder at a time, on disks that forget, tear, rot, fail and fill up;
 //! - [`figures`] the numbers that a run is judged by, printed and written to a file.
 //!
@@ -17,10 +19,12 @@
 //! - no process outlives the program that started it, however that one ends;
 //! - no message text is sent twice, so that what is delivered names its own sending.
 
+pub mod api;
 pub mod audit;
 pub mod cluster;
 pub mod crash;
 pub mod figures;
+pub mod linear;
 pub mod load;
 pub mod node;
 pub mod output;

@@ -32,15 +32,24 @@ pub(crate) const ANSWERS_BYTES_MAX: usize = 64 << 20;
 /// What an answer costs beside its bytes: its place in the tree, which may be half empty, and its allocation.
 pub(crate) const ANSWER_OVERHEAD_BYTES: usize = 112;
 
+/// An answer that a clone of the ledger, for a snapshot, shares at the cost of a count.
+type Kept = Result<Arc<[u8]>, Arc<str>>;
+
+fn len(kept: &Kept) -> usize {
+    kept.as_ref()
+        .map_or_else(|refusal| refusal.len(), |response| response.len())
+}
+
 #[derive(Clone, Debug, Default)]
 pub(super) struct Answers {
-    by_index: BTreeMap<LogIndex, Answer>,
+    by_index: BTreeMap<LogIndex, Kept>,
     bytes: usize,
 }
 
 impl Answers {
-    pub(super) fn get(&self, index: LogIndex) -> Option<&Answer> {
-        self.by_index.get(&index)
+    pub(super) fn get(&self, index: LogIndex) -> Option<Answer> {
+        let kept = self.by_index.get(&index)?;
+        Some(kept.clone().map(Bytes::from_owner))
     }
 
     /// Keeps the answer of the entry at `index`, and drops as many of the oldest as that takes. One that is
@@ -53,11 +62,11 @@ impl Answers {
         while self.bytes + cost > ANSWERS_BYTES_MAX
             && let Some((_, dropped)) = self.by_index.pop_first()
         {
-            self.bytes -= self::cost(&dropped);
+            self.bytes -= len(&dropped) + ANSWER_OVERHEAD_BYTES;
         }
         self.bytes += cost;
         let own = match answer {
-            Ok(response) => Ok(Bytes::copy_from_slice(response)),
+            Ok(response) => Ok(Arc::from(&response[..])),
             Err(refusal) => Err(Arc::clone(refusal)),
         };
         self.by_index.insert(index, own);
@@ -66,7 +75,7 @@ impl Answers {
     /// Nobody asks for it any more.
     pub(super) fn release(&mut self, index: LogIndex) {
         if let Some(released) = self.by_index.remove(&index) {
-            self.bytes -= cost(&released);
+            self.bytes -= len(&released) + ANSWER_OVERHEAD_BYTES;
         }
     }
 

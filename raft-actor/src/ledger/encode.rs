@@ -105,7 +105,7 @@ impl Ledger {
                     });
                     put_id(to, at);
                     if let (true, Some(answer)) = (answered, kept) {
-                        let bytes = answers::bytes(answer);
+                        let bytes = answers::bytes(&answer);
                         put(to, bytes.len() as u64);
                         to.extend(bytes);
                     }
@@ -148,11 +148,11 @@ impl Ledger {
             }
             let window = from.window(applied.index, &mut answers)?;
             sessions.insert(SessionId(id), timeout_ms, active_ms, window);
+            if sessions.outcomes() > OUTCOMES_MAX + SESSIONS_MAX * OUTCOMES_SURE {
+                return Err(LedgerDamaged::Impossible("too many outcomes"));
+            }
         }
-        if sessions.outcomes() > OUTCOMES_MAX + SESSIONS_MAX * OUTCOMES_SURE {
-            return Err(LedgerDamaged::Impossible("too many outcomes"));
-        }
-        keep(&mut sessions, answers)?;
+        keep(&mut sessions, &answers)?;
         match from.0.len() {
             0 => Ok(Self {
                 applied,
@@ -176,17 +176,28 @@ impl PartialEq for Ledger {
     }
 }
 
-/// Puts the answers where they belong. None of them may push another one out.
-fn keep(sessions: &mut Sessions, answers: Vec<(LogIndex, Answer)>) -> Result<(), LedgerDamaged> {
+/// Puts the answers where they belong. None of them may push another one out, and none that was dropped be there.
+fn keep(
+    sessions: &mut Sessions,
+    answers: &[(LogIndex, Option<Answer>)],
+) -> Result<(), LedgerDamaged> {
+    let twice = LedgerDamaged::Impossible("two answers of one entry");
     let kept = sessions.answers_mut();
     for (index, answer) in answers {
-        if kept.get(index).is_some() {
-            return Err(LedgerDamaged::Impossible("two answers of one entry"));
+        let Some(answer) = answer else { continue };
+        if kept.get(*index).is_some() {
+            return Err(twice);
         }
-        if kept.bytes() + answers::cost(&answer) > ANSWERS_BYTES_MAX {
+        if kept.bytes() + answers::cost(answer) > ANSWERS_BYTES_MAX {
             return Err(LedgerDamaged::Impossible("too many answers"));
         }
-        kept.keep(index, &answer);
+        kept.keep(*index, answer);
+    }
+    let dropped = answers.iter().filter(|(_, answer)| answer.is_none());
+    for (index, _) in dropped {
+        if kept.get(*index).is_some() {
+            return Err(twice);
+        }
     }
     Ok(())
 }
@@ -260,7 +271,7 @@ impl<'a> Reader<'a> {
     fn window(
         &mut self,
         applied: LogIndex,
-        answers: &mut Vec<(LogIndex, Answer)>,
+        answers: &mut Vec<(LogIndex, Option<Answer>)>,
     ) -> Result<Window, LedgerDamaged> {
         let mut window = Window::new();
         window.low = self.number("a session's low")?;
@@ -285,7 +296,7 @@ impl<'a> Reader<'a> {
 
     fn outcome(
         &mut self,
-        answers: &mut Vec<(LogIndex, Answer)>,
+        answers: &mut Vec<(LogIndex, Option<Answer>)>,
     ) -> Result<Option<Outcome>, LedgerDamaged> {
         let tag = self.byte("an outcome")?;
         if tag == UNKNOWN {
@@ -294,19 +305,23 @@ impl<'a> Reader<'a> {
         let at = self.id("an outcome")?;
         let answered = tag != EMPTY;
         let outcome = match tag {
-            EMPTY | DROPPED => Outcome::Applied { at, answered },
+            EMPTY => Outcome::Applied { at, answered },
+            DROPPED => {
+                answers.push((at.index, None));
+                Outcome::Applied { at, answered }
+            }
             RESPONSE => {
                 let response = Bytes::copy_from_slice(self.bytes("a response")?);
                 if response.is_empty() {
                     return Err(LedgerDamaged::Impossible("an empty answer that is kept"));
                 }
-                answers.push((at.index, Ok(response)));
+                answers.push((at.index, Some(Ok(response))));
                 Outcome::Applied { at, answered }
             }
             REFUSAL => {
                 let refusal = std::str::from_utf8(self.bytes("a refusal")?)
                     .map_err(|_| LedgerDamaged::Impossible("a refusal that is no text"))?;
-                answers.push((at.index, Err(Arc::from(refusal))));
+                answers.push((at.index, Some(Err(Arc::from(refusal)))));
                 Outcome::Applied { at, answered }
             }
             CANCELLED => Outcome::Cancelled { at },

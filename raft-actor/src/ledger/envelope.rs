@@ -2,13 +2,13 @@
 //!
 //! `[tag u8][log time u64, ms]`, then by tag, every number big-endian:
 //!
-//! | tag | request     | fields                                                |
-//! |-----|-------------|-------------------------------------------------------|
-//! | 1   | Plain       | command                                               |
-//! | 2   | InSession   | session u64, sequence u64, low u64, command           |
-//! | 3   | OpenSession | timeout u64, ms                                       |
-//! | 4   | CloseSession| session u64                                           |
-//! | 5   | Cancel      | session u64, sequence u64, low u64                    |
+//! | tag | request   | fields                                      |
+//! |-----|-----------|---------------------------------------------|
+//! | 1   | Plain     | command                                     |
+//! | 2   | InSession | session u64, sequence u64, low u64, command |
+//! | 3   | Open      | timeout u64, ms                             |
+//! | 4   | Close     | session u64                                 |
+//! | 5   | Cancel    | session u64, sequence u64, low u64          |
 //!
 //! Invariants:
 //! - A command has no length of its own: it ends where the entry ends. What has no command ends behind its last
@@ -29,9 +29,6 @@ const CANCEL: u8 = 5;
 const HEAD_LEN: usize = 1 + 8;
 /// Session, sequence and low.
 const PROPOSAL_LEN: usize = 3 * 8;
-
-/// The most that an envelope adds to a command.
-pub(crate) const ENVELOPE_OVERHEAD_BYTES: usize = HEAD_LEN + PROPOSAL_LEN;
 
 /// What an envelope asks for. `C` is the command: shared with the entry, or borrowed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,20 +121,6 @@ impl Request {
         };
         Ok((time_ms, request))
     }
-}
-
-/// Appends a copy of the envelope in `data` with another log time.
-///
-/// # Errors
-///
-/// `data` is no envelope. Nothing is appended.
-pub(crate) fn restamp(data: &[u8], time_ms: u64, to: &mut BytesMut) -> Result<(), Malformed> {
-    parse(data)?;
-    to.reserve(data.len());
-    to.put_u8(data[0]);
-    to.put_u64(time_ms);
-    to.put_slice(&data[HEAD_LEN..]);
-    Ok(())
 }
 
 fn put_proposal(id: ProposalId, low: u64, to: &mut BytesMut) {

@@ -193,8 +193,19 @@ impl Sessions {
         &self.answers
     }
 
+    /// How many are open.
+    pub(super) fn count(&self) -> usize {
+        self.open.len()
+    }
+
     pub(super) fn answers_mut(&mut self) -> &mut Answers {
         &mut self.answers
+    }
+
+    /// How many deadlines are filed.
+    #[cfg(test)]
+    pub(super) fn filed(&self) -> usize {
+        self.deadlines.len()
     }
 
     /// The length of all windows together.
@@ -220,10 +231,7 @@ fn settlement(answers: &Answers, outcome: Outcome) -> Settlement {
             answer: Ok(bytes::Bytes::new()),
         },
         Outcome::Applied { at, answered: true } => match answers.get(at.index) {
-            Some(answer) => Settlement::Applied {
-                at,
-                answer: answer.clone(),
-            },
+            Some(answer) => Settlement::Applied { at, answer },
             None => Settlement::AnswerForgotten { at },
         },
     }

@@ -1,18 +1,16 @@
-//! The rules, one by one; the encodings, byte by byte.
-
-use std::sync::Arc;
+//! What the tests of the ledger share.
 
 use bytes::{Bytes, BytesMut};
 use raft_core::{Entry, EntryKind, LogId, LogIndex, Term};
 
-use super::{
-    answers::{ANSWER_OVERHEAD_BYTES, ANSWERS_BYTES_MAX},
-    sessions::{OUTCOMES_MAX, OUTCOMES_SURE, SESSIONS_MAX},
-    window::WINDOW,
-    *,
-};
+use super::*;
 
+mod bounds;
+mod bytes_of;
+mod hostile;
+mod model;
 mod rules;
+mod speed;
 
 /// A log that is written as it is applied.
 struct Log {

@@ -21,7 +21,7 @@ use crate::wire::{
 };
 use crate::{
     Answer, DecodeError, EncodeError, ForwardOutcome, Forwarded, Frame, FrameDecoder, FrameEncoder,
-    FrameKind, ITEMS_MAX, Limits, Refusal,
+    FrameKind, ITEMS_MAX, Limits, REASON_LEN_MAX, Refusal,
 };
 
 fn run(term: u64, prev: LogId, count: usize, len: usize) -> AppendEntries {
@@ -314,6 +314,24 @@ fn a_body_must_be_what_its_kind_says() {
             ..
         }
     ));
+    let why = decode(&forge(K::Answers, &[(1_u64, 7_u8, 7_u8)])).unwrap_err();
+    assert!(matches!(why, DecodeError::Body { .. }));
+    for reason in [&b"\xff"[..], &[b'x'; REASON_LEN_MAX + 1]] {
+        let body = [(1_u64, 6_u8, 1_u64, 1_u64, serde_bytes::Bytes::new(reason))];
+        let refused = decode(&forge(K::Answers, &body)).unwrap_err();
+        assert!(matches!(refused, DecodeError::Reason { .. }));
+        let outcome = ForwardOutcome::Refused {
+            index: LogIndex(1),
+            term: Term(1),
+            reason: Bytes::copy_from_slice(reason),
+        };
+        let answers = Frame::Answers(vec![Answer {
+            request: 1,
+            outcome,
+        }]);
+        let unsaid = FrameEncoder::new(&Limits::default()).encode(&answers);
+        assert!(matches!(unsaid, Err(EncodeError::Reason { .. })));
+    }
     let nested = vec![0x91; 2000];
     let mut frame = vec![0; HEADER_LEN];
     frame.extend(nested);

@@ -5,18 +5,20 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use raft_core::membership::Configuration;
 use raft_core::{
     AppendEntries, AppendOutcome, AppendResponse, ClusterId, CommitAdvanced, DurableMessage, Entry,
-    EntryKind, Heartbeat, HeartbeatResponse, Incarnation, LogId, LogIndex, NodeId, OpenMessage,
-    PreVote, PreVoteResponse, ReadBatch, ReadIndex, ReadIndexResponse, RequestVote, Round, Term,
-    TimeoutNow, VoteResponse,
+    EntryKind, Heartbeat, HeartbeatResponse, Incarnation, InstallSnapshot, LogId, LogIndex, NodeId,
+    OpenMessage, PreVote, PreVoteResponse, ReadBatch, ReadIndex, ReadIndexResponse, RequestVote,
+    Round, SnapshotMeta, Term, TimeoutNow, VoteResponse,
 };
 
 use crate::decode::{FrameDecoder, NUMBER_MAX, decode_frame};
 use crate::handshake::Introduction;
+use crate::snapshot::wire::SnapshotFrame;
 use crate::{
     Answer, EncodedFrame, ForwardOutcome, Forwarded, Frame, FrameEncoder, FrameKind, Held, Limits,
-    Refusal,
+    NotApplied, NotTaken, Refusal, SnapshotOffer, WhyNotTaken,
 };
 
 /// What refusals say here; what they really say may be worded better without changing the format.
@@ -208,11 +210,101 @@ pub(super) fn frames() -> Vec<(&'static str, Frame)> {
                 answer(7, ForwardOutcome::Unknown),
             ]),
         ),
+        ("answers_not_run", Frame::Answers(not_run(term).collect())),
+        (
+            "digest",
+            Frame::Digest {
+                index: LogIndex(303),
+                digest: 0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10,
+                announced: true,
+            },
+        ),
+        (
+            "digest_answered",
+            Frame::Digest {
+                index: LogIndex(NUMBER_MAX),
+                digest: u128::MAX,
+                announced: false,
+            },
+        ),
     ]
 }
 
-/// The two shapes of an introduction.
-fn introductions() -> [(&'static str, FrameKind, Introduction); 2] {
+/// The outcomes of commands that changed nothing.
+fn not_run(term: Term) -> impl Iterator<Item = Answer> {
+    let index = LogIndex(303);
+    let why = |why| ForwardOutcome::NotApplied { why };
+    let refused = |reason| ForwardOutcome::Refused {
+        index,
+        term,
+        reason: Bytes::from_static(reason),
+    };
+    let outcomes = vec![
+        refused("zu wenig Geld: 3 €".as_bytes()),
+        refused(b""),
+        why(NotApplied::AnswerForgotten { index, term }),
+        why(NotApplied::Cancelled { index, term }),
+        why(NotApplied::SessionExpired),
+        why(NotApplied::BeyondWindow),
+        why(NotApplied::Acknowledged),
+        why(NotApplied::TooManySessions),
+        why(NotApplied::Malformed),
+    ];
+    let answer = |(request, outcome)| Answer { request, outcome };
+    (1..).zip(outcomes).map(answer)
+}
+
+/// A frame of every kind that a snapshot connection carries.
+fn snapshot_frames() -> Vec<(&'static str, SnapshotFrame)> {
+    let not_taken = |why| {
+        SnapshotFrame::Done(Err(NotTaken {
+            why,
+            text: TEXT.into(),
+        }))
+    };
+    let mut configuration = Configuration::of([1, 2, 3].map(NodeId));
+    configuration.learners.insert(NodeId(u64::MAX));
+    let offer = SnapshotOffer {
+        message: InstallSnapshot {
+            term: Term(7),
+            snapshot: SnapshotMeta {
+                last: id(6, 302),
+                configuration: Arc::new(configuration),
+            },
+        },
+        id: 0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10,
+        bytes: 1 << 33,
+        chunk_bytes: 256 << 10,
+    };
+    let chunk = SnapshotFrame::Chunk {
+        number: 32_767,
+        data: Bytes::from_static(b"state"),
+    };
+    let mut all = vec![
+        ("snapshot_offer", SnapshotFrame::Offer(offer)),
+        ("snapshot_wanted", SnapshotFrame::Wanted { from: 1000 }),
+        ("snapshot_chunk", chunk),
+        ("snapshot_arrived", SnapshotFrame::Done(Ok(()))),
+    ];
+    let whys = [
+        ("snapshot_unwanted", WhyNotTaken::Unwanted),
+        ("snapshot_busy", WhyNotTaken::Busy),
+        ("snapshot_failed", WhyNotTaken::Failed),
+        ("snapshot_unsound", WhyNotTaken::Unsound),
+        ("snapshot_too_large", WhyNotTaken::TooLarge),
+        ("snapshot_out_of_order", WhyNotTaken::OutOfOrder),
+        ("snapshot_wrong_length", WhyNotTaken::WrongLength),
+        ("snapshot_trailing", WhyNotTaken::Trailing),
+        ("snapshot_malformed", WhyNotTaken::Malformed),
+        ("snapshot_slow", WhyNotTaken::Slow),
+        ("snapshot_from_the_future", WhyNotTaken::Other(200)),
+    ];
+    all.extend(whys.map(|(name, why)| (name, not_taken(why))));
+    all
+}
+
+/// The shapes of an introduction.
+fn introductions() -> [(&'static str, FrameKind, Introduction); 3] {
     let unborn = Introduction {
         version_min: 1,
         version_max: 1,
@@ -241,7 +333,8 @@ fn introductions() -> [(&'static str, FrameKind, Introduction); 2] {
     };
     [
         ("hello", FrameKind::Hello, unborn),
-        ("welcome", FrameKind::Welcome, born),
+        ("welcome", FrameKind::Welcome, born.clone()),
+        ("snapshot_hello", FrameKind::SnapshotHello, born),
     ]
 }
 
@@ -376,6 +469,9 @@ fn encoded() -> Vec<(&'static str, EncodedFrame)> {
     for (name, frame) in frames() {
         all.push((name, encoder.encode(&frame).unwrap()));
     }
+    for (name, frame) in snapshot_frames() {
+        all.push((name, frame.encode(&mut encoder).unwrap()));
+    }
     all
 }
 
@@ -413,6 +509,11 @@ fn every_frozen_frame_decodes_to_what_it_was() {
     for (name, frame) in frames() {
         let raw = read(name);
         assert_eq!(decode_frame(raw.kind, &raw.body).unwrap(), frame, "{name}");
+    }
+    for (name, frame) in snapshot_frames() {
+        let raw = read(name);
+        assert_eq!(SnapshotFrame::decode(&raw).unwrap(), frame, "{name}");
+        assert!(decode_frame(raw.kind, &raw.body).is_err(), "{name}");
     }
 }
 

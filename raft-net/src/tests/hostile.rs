@@ -1,10 +1,13 @@
 //! Strangers and broken peers.
 
+use std::sync::Arc;
+
 use actix::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::codec::forge;
+use super::snapshots::Shared;
 use super::{Node, ONE, TWO, encode, heartbeat, limits, local};
 use crate::decode::FrameDecoder;
 use crate::handshake::read_frame;
@@ -139,7 +142,9 @@ async fn a_receiver_that_dies_ends_the_connection_and_not_the_listener() {
     let address = bound.local_addr();
     let inbound = Fragile.start().recipient();
     let told = events.sink.clone().recipient();
-    let listener = bound.start(local(TWO), limits(), inbound, told);
+    let folder = Arc::new(Shared(events.folder.clone()));
+    let arrived = events.sink.clone().recipient();
+    let listener = bound.start(local(TWO), limits(), inbound, told, folder, arrived);
     let mut one = Node::new(local(ONE));
     let to_two = PeerConnection::start(
         TWO,

@@ -5,6 +5,8 @@ mod connect;
 mod fixtures;
 mod hostile;
 mod refusals;
+mod snapshots;
+mod snapshots_hostile;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -20,8 +22,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
     EncodedFrame, Forwarded, Frame, FrameEncoder, Held, Inbound, Limits, Listener, Local,
-    PeerConnection, PeerEvent, PeerSender, Stop,
+    PeerConnection, PeerEvent, PeerSender, SnapshotArrived, SnapshotSent, Stop,
 };
+use snapshots::{Folder, Shared};
 
 /// No test waits longer for anything.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -97,6 +100,9 @@ pub(super) fn ask_for(panic: Panic) {
 pub(super) struct Sink {
     events: UnboundedSender<PeerEvent>,
     inbound: UnboundedSender<Inbound>,
+    arrived: UnboundedSender<SnapshotArrived>,
+    sent: UnboundedSender<SnapshotSent>,
+    folder: Arc<Folder>,
     /// A batch is handled when there is a permit.
     gate: Arc<Semaphore>,
 }
@@ -125,6 +131,23 @@ impl Handler<Inbound> for Sink {
     }
 }
 
+impl Handler<SnapshotArrived> for Sink {
+    type Result = bool;
+
+    fn handle(&mut self, arrived: SnapshotArrived, _: &mut Self::Context) -> bool {
+        let _ = self.arrived.send(arrived);
+        self.folder.is_of_use()
+    }
+}
+
+impl Handler<SnapshotSent> for Sink {
+    type Result = ();
+
+    fn handle(&mut self, sent: SnapshotSent, _: &mut Self::Context) {
+        let _ = self.sent.send(sent);
+    }
+}
+
 /// A node of a test: a listener on a port of its own, and what it was told.
 pub(super) struct Node {
     pub(super) local: Local,
@@ -133,6 +156,10 @@ pub(super) struct Node {
     pub(super) listener: Addr<Listener>,
     pub(super) events: UnboundedReceiver<PeerEvent>,
     pub(super) inbound: UnboundedReceiver<Inbound>,
+    pub(super) arrived: UnboundedReceiver<SnapshotArrived>,
+    pub(super) sent: UnboundedReceiver<SnapshotSent>,
+    /// Where its snapshots go.
+    folder: Arc<Folder>,
     pub(super) gate: Arc<Semaphore>,
     sink: Addr<Sink>,
 }
@@ -145,14 +172,20 @@ impl Node {
     pub(super) fn with(local: Local, limits: Limits) -> Self {
         let (events, events_told) = unbounded_channel();
         let (inbound, inbound_told) = unbounded_channel();
+        let (arrived, arrived_told) = unbounded_channel();
+        let (sent, sent_told) = unbounded_channel();
         let gate = Arc::new(Semaphore::new(1));
+        let folder = Arc::new(Folder::default());
         let sink = Sink {
             events,
             inbound,
+            arrived,
+            sent,
+            folder: Arc::clone(&folder),
             gate: Arc::clone(&gate),
         }
         .start();
-        let (address, listener) = listen("127.0.0.1:0", &local, &limits, &sink);
+        let (address, listener) = listen("127.0.0.1:0", &local, &limits, &sink, &folder);
         Self {
             local,
             limits,
@@ -160,6 +193,9 @@ impl Node {
             listener,
             events: events_told,
             inbound: inbound_told,
+            arrived: arrived_told,
+            sent: sent_told,
+            folder,
             gate,
             sink,
         }
@@ -183,7 +219,14 @@ impl Node {
 
     pub(super) fn reopen(&mut self) {
         let address = self.address.to_string();
-        self.listener = listen(&address, &self.local, &self.limits, &self.sink).1;
+        self.listener = listen(
+            &address,
+            &self.local,
+            &self.limits,
+            &self.sink,
+            &self.folder,
+        )
+        .1;
     }
 
     /// Waits for the first event that `wanted` gives something for.
@@ -227,13 +270,16 @@ fn listen(
     local: &Local,
     limits: &Limits,
     sink: &Addr<Sink>,
+    folder: &Arc<Folder>,
 ) -> (SocketAddr, Addr<Listener>) {
     let bound = Listener::bind(address).unwrap();
     let address = bound.local_addr();
     let (inbound, events) = (sink.clone().recipient(), sink.clone().recipient());
+    let (folder, arrived) = (Shared(Arc::clone(folder)), sink.clone().recipient());
+    let (local, limits) = (local.clone(), limits.clone());
     (
         address,
-        bound.start(local.clone(), limits.clone(), inbound, events),
+        bound.start(local, limits, inbound, events, Arc::new(folder), arrived),
     )
 }
 

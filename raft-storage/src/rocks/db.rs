@@ -2,6 +2,8 @@
 //!
 //! Invariant: no iterator is taken for finished before its status was asked. RocksDB ends an iteration at a
 //! block that it cannot read, and says so nowhere else.
+//!
+//! Invariant: RocksDB reads no list of files that [`manifest::check`] has not passed.
 
 use std::{
     path::{Path, PathBuf},
@@ -15,6 +17,7 @@ use rocksdb::{
 };
 
 use super::{
+    manifest,
     options::{self, LOG, STATE},
     run::{self, Run},
 };
@@ -163,11 +166,13 @@ impl Database {
 /// A key and its value.
 pub(super) type Row = (Box<[u8]>, Box<[u8]>);
 
-/// The column families that a database has.
+/// The column families that a database has. Whoever opens it asks this first, and so its list of files is
+/// walked before RocksDB reads it.
 fn present(path: &Path) -> Result<Vec<String>, StorageError> {
     if !path.join("CURRENT").exists() {
         return Ok(Vec::new());
     }
+    manifest::check(path)?;
     let listed = DB::list_cf(&Options::default(), path);
     listed.map_err(failed(path, "be listed"))
 }

@@ -144,15 +144,15 @@ struct Judged {
     torn: Option<Torn>,
 }
 
-/// Reads and judges a database without changing it. If a power loss has torn its list of files, that is done
-/// with what is left of the list, in the folder `links`, which is there for a moment.
+/// Reads and judges a database without changing it. If its list of files is torn or damaged, that is done with
+/// what is left of the list, in the folder `links`, which is there for a moment.
 fn judge_unchanged(
     folder: &Folder,
     record: mark::Record,
     links: PathBuf,
     written: bool,
 ) -> Result<Judged, OpenError> {
-    let error = match Database::open_read_only(&folder.database(), written) {
+    let damage = match Database::open_read_only(&folder.database(), written) {
         Ok(db) => {
             let (found, owner) = judge(folder, &db, record)?;
             return Ok(Judged {
@@ -162,20 +162,18 @@ fn judge_unchanged(
                 torn: None,
             });
         }
-        Err(error) => error,
+        Err(error @ StorageError::Damaged { .. }) => error,
+        Err(error) => return Err(error.into()),
     };
-    if !error.is_corruption() {
-        return Err(error.into());
-    }
+    let Some(torn) = Torn::find(&folder.database(), links)? else {
+        return Err(damage.into());
+    };
     // A disk without room, or with too many files open, is no damage of the folder.
     let failed = |error| StorageError::io("mend the torn list of files in", folder.path())(error);
-    let Some(torn) = Torn::find(&folder.database(), links).unwrap_or(None) else {
-        return Err(error.into());
-    };
     let linked = torn.link().map_err(failed)?;
     let db = match Database::open_read_only(linked, written) {
         Ok(db) => db,
-        Err(other) if other.is_corruption() => return Err(error.into()),
+        Err(other) if other.is_corruption() => return Err(damage.into()),
         Err(other) => return Err(other.into()),
     };
     match judge(folder, &db, record) {
@@ -185,8 +183,10 @@ fn judge_unchanged(
             owner,
             torn: Some(torn),
         }),
-        // What is damaged besides has a name in the folder of links only.
-        Err(OpenError::Storage(StorageError::Damaged { .. })) => Err(error.into()),
+        // What the list names no more is missing; and what is damaged besides has a path in the folder of links.
+        Err(OpenError::LogLost { .. } | OpenError::SnapshotMissing { .. }) => Err(damage.into()),
+        Err(OpenError::Storage(StorageError::Damaged { .. })) => Err(damage.into()),
+        Err(OpenError::Storage(error)) if error.is_corruption() => Err(damage.into()),
         Err(refused) => Err(refused),
     }
 }

@@ -13,6 +13,8 @@ use tempfile::TempDir;
 use super::*;
 use crate::{OpenError, Opened, mark, suite};
 
+mod files;
+
 const NODE: NodeId = NodeId(5);
 
 /// What a mark is made to say, and how.
@@ -626,36 +628,6 @@ fn what_lies_before_the_log_is_given_back_to_the_disk() {
     let reader = store.reader();
     let entries = reader.read(LogIndex(301), LogIndex(320), usize::MAX);
     assert_eq!(entries.unwrap().len(), 20);
-}
-
-fn manifest(dir: &Path) -> PathBuf {
-    let current = fs::read_to_string(dir.join("db/CURRENT")).unwrap();
-    dir.join("db").join(current.trim())
-}
-
-#[test]
-fn a_torn_list_of_files_is_an_ordinary_power_loss() {
-    let dir = folder();
-    // A record of 40 bytes whose second sector never reached the disk.
-    let mut torn = fs::read(manifest(dir.path())).unwrap();
-    torn.extend_from_slice(&[0x11, 0x22, 0x33, 0x44, 40, 0, 1]);
-    torn.extend_from_slice(&[0; 40]);
-    fs::write(manifest(dir.path()), &torn).unwrap();
-    let opened = open(dir.path()).unwrap();
-    assert_eq!(opened.recovered.last, id(3, 50));
-    assert_eq!(opened.recovered.hard_state.voted_for, Some(NodeId(1)));
-    drop(opened);
-    assert!(!dir.path().join("judge").exists());
-    assert_eq!(open(dir.path()).unwrap().recovered.last, id(3, 50));
-}
-
-#[test]
-fn a_damaged_list_of_files_is_refused_and_left_as_it_is() {
-    let dir = folder();
-    change_from(&manifest(dir.path()), 10, |bytes| bytes[0] ^= 1);
-    let before = files(dir.path());
-    refused(dir.path());
-    assert!(before == files(dir.path()), "not a byte has changed");
 }
 
 #[test]

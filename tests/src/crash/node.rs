@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
-use raft_actor::{Config, Ended, NodeId, Propose, RaftActor};
+use raft_actor::{Config, Ended, Logged, NodeId, Propose, RaftActor};
 use raft_core::{EntryKind, LogIndex};
 use raft_storage::{StorageError, open_rocksdb};
 use serde::{Deserialize, Serialize};
@@ -102,7 +102,7 @@ async fn propose(raft: actix::Addr<RaftActor>, first: u64) {
                 committed.term,
                 now_micros()
             ),
-            Ok(Err(error)) if error.is_certainly_not_in_log() => {
+            Ok(Err(error)) if error.is_certainly_not_applied() => {
                 actix_pause().await;
                 continue;
             }
@@ -164,8 +164,12 @@ pub fn commands(dir: &Path) -> Result<Vec<Command>, String> {
             if entry.kind != EntryKind::Command {
                 continue;
             }
-            let n = entry.data.first_chunk().map(|n| u64::from_be_bytes(*n));
-            let n = n.filter(|n| command(*n) == entry.data[..]);
+            let Some((_, Logged::Command { command: data, .. })) = Logged::decode(&entry.data)
+            else {
+                continue; // A session of the node's own.
+            };
+            let n = data.first_chunk().map(|n| u64::from_be_bytes(*n));
+            let n = n.filter(|n| command(*n) == data[..]);
             found.push(Command {
                 n: n.ok_or(format!(
                     "entry {} is no command that was proposed",

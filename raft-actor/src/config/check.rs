@@ -1,0 +1,372 @@
+//! What each setting may be, and why.
+//!
+//! Invariant: a range stands in [`Config::ranges`] and nowhere else; whatever is refused is refused with the
+//! setting's name, what it is, what it may be, and the reason.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use raft_core::NodeId;
+
+use super::{Config, TICK};
+
+/// A setting, what it is, and what it may be.
+struct Range {
+    setting: &'static str,
+    value: Amount,
+    min: Amount,
+    max: Amount,
+    why: &'static str,
+}
+
+impl Range {
+    fn of(
+        setting: &'static str,
+        value: impl Into<Amount>,
+        (min, max): (impl Into<Amount>, impl Into<Amount>),
+        why: &'static str,
+    ) -> Self {
+        Self {
+            setting,
+            value: value.into(),
+            min: min.into(),
+            max: max.into(),
+            why,
+        }
+    }
+
+    fn check(self) -> Result<(), ConfigError> {
+        let Self {
+            setting,
+            value,
+            min,
+            max,
+            why,
+        } = self;
+        if (min..=max).contains(&value) {
+            return Ok(());
+        }
+        Err(ConfigError::OutOfRange {
+            setting,
+            value,
+            min,
+            max,
+            why,
+        })
+    }
+}
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// Nobody means more entries than this: it is a number in the wrong unit, or a mistake.
+const ENTRIES_MAX: u64 = 1 << 40;
+/// Nor more bytes of memory, or of bytes in a second.
+const BYTES_MAX: u64 = 1 << 40;
+
+impl Config {
+    /// Each setting that is a number, what it may be, and why. A bound that follows from another setting comes
+    /// behind that one, so that the first error is the cause of the rest.
+    fn ranges(&self) -> Vec<Range> {
+        let longest = self.command_bytes_max as u64;
+        let (heartbeat, election) = (self.heartbeat_interval, self.election_timeout_min);
+        let mut ranges = vec![
+            Range::of(
+                "heartbeat_interval",
+                heartbeat,
+                (TICK, DAY),
+                "the clock is looked at each 10 ms",
+            ),
+            Range::of(
+                "election_timeout_min",
+                election,
+                (heartbeat.saturating_add(TICK), DAY),
+                "a follower must hear of its leader before it gives it up",
+            ),
+            Range::of(
+                "election_timeout_max",
+                self.election_timeout_max,
+                (election.saturating_add(TICK), DAY),
+                "nodes that wait for equally long stand for election at once, and nobody wins",
+            ),
+            Range::of(
+                "command_bytes_max",
+                bytes(longest),
+                (bytes(1), bytes(4 << 20)),
+                "a longer command would hold up the heartbeats behind it",
+            ),
+            Range::of(
+                "proposals_max",
+                self.proposals_max as u64,
+                (1, 1 << 24),
+                "each that waits takes memory",
+            ),
+            Range::of(
+                "proposals_bytes_max",
+                bytes(self.proposals_bytes_max as u64),
+                (bytes(longest), bytes(BYTES_MAX)),
+                "the longest command must fit",
+            ),
+            Range::of(
+                "propose_timeout",
+                self.propose_timeout,
+                (Duration::from_millis(1), DAY),
+                "every caller is answered, within a day, and no command gets anywhere in less than a millisecond",
+            ),
+            Range::of(
+                "session_timeout",
+                self.session_timeout,
+                (Duration::from_secs(10), 30 * DAY),
+                "a session must outlive a change of the leader, and the cluster forgets it one day",
+            ),
+            Range::of(
+                "snapshot_every_entries",
+                self.snapshots.every_entries,
+                (0, ENTRIES_MAX),
+                OR_NONE,
+            ),
+            Range::of(
+                "snapshot_every_bytes",
+                bytes(self.snapshots.every_bytes),
+                (bytes(0), bytes(BYTES_MAX)),
+                OR_NONE,
+            ),
+            Range::of(
+                "snapshot_margin_entries",
+                self.snapshots.margin_entries,
+                (0, ENTRIES_MAX),
+                "more is no log that is ever compacted",
+            ),
+            Range::of(
+                "unapplied_bytes_max",
+                bytes(self.unapplied_bytes_max as u64),
+                (bytes(longest), bytes(BYTES_MAX)),
+                "the longest command must fit",
+            ),
+        ];
+        ranges.extend(self.retention.map(|entries| {
+            let why = "the last entry is always kept; without a retention, all are";
+            Range::of("retention_entries", entries, (1, ENTRIES_MAX), why)
+        }));
+        ranges.extend(self.lease_reads.map(|drift| {
+            // In whole ticks, as the core counts, and one of them is the grain of its clock.
+            let lease = u64::from(Self::ticks(election)).saturating_sub(2);
+            let most = Duration::from_millis(lease * TICK.as_millis() as u64);
+            let why = "no two clocks are the same, and the shortest election timeout less the drift and 10 ms \
+                       is the lease, which must last";
+            Range::of("lease_clock_drift", drift, (Duration::from_millis(1), most), why)
+        }));
+        ranges.extend(self.snapshot_bytes_per_s.map(|rate| {
+            let why = "a slower one may never catch up with the log";
+            let (least, most) = (bytes(64 << 10), bytes(BYTES_MAX));
+            Range::of("snapshot_bytes_per_s", bytes(rate), (least, most), why)
+        }));
+        ranges
+    }
+
+    #[cfg(all(test, feature = "cli"))]
+    pub(crate) fn range_names(&self) -> impl Iterator<Item = &'static str> {
+        self.ranges().into_iter().map(|range| range.setting)
+    }
+
+    /// Checks every setting, and puts the peers in order.
+    pub(crate) fn validate(&self) -> Result<BTreeMap<NodeId, String>, ConfigError> {
+        let peers = self.checked_peers()?;
+        for range in self.ranges() {
+            range.check()?;
+        }
+        Ok(peers)
+    }
+
+    fn checked_peers(&self) -> Result<BTreeMap<NodeId, String>, ConfigError> {
+        let mut peers = BTreeMap::new();
+        for (id, address) in &self.peers {
+            if id.0 == 0 {
+                return Err(ConfigError::NodeIdZero);
+            }
+            let port = address
+                .rsplit_once(':')
+                .map(|(host, port)| (host, port.parse::<u16>()));
+            if !matches!(port, Some((host, Ok(1..))) if !host.is_empty()) {
+                return Err(ConfigError::Address {
+                    id: *id,
+                    address: address.clone(),
+                });
+            }
+            if let Some(other) = peers.insert(*id, address.clone()) {
+                return Err(ConfigError::DuplicateId {
+                    id: *id,
+                    first: other,
+                    second: address.clone(),
+                });
+            }
+        }
+        for (id, address) in &peers {
+            if let Some((other, _)) = peers.iter().find(|(other, a)| *other < id && *a == address) {
+                return Err(ConfigError::DuplicateAddress {
+                    address: address.clone(),
+                    first: *other,
+                    second: *id,
+                });
+            }
+        }
+        if !peers.contains_key(&self.id) {
+            let listed = peers.keys().copied().collect();
+            return Err(ConfigError::NotListed {
+                id: self.id,
+                listed,
+            });
+        }
+        Ok(peers)
+    }
+}
+
+/// Why a threshold ends where it does.
+const OR_NONE: &str = "0 is no threshold, and more is none that is ever reached";
+
+/// How much of something a setting is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Amount {
+    /// So many.
+    Count(u64),
+    /// So many bytes.
+    Bytes(u64),
+    /// So long.
+    Time(Duration),
+}
+
+fn bytes(bytes: u64) -> Amount {
+    Amount::Bytes(bytes)
+}
+
+impl From<u64> for Amount {
+    fn from(count: u64) -> Self {
+        Self::Count(count)
+    }
+}
+
+impl From<Duration> for Amount {
+    fn from(time: Duration) -> Self {
+        Self::Time(time)
+    }
+}
+
+/// In the largest unit of which it is a whole multiple, as flags and files take it.
+impl fmt::Display for Amount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Count(count) => write!(f, "{count}"),
+            Self::Bytes(bytes) => {
+                let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
+                let whole = |(shift, _): &(u32, &str)| *bytes > 0 && bytes % (1 << shift) == 0;
+                match units.iter().find(|unit| whole(unit)) {
+                    Some((shift, unit)) => write!(f, "{}{unit}", bytes >> shift),
+                    None => write!(f, "{bytes}B"),
+                }
+            }
+            Self::Time(time) => {
+                let units = [(24 * 60 * 60, "d"), (60 * 60, "h"), (60, "min")];
+                let s = time.as_secs();
+                let whole =
+                    |(unit, _): &(u64, &str)| s > 0 && time.subsec_nanos() == 0 && s % unit == 0;
+                match units.iter().find(|unit| whole(unit)) {
+                    Some((seconds, unit)) => write!(f, "{}{unit}", s / seconds),
+                    None => write!(f, "{time:?}"),
+                }
+            }
+        }
+    }
+}
+
+/// A setting that cannot be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// Ids begin with 1.
+    #[error("0 is no node id: ids begin with 1")]
+    NodeIdZero,
+    /// Two peers have the same id.
+    #[error("node {id} is listed twice, as {first} and as {second}")]
+    DuplicateId {
+        /// The id.
+        id: NodeId,
+        /// The address that it was listed with first.
+        first: String,
+        /// The address that it was listed with again.
+        second: String,
+    },
+    /// Two peers have the same address.
+    #[error("nodes {first} and {second} are both listed at {address}")]
+    DuplicateAddress {
+        /// The address.
+        address: String,
+        /// One of them.
+        first: NodeId,
+        /// The other.
+        second: NodeId,
+    },
+    /// This node is not in the list.
+    #[error("node {id} is not in its own list of peers ({})", ids(.listed))]
+    NotListed {
+        /// This node.
+        id: NodeId,
+        /// The list.
+        listed: Vec<NodeId>,
+    },
+    /// An address is not `host:port`.
+    #[error(
+        "the address of node {id}, {address:?}, is not of the form host:port, with a port from 1 on"
+    )]
+    Address {
+        /// Whose.
+        id: NodeId,
+        /// What was given.
+        address: String,
+    },
+    /// There is nowhere to keep the log.
+    #[error("no data folder was given")]
+    NoDataDir,
+    /// A number is out of its range.
+    #[error("{setting} is {value}; it must be from {min} to {max}: {why}")]
+    OutOfRange {
+        /// Which setting, by its name in a configuration file.
+        setting: &'static str,
+        /// What it is.
+        value: Amount,
+        /// The least that it may be.
+        min: Amount,
+        /// The most that it may be.
+        max: Amount,
+        /// Why it may be no less and no more.
+        why: &'static str,
+    },
+    /// The core refused its settings.
+    #[error(transparent)]
+    Core(#[from] raft_core::ConfigError),
+}
+
+impl ConfigError {
+    /// Which setting it is about.
+    #[cfg(feature = "cli")]
+    pub(crate) fn setting(&self) -> Option<&'static str> {
+        match self {
+            Self::NodeIdZero
+            | Self::DuplicateId { .. }
+            | Self::DuplicateAddress { .. }
+            | Self::Address { .. } => Some("peers"),
+            Self::NotListed { .. } => Some("id"),
+            Self::NoDataDir => Some("data"),
+            Self::OutOfRange { setting, .. } => Some(setting),
+            Self::Core(_) => None,
+        }
+    }
+}
+
+/// Ids as people write them.
+pub(crate) fn ids(ids: &[NodeId]) -> String {
+    ids.iter()
+        .map(NodeId::to_string)
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+#[cfg(test)]
+mod tests;

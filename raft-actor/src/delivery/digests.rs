@@ -1,0 +1,270 @@
+//! Comparing this node's digest with those of the others.
+//!
+//! The leader announces the digest of an entry that it has applied; every node that hears of it says its own as of the
+//! same entry, to all. A node that differs from a majority which agrees has diverged: its state machine is no function of
+//! the log, or its memory is broken. Who of two is wrong cannot be told; then all report it.
+//!
+//! Bounds: the digests of the last [`KEPT`] entries, and what was said of the last [`COMPARED_MAX`] entries that
+//! were announced.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use raft_core::{LogIndex, NodeId};
+
+/// Entries whose digests are kept. An announcement that comes later than so many entries is not answered.
+const KEPT: usize = 65_536;
+/// Entries for which is kept what others said.
+const COMPARED_MAX: usize = 64;
+
+/// See the [module](self).
+pub(crate) struct Digests {
+    own: NodeId,
+    /// The digests of the last entries; the last one is that of `last`.
+    kept: VecDeque<u128>,
+    last: LogIndex,
+    /// What nodes said, by the entry.
+    said: BTreeMap<LogIndex, BTreeMap<NodeId, u128>>,
+    /// Entries that were announced and that this node has not applied yet.
+    due: Vec<LogIndex>,
+    announced: LogIndex,
+    /// It was reported that no majority agrees, and all have not agreed since.
+    disagree: bool,
+}
+
+/// What a comparison shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Nothing that is wrong, so far.
+    Fine,
+    /// This node is not what the majority is.
+    Diverged {
+        index: LogIndex,
+        own: u128,
+        majority: u128,
+    },
+    /// All have spoken, or too many differ, and no majority agrees.
+    NobodyAgrees { index: LogIndex },
+}
+
+impl Digests {
+    pub(crate) fn new(own: NodeId) -> Self {
+        Self {
+            own,
+            kept: VecDeque::new(),
+            last: LogIndex::ZERO,
+            said: BTreeMap::new(),
+            due: Vec::new(),
+            announced: LogIndex::ZERO,
+            disagree: false,
+        }
+    }
+
+    /// The next entry is applied.
+    pub(crate) fn push(&mut self, index: LogIndex, digest: u128) {
+        if index != self.last.next() {
+            self.kept.clear();
+        }
+        self.last = index;
+        self.kept.push_back(digest);
+        if self.kept.len() > KEPT {
+            self.kept.pop_front();
+        }
+    }
+
+    fn at(&self, index: LogIndex) -> Option<u128> {
+        let back = usize::try_from(self.last.0.checked_sub(index.0)?).ok()?;
+        let at = self.kept.len().checked_sub(back + 1)?;
+        self.kept.get(at).copied()
+    }
+
+    /// What a leader announces next, if it has applied anything since.
+    pub(crate) fn announce(&mut self) -> Option<(LogIndex, u128)> {
+        let digest = self.at(self.last).filter(|_| self.last > self.announced)?;
+        self.announced = self.last;
+        self.note(self.own, self.last, digest);
+        Some((self.last, digest))
+    }
+
+    /// A node said its digest; `announced` asks for this node's own.
+    pub(crate) fn heard(&mut self, from: NodeId, index: LogIndex, digest: u128, announced: bool) {
+        let too_old = index.0 + KEPT as u64 <= self.last.0;
+        let known = self.said.contains_key(&index);
+        if too_old || (!announced && !known && self.said.len() >= COMPARED_MAX) {
+            return;
+        }
+        self.note(from, index, digest);
+        if announced && self.due.len() < COMPARED_MAX {
+            self.due.push(index);
+        }
+    }
+
+    fn note(&mut self, from: NodeId, index: LogIndex, digest: u128) {
+        self.said.entry(index).or_default().insert(from, digest);
+        while self.said.len() > COMPARED_MAX {
+            self.said.pop_first();
+        }
+    }
+
+    /// What this node is to say now, of announced entries that it has applied.
+    pub(crate) fn answers(&mut self) -> Vec<(LogIndex, u128)> {
+        let due = std::mem::take(&mut self.due);
+        let mut answers = Vec::new();
+        for index in due {
+            if index > self.last {
+                self.due.push(index);
+            } else if let Some(digest) = self.at(index) {
+                self.note(self.own, index, digest);
+                answers.push((index, digest));
+            }
+        }
+        answers
+    }
+
+    /// Compares what `nodes` nodes have said so far.
+    pub(crate) fn verdict(&mut self, nodes: usize) -> Verdict {
+        // Once all agree, what was before is of no interest any more: each digest is of all entries before it.
+        let agree = |said: &BTreeMap<NodeId, u128>| {
+            let mut digests = said.values();
+            let first = digests.next();
+            said.len() >= nodes && digests.all(|digest| Some(digest) == first)
+        };
+        let agreed = self.said.iter().rfind(|(_, said)| agree(said));
+        if let Some(index) = agreed.map(|(index, _)| *index) {
+            self.said = self.said.split_off(&index);
+            self.disagree = false;
+        }
+        for (index, said) in &self.said {
+            match compare(said, self.own, nodes) {
+                Some(Compared::Majority { own, majority }) if own != majority => {
+                    let index = *index;
+                    return Verdict::Diverged {
+                        index,
+                        own,
+                        majority,
+                    };
+                }
+                Some(Compared::NobodyAgrees) if !self.disagree => {
+                    self.disagree = true;
+                    return Verdict::NobodyAgrees { index: *index };
+                }
+                _ => {}
+            }
+        }
+        Verdict::Fine
+    }
+}
+
+enum Compared {
+    Majority { own: u128, majority: u128 },
+    NobodyAgrees,
+}
+
+/// What `said` shows, if this node has spoken and not all others that did said the same.
+fn compare(said: &BTreeMap<NodeId, u128>, own: NodeId, nodes: usize) -> Option<Compared> {
+    let own = *said.get(&own)?;
+    if said.values().all(|digest| *digest == own) {
+        return None;
+    }
+    let count = |digest: u128| said.values().filter(|said| **said == digest).count();
+    let majority = said.values().copied().max_by_key(|digest| count(*digest))?;
+    let silent = nodes.saturating_sub(said.len());
+    if count(majority) >= raft_core::quorum::majority(nodes) {
+        Some(Compared::Majority { own, majority })
+    } else if count(majority) + silent < raft_core::quorum::majority(nodes) {
+        Some(Compared::NobodyAgrees)
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digests(own: u64, through: u64, digest: impl Fn(u64) -> u128) -> Digests {
+        let mut digests = Digests::new(NodeId(own));
+        for index in 1..=through {
+            digests.push(LogIndex(index), digest(index));
+        }
+        digests
+    }
+
+    /// Lets three nodes exchange what they say, and gives their verdicts.
+    fn exchange(nodes: &mut [Digests]) -> Vec<Verdict> {
+        let mut sent: Vec<(NodeId, LogIndex, u128, bool)> = Vec::new();
+        let (index, digest) = nodes[0].announce().unwrap();
+        sent.push((nodes[0].own, index, digest, true));
+        while let Some((from, index, digest, announced)) = sent.pop() {
+            for node in nodes.iter_mut().filter(|node| node.own != from) {
+                node.heard(from, index, digest, announced);
+                let answers = node.answers();
+                sent.extend(answers.into_iter().map(|(i, d)| (node.own, i, d, false)));
+            }
+        }
+        let count = nodes.len();
+        nodes.iter_mut().map(|node| node.verdict(count)).collect()
+    }
+
+    #[test]
+    fn who_differs_from_a_majority_learns_it_and_nobody_else() {
+        let good = |index: u64| u128::from(index);
+        let bad = |index: u64| u128::from(index) + u128::from(index >= 7) * 1000;
+        let mut same = [
+            digests(1, 9, good),
+            digests(2, 9, good),
+            digests(3, 9, good),
+        ];
+        assert_eq!(exchange(&mut same), [Verdict::Fine; 3]);
+        for wrong in 0..3 {
+            let digest = |node: usize| move |i| if node == wrong { bad(i) } else { good(i) };
+            let mut nodes: Vec<_> = (0..3)
+                .map(|n| digests(n as u64 + 1, 9, digest(n)))
+                .collect();
+            for (node, verdict) in exchange(&mut nodes).into_iter().enumerate() {
+                let diverged = Verdict::Diverged {
+                    index: LogIndex(9),
+                    own: bad(9),
+                    majority: good(9),
+                };
+                let expected = if node == wrong {
+                    diverged
+                } else {
+                    Verdict::Fine
+                };
+                assert_eq!(verdict, expected, "node {node} with {wrong} wrong");
+            }
+        }
+    }
+
+    #[test]
+    fn without_a_majority_all_report_once() {
+        let mut nodes = [
+            digests(1, 9, u128::from),
+            digests(2, 9, |i| u128::from(i) + 1),
+            digests(3, 9, |i| u128::from(i) + 2),
+        ];
+        let nobody = Verdict::NobodyAgrees { index: LogIndex(9) };
+        assert_eq!(exchange(&mut nodes), [nobody; 3]);
+        assert_eq!(nodes[0].verdict(3), Verdict::Fine);
+    }
+
+    #[test]
+    fn a_node_that_is_behind_answers_when_it_has_caught_up() {
+        let mut late = digests(2, 5, u128::from);
+        late.heard(NodeId(1), LogIndex(7), 7, true);
+        assert_eq!(late.answers(), []);
+        late.push(LogIndex(6), 6);
+        late.push(LogIndex(7), 7);
+        assert_eq!(late.answers(), [(LogIndex(7), 7)]);
+        assert_eq!(late.answers(), []);
+        // A restored state leaves a gap; what was before it is not known any more.
+        late.push(LogIndex(70_000), 1);
+        late.heard(NodeId(1), LogIndex(69_000), 7, true);
+        assert_eq!(late.answers(), []);
+        let kept = late.said.len();
+        for index in 0..1000 {
+            late.heard(NodeId(3), LogIndex(80_000 + index), 0, index % 2 == 0);
+        }
+        assert!(late.said.len() <= COMPARED_MAX && late.due.len() <= COMPARED_MAX && kept < 4);
+    }
+}

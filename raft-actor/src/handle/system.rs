@@ -1,0 +1,146 @@
+//! The thread on which a [`Raft`](crate::Raft)'s actor system runs.
+//!
+//! Invariants:
+//! - It ends when it is told to leave, which the last handle does, or when the node was shut down; with it end all actors.
+//! - The node's end is kept for whoever asks later. If the thread ends without a word, they are told that.
+
+use std::io;
+use std::pin::pin;
+use std::time::Duration;
+
+use actix::prelude::*;
+use tokio::sync::{oneshot, watch};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::node::Ending;
+use crate::parts::died;
+use crate::{Ended, NodeFailure, RaftActor, Shutdown, StartError};
+
+/// How long the thread waits for a node that nobody holds any more. Its parts have shorter limits of their own, so this
+/// one is met only by a node that is broken.
+const SHUTDOWN_MAX: Duration = Duration::from_secs(30);
+
+/// What handles share: the node, and the system around it. Dropped, it tells the system to leave.
+pub(super) struct Running {
+    pub(super) node: Addr<RaftActor>,
+    /// The system's thread, for what waits on the program's side.
+    pub(super) arbiter: ArbiterHandle,
+    leave: CancellationToken,
+    ended: watch::Receiver<Option<Ending>>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.leave.cancel();
+    }
+}
+
+impl Running {
+    /// Starts a system, and in it what `spawn` spawns. If nobody waits for that any more, it is shut down again.
+    pub(super) async fn start(
+        spawn: impl FnOnce() -> Result<Addr<RaftActor>, StartError> + Send + 'static,
+    ) -> Result<Self, StartError> {
+        let (started, start) = oneshot::channel();
+        std::thread::Builder::new()
+            .name("raft-system".to_owned())
+            .spawn(move || run(spawn, started))
+            .map_err(StartError::System)?;
+        start.await.unwrap_or_else(|_| {
+            let died = io::Error::other("its thread ended, probably by a panic");
+            Err(StartError::System(died))
+        })
+    }
+
+    pub(super) async fn ended(&self) -> Ending {
+        let mut ended = self.ended.clone();
+        let ended = ended.wait_for(Option::is_some).await;
+        ended
+            .ok()
+            .and_then(|ended| ended.clone())
+            .unwrap_or(Err(NodeFailure::PartStopped("the actor system")))
+    }
+
+    pub(super) async fn shutdown(&self) -> Ending {
+        let Ok(ending) = self.node.send(Shutdown).await else {
+            return self.ended().await;
+        };
+        self.leave.cancel();
+        ending
+    }
+
+    /// Waits, on the system's clock: the program's executor need not have one.
+    pub(super) async fn pause(&self, duration: Duration) {
+        let (over, wait) = oneshot::channel::<()>();
+        self.arbiter.spawn(async move {
+            tokio::time::sleep(duration).await;
+            drop(over);
+        });
+        // Ends early with the system, which whoever waits then learns from the node.
+        let _ = wait.await;
+    }
+}
+
+fn run(
+    spawn: impl FnOnce() -> Result<Addr<RaftActor>, StartError>,
+    started: oneshot::Sender<Result<Running, StartError>>,
+) {
+    let system = System::new();
+    let node = match system.block_on(async { spawn() }) {
+        Ok(node) => node,
+        Err(error) => {
+            // Nothing is left when it is told.
+            drop(system);
+            let _ = started.send(Err(error));
+            return;
+        }
+    };
+    let (kept, ended) = watch::channel(None);
+    let leave = CancellationToken::new();
+    let running = Running {
+        node: node.clone(),
+        arbiter: Arbiter::current(),
+        leave: leave.clone(),
+        ended,
+    };
+    // One that nobody waits for is dropped here, and so told to leave.
+    let _ = started.send(Ok(running));
+    system.block_on(serve(&node, &leave, &kept));
+    System::current().stop();
+    if let Err(error) = system.run() {
+        tracing::error!("the actor system: {error}");
+    }
+}
+
+/// Keeps the node's end, and lets the node go when it is left.
+async fn serve(
+    node: &Addr<RaftActor>,
+    leave: &CancellationToken,
+    kept: &watch::Sender<Option<Ending>>,
+) {
+    let mut ended = pin!(node.send(Ended));
+    let ending = tokio::select! {
+        biased;
+        ending = &mut ended => Some(ending.unwrap_or_else(|_| died())),
+        () = leave.cancelled() => None,
+    };
+    let failed = ending.as_ref().is_some_and(Result::is_err);
+    if let Some(ending) = ending {
+        kept.send_replace(Some(ending));
+        if !failed {
+            return;
+        }
+        // It still says why to whoever asks.
+        leave.cancelled().await;
+    }
+    let shut_down = match timeout(SHUTDOWN_MAX, node.send(Shutdown)).await {
+        Ok(Ok(ending)) => ending,
+        // It has gone already, and said how just before.
+        Ok(Err(_)) if !failed => ended.await.unwrap_or_else(|_| died()),
+        Ok(Err(_)) => died(),
+        Err(_) => Err(NodeFailure::CloseTimedOut(SHUTDOWN_MAX)),
+    };
+    if !failed {
+        kept.send_replace(Some(shut_down));
+    }
+}

@@ -1,0 +1,372 @@
+//! One node in a process of its own, with the [`Machine`], asked over a control connection on loopback.
+//!
+//! It says nothing on standard output; what it has to say of itself is on standard error. When its node fails, the
+//! process stays, so that it can be asked why.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use std::cell::RefCell;
+
+use actix::prelude::*;
+use anyhow::{Context as _, Result, bail};
+use raft_actor::{
+    Config, Consistency, DeliveredBatch, Ended, GetStatus, NodeFailure, NodeId, OpenSession, Phase,
+    ProposalId, Propose, ProposeError, RaftActor, Read, ReadError, Role, SessionId, Shutdown,
+    Snapshots, Subscribe, Subscribed, TakeSnapshot,
+};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+
+use super::machine::{Command, Machine};
+use super::sink::Sink;
+use super::wire::{Ask, Name, Refused, Reply, Request, Status, Told};
+
+/// How a replica is started.
+#[derive(Clone, Debug, clap::Parser)]
+pub struct Arguments {
+    /// The node's id.
+    #[arg(long)]
+    pub id: u64,
+    /// All nodes as `id=address`, with commas between: where this node reaches them.
+    #[arg(long)]
+    pub peers: String,
+    /// Its data folder.
+    #[arg(long)]
+    pub data: PathBuf,
+    /// Where it is asked.
+    #[arg(long)]
+    pub control: SocketAddr,
+    /// A snapshot after so many entries; 0: none by itself.
+    #[arg(long, default_value_t = 0)]
+    pub every_entries: u64,
+    /// Entries that the log keeps before one.
+    #[arg(long, default_value_t = 100)]
+    pub margin: u64,
+    /// Reads by lease, with clocks that drift so much from each other.
+    #[arg(long)]
+    pub lease_drift_ms: Option<u64>,
+}
+
+/// Exit code: the node did not start.
+pub const NOT_STARTED: i32 = 2;
+
+/// The lines of requests are at most so many under way on one connection; then no more are read.
+const UNDER_WAY_MAX: usize = 1024;
+
+struct Replica {
+    raft: Addr<RaftActor>,
+    flip: Arc<AtomicBool>,
+    subscriptions: RefCell<HashMap<String, Subscription>>,
+}
+
+struct Subscription {
+    subscribed: Subscribed,
+    go_on: watch::Sender<bool>,
+    arbiter: Arbiter,
+}
+
+/// Runs a replica until it is shut down. Returns the exit code of its process.
+pub fn run(arguments: &Arguments) -> i32 {
+    let system = System::new();
+    let code = match system.block_on(serve(arguments)) {
+        Ok(()) => 0,
+        Err(error) => {
+            eprintln!("replica: {error:#}");
+            NOT_STARTED
+        }
+    };
+    // Not dropped: that would wait for whatever still blocks.
+    std::mem::forget(system);
+    code
+}
+
+fn config(arguments: &Arguments) -> Result<Config> {
+    let mut peers = Vec::new();
+    for peer in arguments.peers.split(',') {
+        let (id, address) = peer.split_once('=').context("a peer is id=address")?;
+        peers.push((NodeId(id.parse().context("a node's id")?), address));
+    }
+    let snapshots = Snapshots {
+        every_entries: arguments.every_entries,
+        every_bytes: 0,
+        margin_entries: arguments.margin,
+    };
+    Ok(Config::new(NodeId(arguments.id))
+        .peers(peers)
+        .data_dir(&arguments.data)
+        .snapshots(snapshots)
+        .lease_reads(arguments.lease_drift_ms.map(Duration::from_millis)))
+}
+
+async fn serve(arguments: &Arguments) -> Result<()> {
+    let flip = Arc::new(AtomicBool::new(false));
+    let machine = Machine::new(Arc::clone(&flip));
+    let raft = RaftActor::spawn_with(config(arguments)?, machine)?;
+    let replica = Rc::new(Replica {
+        raft: raft.clone(),
+        flip,
+        subscriptions: RefCell::default(),
+    });
+    let listener = TcpListener::bind(arguments.control).await;
+    let listener = listener.with_context(|| format!("listen at {}", arguments.control))?;
+    eprintln!("replica: serves at {}", arguments.control);
+    let (end, mut ended) = mpsc::channel(1);
+    let failed = async {
+        match raft.send(Ended).await {
+            Ok(Ok(())) => {}
+            Ok(Err(failure)) => {
+                eprintln!("replica: failed: {failure}");
+                std::future::pending().await
+            }
+            Err(error) => {
+                eprintln!("replica: failed: {error}");
+                std::future::pending().await
+            }
+        }
+    };
+    let accepted = async {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    actix::spawn(converse(Rc::clone(&replica), stream, end.clone()));
+                }
+                Err(error) => eprintln!("replica: accept: {error}"),
+            }
+        }
+    };
+    tokio::select! {
+        () = failed => {}
+        () = accepted => {}
+        _ = ended.recv() => {}
+    }
+    Ok(())
+}
+
+async fn converse(replica: Rc<Replica>, stream: TcpStream, end: mpsc::Sender<()>) {
+    // Small answers are not to wait for each other.
+    let _ = stream.set_nodelay(true);
+    let (from, mut to) = stream.into_split();
+    let (replies, mut queue) = mpsc::channel::<String>(UNDER_WAY_MAX);
+    actix::spawn(async move {
+        while let Some(line) = queue.recv().await {
+            // The client is gone, and its answers with it.
+            if to.write_all(line.as_bytes()).await.is_err() {
+                break;
+            }
+        }
+    });
+    let places = Arc::new(tokio::sync::Semaphore::new(UNDER_WAY_MAX));
+    let mut lines = BufReader::new(from).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        let Ok(Request { number, ask }) = serde_json::from_str(&line) else {
+            eprintln!("replica: no request: {line:?}");
+            return;
+        };
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            return;
+        };
+        let (replica, replies, end) = (Rc::clone(&replica), replies.clone(), end.clone());
+        actix::spawn(async move {
+            let ends = matches!(ask, Ask::Shutdown);
+            let told = replica.answer(ask).await;
+            let is_done = told.is_ok();
+            if let Ok(line) = serde_json::to_string(&Reply { number, told }) {
+                let _ = replies.send(line + "\n").await;
+            }
+            drop(place);
+            if ends && is_done {
+                // The answer is on its way.
+                actix::clock::sleep(Duration::from_millis(50)).await;
+                let _ = end.send(()).await;
+            }
+        });
+    }
+}
+
+type Answered = Result<Told, Refused>;
+
+impl Replica {
+    async fn answer(&self, ask: Ask) -> Answered {
+        match ask {
+            Ask::OpenSession => {
+                let opened = self.raft.send(OpenSession::new()).await.map_err(gone)?;
+                opened
+                    .map(|session| Told::Session(session.0))
+                    .map_err(unproposed)
+            }
+            Ask::Propose {
+                command,
+                name,
+                timeout_ms,
+            } => self.propose(&command, name, timeout_ms).await,
+            Ask::Read {
+                key,
+                stale,
+                timeout_ms,
+            } => {
+                let read = Read::new(move |machine: &Machine| machine.register(key));
+                let timeout = Duration::from_millis(timeout_ms);
+                self.read(read.timeout(timeout), stale).await
+            }
+            Ask::Counter { stale } => self.read(Read::new(Machine::counter), stale).await,
+            Ask::BulkHash => self.read(Read::new(Machine::bulk_hash), true).await,
+            Ask::Status => self.status().await,
+            Ask::Subscribe {
+                cursor,
+                file,
+                stalled,
+            } => self.subscribe(cursor, file, stalled).await.map_err(failed),
+            Ask::GoOn { cursor } => match self.subscriptions.borrow().get(&cursor) {
+                Some(subscription) => {
+                    subscription.go_on.send_replace(true);
+                    Ok(Told::Done)
+                }
+                None => Err(failed("no such subscription")),
+            },
+            Ask::Unsubscribe { cursor } => {
+                let subscription = self.subscriptions.borrow_mut().remove(&cursor);
+                let Some(subscription) = subscription else {
+                    return Err(failed("no such subscription"));
+                };
+                // Not in order: the subscriber is gone in the middle of whatever it was at.
+                subscription.arbiter.stop();
+                subscription.subscribed.cancel();
+                subscription.subscribed.ended().await;
+                Ok(Told::Done)
+            }
+            Ask::Snapshot => {
+                let taken = self.raft.send(TakeSnapshot).await.map_err(gone)?;
+                taken.map(|last| Told::Value(last.index.0)).map_err(failed)
+            }
+            Ask::Flip => {
+                self.flip.store(true, Ordering::Relaxed);
+                Ok(Told::Done)
+            }
+            Ask::Shutdown => {
+                let ended = self.raft.send(Shutdown).await.map_err(gone)?;
+                ended.map(|()| Told::Done).map_err(failed)
+            }
+        }
+    }
+
+    async fn propose(&self, command: &Command, name: Name, timeout_ms: u64) -> Answered {
+        let propose = Propose::of(command).map_err(failed)?;
+        let propose = propose.timeout(Duration::from_millis(timeout_ms));
+        let propose = match name {
+            Name::Node => propose,
+            Name::Nothing => propose.without_session(),
+            Name::Client {
+                session,
+                sequence,
+                done_below,
+            } => {
+                let session = SessionId(session);
+                let id = ProposalId { session, sequence };
+                propose.with_id(id).done_below(done_below)
+            }
+        };
+        let committed = self.raft.send(propose).await.map_err(gone)?;
+        let committed = committed.map_err(unproposed)?;
+        Ok(Told::Applied {
+            index: committed.index.0,
+            response: committed.response_as().map_err(failed)?,
+        })
+    }
+
+    async fn read(&self, read: Read<Machine, u64>, stale: bool) -> Answered {
+        let consistency = match stale {
+            true => Consistency::Stale,
+            false => Consistency::Linearizable,
+        };
+        let read = self.raft.send(read.consistency(consistency)).await;
+        match read.map_err(gone)? {
+            Ok(read) => Ok(Told::Value(read.value)),
+            Err(error @ ReadError::Panicked(_)) => Err(failed(error)),
+            Err(error) => Err(Refused {
+                for_certain: true,
+                for_good: false,
+                why: error.to_string(),
+            }),
+        }
+    }
+
+    async fn status(&self) -> Answered {
+        let status = self.raft.send(GetStatus).await.map_err(gone)?;
+        let failure = match &status.phase {
+            Phase::Failed(failure) => Some(failure),
+            _ => None,
+        };
+        Ok(Told::Status(Status {
+            is_leader: status.role == Role::Leader,
+            leader: status.leader.map(|leader| leader.0),
+            term: status.term.0,
+            commit: status.commit.0,
+            applied: status.applied.0,
+            is_running: status.phase == Phase::Running,
+            is_diverged: matches!(failure, Some(NodeFailure::Diverged { .. })),
+            failure: failure.map(ToString::to_string),
+        }))
+    }
+
+    async fn subscribe(&self, cursor: String, file: PathBuf, stalled: bool) -> Result<Told> {
+        let opened = File::options().create(true).append(true).open(&file);
+        let file = opened.with_context(|| format!("open {}", file.display()))?;
+        let (go_on, goes_on) = watch::channel(!stalled);
+        let sink = Sink::new(file, goes_on)?;
+        let arbiter = Arbiter::new();
+        let sink = Sink::start_in_arbiter(&arbiter.handle(), |_| sink);
+        let subscribe = Subscribe::from_cursor(&cursor, sink.clone().recipient::<DeliveredBatch>())
+            .or_compacted(sink.recipient());
+        let subscribed = self.raft.send(subscribe).await??;
+        let next = subscribed.next.0;
+        let subscription = Subscription {
+            subscribed,
+            go_on,
+            arbiter,
+        };
+        if self
+            .subscriptions
+            .borrow_mut()
+            .insert(cursor, subscription)
+            .is_some()
+        {
+            bail!("the node let two subscriptions use one cursor");
+        }
+        Ok(Told::Subscribed(next))
+    }
+}
+
+fn failed(why: impl ToString) -> Refused {
+    Refused {
+        for_certain: false,
+        for_good: false,
+        why: why.to_string(),
+    }
+}
+
+/// The node's actor is gone.
+fn gone(error: MailboxError) -> Refused {
+    failed(error)
+}
+
+fn unproposed(error: ProposeError) -> Refused {
+    Refused {
+        for_certain: error.is_certainly_not_applied(),
+        for_good: matches!(
+            error,
+            ProposeError::SessionExpired(_)
+                | ProposeError::Done(_)
+                | ProposeError::ResponseForgotten { .. }
+                | ProposeError::BeyondWindow(_)
+        ),
+        why: error.to_string(),
+    }
+}

@@ -1,0 +1,158 @@
+//! What a replica is asked, and what it answers: a line of JSON each, over TCP on loopback.
+//!
+//! Several requests may be under way on a connection; an answer carries the number of its request.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::machine::{Command, Response};
+
+/// One line to a replica.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Request {
+    /// The answer will carry it.
+    pub number: u64,
+    /// What is asked.
+    pub ask: Ask,
+}
+
+/// One line from a replica.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Reply {
+    /// Of the request.
+    pub number: u64,
+    /// What is answered.
+    pub told: Result<Told, Refused>,
+}
+
+/// What a replica can be asked.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Ask {
+    /// A session of the client's own.
+    OpenSession,
+    /// A command.
+    Propose {
+        /// The command.
+        command: Command,
+        /// How it is named.
+        name: Name,
+        /// How long the node tries.
+        timeout_ms: u64,
+    },
+    /// What register `key` holds.
+    Read {
+        /// Which.
+        key: u64,
+        /// Whatever this node has applied; else linearizable.
+        stale: bool,
+        /// How long the node tries.
+        timeout_ms: u64,
+    },
+    /// What was added.
+    Counter {
+        /// As of a read.
+        stale: bool,
+    },
+    /// How the node sees itself.
+    Status,
+    /// A subscriber that writes what it is handed into a file.
+    Subscribe {
+        /// The name of its cursor.
+        cursor: String,
+        /// Where it writes.
+        file: PathBuf,
+        /// It handles nothing until it is told to [go on](Ask::GoOn).
+        stalled: bool,
+    },
+    /// A stalled subscriber begins to handle what it is handed.
+    GoOn {
+        /// The name of its cursor.
+        cursor: String,
+    },
+    /// The subscription is ended; answered when its subscriber is gone.
+    Unsubscribe {
+        /// The name of its cursor.
+        cursor: String,
+    },
+    /// A snapshot, now.
+    Snapshot,
+    /// A hash over the bulk, as this node has it.
+    BulkHash,
+    /// The next answer of this node's state machine is false.
+    Flip,
+    /// The node ends in order, and its process with it.
+    Shutdown,
+}
+
+/// How a proposal is named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Name {
+    /// In a session of the client's own.
+    Client {
+        /// The session.
+        session: u64,
+        /// Its sequence there.
+        sequence: u64,
+        /// The client knows the outcomes of all sequences below.
+        done_below: u64,
+    },
+    /// By the node.
+    Node,
+    /// Not at all.
+    Nothing,
+}
+
+/// An answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Told {
+    /// A session is open.
+    Session(u64),
+    /// A command is applied.
+    Applied {
+        /// Where it stands in the log.
+        index: u64,
+        /// What the state machine said.
+        response: Response,
+    },
+    /// A value, or a hash.
+    Value(u64),
+    /// How the node sees itself.
+    Status(Status),
+    /// A subscription began, and nothing before this index is delivered.
+    Subscribed(u64),
+    /// It is done.
+    Done,
+}
+
+/// How a node sees itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// It leads.
+    pub is_leader: bool,
+    /// Who leads.
+    pub leader: Option<u64>,
+    /// The term.
+    pub term: u64,
+    /// How far it knows the log to be committed.
+    pub commit: u64,
+    /// How far it has applied.
+    pub applied: u64,
+    /// It takes part.
+    pub is_running: bool,
+    /// Why it does not, if it failed.
+    pub failure: Option<String>,
+    /// It failed because its state is not the majority's.
+    pub is_diverged: bool,
+}
+
+/// No answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// What was asked has had no effect, and will have none.
+    pub for_certain: bool,
+    /// Its session, or its name in it, is not known any more: asking again is of no use.
+    pub for_good: bool,
+    /// Why.
+    pub why: String,
+}
