@@ -107,6 +107,9 @@ impl Reading {
         &self,
         Resolve(id): Resolve,
     ) -> (Later<Result<Option<Committed>, ProposeError>>, Option<Ask>) {
+        if id.sequence == 0 {
+            return (Later::now(Err(ProposeError::SequenceZero)), None);
+        }
         let unknown = || {
             let (cause, id) = (UnknownCause::NodeEnded, None);
             Err(ProposeError::Unknown { cause, id })
