@@ -5,6 +5,8 @@
 
 mod catchup;
 mod failover;
+mod hosts;
+mod load;
 mod report;
 
 use std::ffi::OsString;
@@ -39,6 +41,9 @@ enum Command {
         /// Its size, in MiB [default: 2048, short: 128].
         #[arg(long)]
         mib: Option<u64>,
+        /// How many MiB of it are sent in a second, at most [default: what nodes do unless told otherwise].
+        #[arg(long)]
+        mib_per_s: Option<u64>,
     },
     /// Runs a program that is killed when this process's parent ends.
     #[command(hide = true)]
@@ -68,8 +73,9 @@ fn run(arguments: Arguments) -> Result<bool> {
         Command::Failover { rounds } => Part::Failover {
             rounds: form(rounds, 50, 8),
         },
-        Command::Catchup { mib } => Part::Catchup {
+        Command::Catchup { mib, mib_per_s } => Part::Catchup {
             mib: form(mib, 2048, 128),
+            rate: mib_per_s.map(|mib| mib << 20),
         },
         Command::Guard { parent, program } => {
             return guard(parent, &program).map(|()| false);

@@ -20,6 +20,8 @@ pub(crate) enum Part {
     Catchup {
         /// The size of the snapshot.
         mib: u64,
+        /// How many bytes of it are sent in a second, if that is said.
+        rate: Option<u64>,
     },
 }
 
@@ -81,7 +83,7 @@ impl Report {
         fs::create_dir_all(&dir).with_context(|| format!("make {}", dir.display()))?;
         match self.part {
             Part::Failover { rounds } => crate::failover::run(&mut self, rounds),
-            Part::Catchup { mib } => crate::catchup::run(&mut self, mib),
+            Part::Catchup { mib, rate } => crate::catchup::run(&mut self, mib, rate),
         }
         .with_context(|| format!("logs and data are in {}", dir.display()))?;
         let (faults, name) = (self.faults.len() as u64, self.part.name());
