@@ -861,6 +861,7 @@ async fn who_led_remembers_what_was_acknowledged_and_committed() {
     let spawn = |cluster: &Cluster, id: u64| {
         let (min, max) = timeouts[id as usize - 1];
         let config = cluster.config(id).election_timeout(ms(min), ms(max));
+        let config = config.early_campaign(false);
         RaftActor::spawn(config.heartbeat_interval(ms(20))).unwrap()
     };
     cluster.nodes = (1..=3).map(|id| spawn(&cluster, id)).collect();
