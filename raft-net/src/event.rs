@@ -15,7 +15,7 @@ use crate::{DecodeError, Frame, Held, Refusal};
 /// What a peer sent: the frames that one read brought, in order.
 ///
 /// A connection hands over the next batch when this one was handled, so that at most one of each
-/// connection is in the receiver's mailbox. What a peer sends meanwhile stays in the sockets and in
+/// connection is in the receiver's mailbox. A peer has two of them: what is urgent may overtake the rest. What a peer sends meanwhile stays in the sockets and in
 /// the end in the peer's own bounded queue.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
@@ -157,6 +157,9 @@ pub enum Ending {
     /// No byte moved for too long.
     #[error("nothing moved for {0:?}")]
     Stalled(Duration),
+    /// The other side said nothing for too long, or did not answer a ping.
+    #[error("the other side was silent for {0:?}")]
+    Idle(Duration),
     /// The other side sent what is not a frame.
     #[error("malformed frame: {0}")]
     Malformed(#[from] DecodeError),
