@@ -10,7 +10,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix::Recipient;
 use futures_util::FutureExt;
@@ -39,6 +39,8 @@ use crate::{
 const READ_LEN_MIN: usize = 8 << 10;
 const READ_LEN_MAX: usize = 256 << 10;
 const ROOM_LEN_MIN: usize = 2 << 10;
+/// How long the end of the main connection waits for that of the urgent one, which ends with it.
+const LAST_WORDS_TIMEOUT: Duration = Duration::from_millis(500);
 /// So much is read of what a refused stranger goes on sending, so that it hears why.
 const LINGER_LEN_MAX: usize = 64 << 10;
 
@@ -231,7 +233,22 @@ impl Connection<'_> {
             self.receive(&mut stream, &mut decoder, &theirs).await
         };
         let result: Result<(), Ending> = self.cut.guard(frames).await;
-        result.err().unwrap_or(Ending::Stopped)
+        let ending = result.err().unwrap_or(Ending::Stopped);
+        if main && ending.is_reset() {
+            self.last_words(peer).await;
+        }
+        ending
+    }
+
+    /// The peer has ended its main connection. What it had said on the urgent one is handed over before that is
+    /// told, for behind the news of its death it would make a leader live once more.
+    async fn last_words(&self, peer: NodeId) {
+        let Some(ended) = self.keeper.local.urgent_ended(peer) else {
+            return;
+        };
+        let all = async { Ok(timeout(LAST_WORDS_TIMEOUT, ended.cancelled()).await) };
+        // Whoever lives on has nothing to say that would be wrong then.
+        let _ = self.cut.guard(all).await;
     }
 
     /// The handshake; its caller has the deadline.

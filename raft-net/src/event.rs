@@ -52,7 +52,7 @@ pub enum PeerEvent {
         /// Who it is.
         hello: PeerHello,
     },
-    /// A connection that was `Connected` is gone, and with it what waited for it.
+    /// The main connection, which was `Connected`, is gone, and with it what waited for the peer.
     Lost {
         /// The peer.
         peer: NodeId,
@@ -81,14 +81,15 @@ pub enum PeerEvent {
         /// Why.
         reason: Refusal,
     },
-    /// We accepted the peer's dial; its frames follow as [`Inbound`].
+    /// We accepted the peer's main connection; its frames follow as [`Inbound`].
     Accepted {
         /// The peer.
         peer: NodeId,
         /// Who it is.
         hello: PeerHello,
     },
-    /// A connection that the peer had dialled is gone. It may come without an `Accepted`, when the
+    /// The main connection that the peer had dialled is gone, and all that it said there was handed over. So was
+    /// what it said on its urgent one, if the peer itself ended the connection. It may come without an `Accepted`, when the
     /// connection ended before that was handled.
     Closed {
         /// The peer.

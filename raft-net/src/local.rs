@@ -420,6 +420,19 @@ impl Local {
         Ok(())
     }
 
+    /// What tells that the urgent connection which `peer` has dialled is at its end, if there is one.
+    pub(crate) fn urgent_ended(&self, peer: NodeId) -> Option<CancellationToken> {
+        let state = self.state();
+        let urgent = |live: &&Live| {
+            live.side == Side::Accepted && live.purpose == Purpose::Urgent && live.peer == peer
+        };
+        state
+            .live
+            .values()
+            .find(urgent)
+            .map(|live| live.ended.clone())
+    }
+
     /// Is notified when `peer` has dialled us: it is there, so that dialling it need not wait.
     pub(crate) fn waker(&self, peer: NodeId) -> Arc<Notify> {
         Arc::clone(self.state().wakers.entry(peer).or_default())

@@ -12,15 +12,20 @@ use super::{Node, ONE, TWO, commit, encode, limits, local};
 use crate::decode::FrameDecoder;
 use crate::handshake::read_frame;
 use crate::{
-    Ending, FrameKind, GetListenerStats, Inbound, Limits, Listener, PeerConnection, PeerEvent,
-    Refusal,
+    Ending, FrameKind, GetListenerStats, Inbound, Limits, Listener, Local, PeerConnection,
+    PeerEvent, Refusal,
 };
 
-/// A connection of node 1 to `node` whose handshake is over.
+/// A main connection of node 1 to `node` whose handshake is over.
 pub(super) async fn established(node: &Node) -> TcpStream {
+    greeted(node, &local(ONE), FrameKind::Hello).await
+}
+
+/// A connection of `from` to `node` that began with `hello` and whose handshake is over.
+pub(super) async fn greeted(node: &Node, from: &Local, hello: FrameKind) -> TcpStream {
     let mut stream = TcpStream::connect(node.address).await.unwrap();
-    let hello = local(ONE).introduction(node.local.node());
-    let hello = hello.encode(FrameKind::Hello, &limits()).unwrap();
+    let introduction = from.introduction(node.local.node());
+    let hello = introduction.encode(hello, &limits()).unwrap();
     stream.write_all(hello.as_bytes()).await.unwrap();
     let mut decoder = FrameDecoder::new(&Limits::default());
     let frame = read_frame(&mut stream, &mut decoder).await.unwrap();

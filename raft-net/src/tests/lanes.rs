@@ -2,16 +2,19 @@
 
 use std::time::{Duration, Instant};
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::codec::forge;
-use super::hostile::established;
-use super::{Node, ONE, PATIENCE, TWO, bulk, commit, encode, heartbeat, limits, local};
+use super::hostile::{established, greeted};
+use super::{
+    CLUSTER, Node, ONE, PATIENCE, TWO, born, bulk, commit, encode, folder, heartbeat, limits, local,
+};
 use crate::decode::FrameDecoder;
 use crate::handshake::read_frame;
 use crate::{
-    Ending, FrameKind, GetListenerStats, Limits, PeerEvent, PeerSender, PeerStats, SendError,
+    Ending, FrameKind, GetListenerStats, Held, Limits, Local, PeerEvent, PeerSender, PeerStats,
+    SendError,
 };
 
 /// Pings often, and waits for little.
@@ -162,6 +165,50 @@ async fn the_urgent_lane_comes_back_and_ends_with_the_main_one() {
     to_two.stopped().await;
     let stats = to_two.stats();
     assert!(!stats.connected && !stats.urgent_connected && stats.round_trip.is_none());
+}
+
+#[actix_rt::test]
+async fn a_later_start_ends_every_connection_of_the_earlier_one() {
+    let mut two = Node::new(local(TWO));
+    let started = |starts| {
+        let cluster = Some(CLUSTER);
+        Local::new(ONE, folder(ONE), starts, cluster, born(), Held::default())
+    };
+    let _main = greeted(&two, &started(1), FrameKind::Hello).await;
+    // Another process, with another run, though a test has it in this one.
+    let mut urgent = greeted(&two, &started(2), FrameKind::UrgentHello).await;
+    let ending = two.lost().await;
+    assert!(matches!(ending, Ending::Replaced), "{ending}");
+    let beat = encode(&heartbeat(3));
+    urgent.write_all(beat.as_bytes()).await.unwrap();
+    assert_eq!(two.batch().await.starts, 2);
+    let _main = greeted(&two, &started(3), FrameKind::Hello).await;
+    let end = tokio::time::timeout(PATIENCE, urgent.read(&mut [0])).await;
+    assert_eq!(end.expect("it ends").unwrap_or(0), 0);
+}
+
+#[actix_rt::test]
+async fn the_end_is_told_behind_the_last_urgent_word() {
+    let mut two = Node::new(local(TWO));
+    let one = local(ONE);
+    let main = greeted(&two, &one, FrameKind::Hello).await;
+    let mut urgent = greeted(&two, &one, FrameKind::UrgentHello).await;
+    let held = two.hold().await;
+    let beat = encode(&heartbeat(1));
+    urgent.write_all(beat.as_bytes()).await.unwrap();
+    two.batch().await;
+    // Its process dies, and its last heartbeat is being handled.
+    drop((main, urgent));
+    let early = tokio::time::timeout(Duration::from_millis(100), two.lost()).await;
+    assert!(early.is_err(), "the end is told too early");
+    drop(held);
+    let ending = two.lost().await;
+    assert!(ending.is_reset(), "{ending}");
+    // It does not wait for ever: here the urgent connection lives on.
+    let main = greeted(&two, &one, FrameKind::Hello).await;
+    let _urgent = greeted(&two, &one, FrameKind::UrgentHello).await;
+    drop(main);
+    two.lost().await;
 }
 
 #[actix_rt::test]
