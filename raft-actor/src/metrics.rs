@@ -31,8 +31,8 @@
 //! | `raft_snapshot_duration_seconds` | histogram | s | | how long it took to write a snapshot to its file |
 //! | `raft_peer_connected` | gauge | | `peer` | 1 if there is a connection to the peer, else 0 |
 //! | `raft_peer_urgent_connected` | gauge |  | `peer` | 1 if votes and heartbeats have a connection of their own to the peer, else 0: then they take the other |
-//! | `raft_peer_round_trip_seconds` | gauge | s | `peer` | how long the peer took to answer the last ping, or has not answered the next one, if that is longer |
-//! | `raft_peer_round_trip_smoothed_seconds` | gauge | s | `peer` | the average of the last answers |
+//! | `raft_peer_round_trip_seconds` | gauge | s | `peer` | how long the peer took to answer the last ping, or has not answered the next one, if that is longer; 0 without a connection |
+//! | `raft_peer_round_trip_smoothed_seconds` | gauge | s | `peer` | the average of the last answers; 0 without a connection |
 //! | `raft_peer_lag_entries` | gauge | | `peer` | entries of the leader's log that the peer has not acknowledged; 0 on a node that does not lead |
 //! | `raft_peer_queue_frames` | gauge | | `peer` | frames that wait to be sent to the peer, on both connections |
 //! | `raft_peer_queue_bytes` | gauge | bytes | `peer` | their bytes |
@@ -286,14 +286,14 @@ pub const METRICS: [Metric; 38] = [
         Kind::Gauge,
         Unit::Seconds,
         &["peer"],
-        "how long the peer took to answer the last ping, or has not answered the next one, if that is longer",
+        "how long the peer took to answer the last ping, or has not answered the next one, if that is longer; 0 without a connection",
     ),
     metric(
         "raft_peer_round_trip_smoothed_seconds",
         Kind::Gauge,
         Unit::Seconds,
         &["peer"],
-        "the average of the last answers",
+        "the average of the last answers; 0 without a connection",
     ),
     metric(
         "raft_peer_lag_entries",
@@ -708,7 +708,6 @@ impl PeerMetrics {
         let flag = |is: bool| if is { 1.0 } else { 0.0 };
         self.connected.set(flag(stats.connected));
         self.urgent_connected.set(flag(stats.urgent_connected));
-        // None has no number. Whoever asks is told by `raft_peer_connected` that this is none.
         let trip = stats.round_trip;
         let seconds = |time: Option<Duration>| time.unwrap_or_default().as_secs_f64();
         self.round_trip.set(seconds(trip.map(|trip| trip.last)));

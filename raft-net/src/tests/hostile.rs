@@ -97,6 +97,35 @@ async fn strangers_that_hold_connections_do_not_keep_a_peer_out() {
 }
 
 #[actix_rt::test]
+async fn strangers_of_a_peers_address_give_way_to_it_and_it_never_to_them() {
+    let narrow = Limits {
+        connections_per_address_max: 2,
+        ..limits()
+    };
+    let mut two = Node::with(local(TWO), narrow);
+    let mut strangers = Vec::new();
+    for _ in 0..2 {
+        strangers.push(TcpStream::connect(two.address).await.unwrap());
+    }
+    let one = local(ONE);
+    let mut main = greeted(&two, &one, FrameKind::Hello).await;
+    let _urgent = greeted(&two, &one, FrameKind::UrgentHello).await;
+    let mut decoder = FrameDecoder::new(&Limits::default());
+    let mut refusal = async |stranger: &mut TcpStream| {
+        let frame = read_frame(stranger, &mut decoder).await.unwrap();
+        Refusal::decode(&frame).unwrap()
+    };
+    for stranger in &mut strangers {
+        assert_eq!(refusal(stranger).await, Refusal::TooManyConnections);
+    }
+    // Now that the address has its two for good, there is no place for a third.
+    let mut stranger = TcpStream::connect(two.address).await.unwrap();
+    assert_eq!(refusal(&mut stranger).await, Refusal::TooManyConnections);
+    main.write_all(encode(&commit(1)).as_bytes()).await.unwrap();
+    assert_eq!(two.batch().await.frames, [commit(1)]);
+}
+
+#[actix_rt::test]
 async fn the_dialled_side_may_say_nothing_but_a_refusal() {
     let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut one = Node::new(local(ONE));

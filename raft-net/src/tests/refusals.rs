@@ -543,7 +543,7 @@ async fn a_peer_of_another_version() {
 
 #[actix_rt::test]
 async fn a_peer_that_speaks_a_later_version_too_is_welcome() {
-    let two = Node::new(local(TWO));
+    let mut two = Node::new(local(TWO));
     let newer = Introduction {
         version_max: 3,
         ..local(ONE).introduction(TWO)
@@ -554,6 +554,26 @@ async fn a_peer_that_speaks_a_later_version_too_is_welcome() {
     let mut decoder = FrameDecoder::new(&Limits::default());
     let frame = read_frame(&mut stream, &mut decoder).await.unwrap();
     assert_eq!(frame.kind, FrameKind::Welcome);
+    let ours = Introduction::decode(&frame).unwrap();
+    assert_eq!((ours.version_min, ours.version_max), (1, 1));
+    // From now on both speak the newest that both know.
+    let commit = super::commit(1);
+    let mut bytes = super::encode(&commit).as_bytes().to_vec();
+    assert_eq!(bytes[4], 1);
+    stream.write_all(&bytes).await.unwrap();
+    assert_eq!(two.batch().await.frames, [commit]);
+    bytes[4] = 2;
+    stream.write_all(&bytes).await.unwrap();
+    let ending = two
+        .event(|event| match event {
+            PeerEvent::Closed { reason, .. } => Some(reason.to_string()),
+            _ => None,
+        })
+        .await;
+    assert!(
+        ending.contains("protocol version 2 in a frame, 1 is agreed"),
+        "{ending}"
+    );
 }
 
 #[actix_rt::test]
