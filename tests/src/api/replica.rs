@@ -56,7 +56,7 @@ pub struct Arguments {
     /// A leader whose process has died is replaced only when the election timeout is over.
     #[arg(long)]
     pub no_early_campaign: bool,
-    /// How fast it sends snapshots, in bytes per second; as fast as it goes unless said.
+    /// How fast it sends snapshots, in bytes per second, unless as nodes do by themselves.
     #[arg(long)]
     pub snapshot_bytes_per_s: Option<u64>,
 }
@@ -105,13 +105,16 @@ fn config(arguments: &Arguments) -> Result<Config> {
         every_bytes: 0,
         margin_entries: arguments.margin,
     };
-    Ok(Config::new(NodeId(arguments.id))
+    let config = Config::new(NodeId(arguments.id))
         .peers(peers)
         .data_dir(&arguments.data)
         .snapshots(snapshots)
         .early_campaign(!arguments.no_early_campaign)
-        .snapshot_bytes_per_s(arguments.snapshot_bytes_per_s)
-        .lease_reads(arguments.lease_drift_ms.map(Duration::from_millis)))
+        .lease_reads(arguments.lease_drift_ms.map(Duration::from_millis));
+    Ok(match arguments.snapshot_bytes_per_s {
+        Some(rate) => config.snapshot_bytes_per_s(rate),
+        None => config,
+    })
 }
 
 async fn serve(arguments: &Arguments) -> Result<()> {
