@@ -3,7 +3,7 @@
 # CARGO_TARGET_DIR   cargo's target folder (default: target)
 # RAFT_ACTOR_CACHE   what is kept between builds: the RocksDB archive, cargo-deny (default: ~/.cache/raft-actor)
 # PORT               the first of three ports (default: 7001)
-# QUICK=1            the short form of order, kill, crash, api, sim, model and mutants
+# QUICK=1            the short form of order, kill, crash, api, hostile, sim, model and mutants
 # SEEDS, SEED        how many fates sim lives through; or one of them, step by step; SEED is crash's and api's too
 
 SHELL := /bin/bash
@@ -69,13 +69,14 @@ chat: rocksdb ## ID=1|2|3: one node of such a cluster in this terminal
 	@PORT=$(PORT) ID=$(ID) scripts/chat
 
 .PHONY: test
-test: rocksdb ## every test, then the short forms of order, kill, crash, api, sim, model and mutants
+test: rocksdb ## every test, then the short forms of order, kill, crash, api, hostile, sim, model and mutants
 	@$(MAKE) programs PROFILE=dev
 	DEMO_CHAT=$(TARGET)/debug/demo-chat cargo test $(LOCKED) --workspace --no-fail-fast
 	@$(MAKE) order PROFILE=dev QUICK=1
 	@$(MAKE) kill PROFILE=dev QUICK=1
 	@$(MAKE) crash PROFILE=dev QUICK=1
 	@$(MAKE) api PROFILE=dev QUICK=1
+	@$(MAKE) hostile PROFILE=dev QUICK=1
 	@$(MAKE) sim QUICK=1
 	@$(MAKE) model QUICK=1
 	@$(MAKE) mutants QUICK=1
@@ -97,6 +98,10 @@ crash: programs ## PART=kill|unsynced|tear|damage|fail|full|opening: folders cra
 .PHONY: api
 api: programs ## PART=once|linear|cursor|slow|big|diverge|first|first-from-nothing: what users rely on, under kills
 	$(PROGRAMS)/api $(PART) $(if $(QUICK),--quick) $(if $(SEED),--seed $(SEED))
+
+.PHONY: hostile
+hostile: programs ## strangers, broken members and crowds: each refused by its name, nothing of it in the protocol, the leader stays
+	$(PROGRAMS)/wire hostile $(if $(QUICK),--quick)
 
 .PHONY: checkers
 checkers: rocksdb ## HISTORIES=50000: api's judge of histories beside a search through every order, and another checker
