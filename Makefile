@@ -3,7 +3,7 @@
 # CARGO_TARGET_DIR   cargo's target folder (default: target)
 # RAFT_ACTOR_CACHE   what is kept between builds: the RocksDB archive, cargo-deny (default: ~/.cache/raft-actor)
 # PORT               the first of three ports (default: 7001)
-# QUICK=1            the short form of order, kill, crash, api, failover, catchup, sim, model and mutants
+# QUICK=1            the short form of order, kill, crash, api, failover, catchup, hostile, sim, model and mutants
 # SEEDS, SEED        how many fates sim lives through; or one of them, step by step; SEED is crash's and api's too
 
 SHELL := /bin/bash
@@ -78,6 +78,7 @@ test: rocksdb ## every test, then the short forms of the programs below
 	@$(MAKE) api PROFILE=dev QUICK=1
 	@$(MAKE) failover PROFILE=dev QUICK=1
 	@$(MAKE) catchup PROFILE=dev QUICK=1
+	@$(MAKE) hostile PROFILE=dev QUICK=1
 	@$(MAKE) sim QUICK=1
 	@$(MAKE) model QUICK=1
 	@$(MAKE) mutants QUICK=1
@@ -108,6 +109,10 @@ failover: programs ## ROUNDS=50: the leader killed, or its host silent: how soon
 .PHONY: catchup
 catchup: programs ## GIB=2: a snapshot of that size, three times broken off, while the others commit at full load
 	$(PROGRAMS)/wire catchup $(if $(QUICK),--quick,--mib $$(($(or $(GIB),2) * 1024)))
+
+.PHONY: hostile
+hostile: programs ## strangers, broken members and crowds: each refused by its name, nothing of it in the protocol, the leader stays
+	$(PROGRAMS)/wire hostile $(if $(QUICK),--quick)
 
 .PHONY: checkers
 checkers: rocksdb ## HISTORIES=50000: api's judge of histories beside a search through every order, and another checker
