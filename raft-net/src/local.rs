@@ -265,7 +265,9 @@ impl Local {
         }
     }
 
-    /// Judges what a peer says of itself, before it has confirmed it.
+    /// Judges what a peer says of itself, before it has confirmed it. From then on an earlier start of it is not
+    /// believed any more, so that no claim of that one comes between this and the admission. A recorded session
+    /// says nothing new here: of an earlier start it is refused, and of the same one it changes nothing.
     pub(crate) fn examine(&self, side: Side, theirs: &Introduction) -> Result<(), Refusal> {
         self.examine_in(&mut self.state(), side, theirs)
     }
@@ -276,11 +278,23 @@ impl Local {
         side: Side,
         theirs: &Introduction,
     ) -> Result<(), Refusal> {
-        let judged = self.judge(state, side, theirs);
-        if let Err(refusal @ Refusal::LostAcknowledged { .. }) = &judged {
-            state.has_lost(theirs.from, refusal);
+        if let Err(refusal) = self.judge(state, side, theirs) {
+            if matches!(refusal, Refusal::LostAcknowledged { .. }) {
+                state.has_lost(theirs.from, &refusal);
+            }
+            return Err(refusal);
         }
-        judged
+        let known = state.seen.remove(&theirs.from);
+        let known = known.filter(|seen| seen.incarnation == theirs.incarnation);
+        let seen = Seen {
+            incarnation: theirs.incarnation,
+            starts: theirs.starts,
+            run: theirs.run,
+            over: false,
+            claims: known.map(|seen| seen.claims).unwrap_or_default(),
+        };
+        state.seen.insert(theirs.from, seen);
+        Ok(())
     }
 
     /// Judges what a peer says of itself and, if nothing is wrong with it, registers the connection.
@@ -293,16 +307,6 @@ impl Local {
     ) -> Result<Admission, Refusal> {
         let mut state = self.state();
         self.examine_in(&mut state, side, theirs)?;
-        let known = state.seen.remove(&theirs.from);
-        let known = known.filter(|seen| seen.incarnation == theirs.incarnation);
-        let seen = Seen {
-            incarnation: theirs.incarnation,
-            starts: theirs.starts,
-            run: theirs.run,
-            over: false,
-            claims: known.map(|seen| seen.claims).unwrap_or_default(),
-        };
-        state.seen.insert(theirs.from, seen);
         if !theirs.address.is_empty() {
             state.said.insert(theirs.from, theirs.address.clone());
         }

@@ -294,6 +294,8 @@ async fn what_becomes_known_cuts_what_contradicts_it() {
     let (mut one, mut two) = (Node::new(nobody(ONE)), Node::new(nobody(TWO)));
     let _to_two = one.dial(TWO, two.address);
     one.connected(TWO).await;
+    two.event(|event| matches!(event, PeerEvent::Accepted { .. }).then_some(()))
+        .await;
     let known = |one| BTreeMap::from([(ONE, one), (TWO, folder(TWO))]);
     // What agrees changes nothing.
     two.local.set_cluster(CLUSTER);

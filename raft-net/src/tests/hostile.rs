@@ -40,7 +40,8 @@ pub(super) async fn greeted(node: &Node, from: &Local, hello: FrameKind) -> TcpS
 #[actix_rt::test]
 async fn a_recorded_session_is_of_no_use() {
     let mut two = Node::new(local(TWO));
-    let mut live = established(&two).await;
+    let one = local(ONE);
+    let mut live = greeted(&two, &one, FrameKind::Hello).await;
     live.write_all(encode(&commit(1)).as_bytes()).await.unwrap();
     assert_eq!(two.batch().await.frames, [commit(1)]);
     for kind in [
@@ -49,7 +50,7 @@ async fn a_recorded_session_is_of_no_use() {
         FrameKind::SnapshotHello,
     ] {
         let mut recorded = TcpStream::connect(two.address).await.unwrap();
-        let hello = local(ONE).introduction(TWO).encode(kind, &limits());
+        let hello = one.introduction(TWO).encode(kind, &limits());
         recorded.write_all(hello.unwrap().as_bytes()).await.unwrap();
         confirm(&mut recorded, 7, &limits()).await.unwrap();
         // The node may have closed it by now.

@@ -147,10 +147,7 @@ async fn the_urgent_lane_comes_back_and_ends_with_the_main_one() {
     one.connected(TWO).await;
     both_lanes(&to_two).await;
     // Another urgent connection of the same process takes the place of the first.
-    let mut stream = TcpStream::connect(two.address).await.unwrap();
-    let hello = one.local.introduction(TWO);
-    let hello = hello.encode(FrameKind::UrgentHello, &limits()).unwrap();
-    stream.write_all(hello.as_bytes()).await.unwrap();
+    let _stream = greeted(&two, &one.local, FrameKind::UrgentHello).await;
     until(&to_two, "a new lane", |stats| stats.urgent_connects == 2).await;
     both_lanes(&to_two).await;
     to_two.try_send(encode(&heartbeat(7))).unwrap();
@@ -235,6 +232,8 @@ async fn welcome(socket: &TcpListener) -> (TcpStream, FrameDecoder) {
     let welcome = local(TWO).introduction(ONE);
     let welcome = welcome.encode(FrameKind::Welcome, &limits()).unwrap();
     stream.write_all(welcome.as_bytes()).await.unwrap();
+    let confirm = read_frame(&mut stream, &mut decoder).await.unwrap();
+    assert_eq!(confirm.kind, FrameKind::Confirm);
     (stream, decoder)
 }
 

@@ -250,6 +250,8 @@ async fn by_hand(socket: &TcpListener, local: &Local, wanted: u64) -> TcpStream 
     let welcome = local.introduction(ONE);
     let welcome = welcome.encode(FrameKind::Welcome, &limits()).unwrap();
     stream.write_all(welcome.as_bytes()).await.unwrap();
+    let confirm = read_frame(&mut stream, &mut decoder).await.unwrap();
+    assert_eq!(confirm.kind, FrameKind::Confirm);
     let offer = read_frame(&mut stream, &mut decoder).await.unwrap();
     assert_eq!(offer.kind, FrameKind::SnapshotOffer);
     let wanted = bytes_of(&SnapshotFrame::Wanted { from: wanted });
