@@ -39,7 +39,7 @@ fn what_production_needs_is_what_there_is_unless_said() {
             config.lease_reads,
             config.snapshot_bytes_per_s
         ),
-        (None, None, None)
+        (None, None, Some(32 << 20))
     );
     assert_eq!(config.unapplied_bytes_max, 64 << 20);
     assert_eq!(config.core([NodeId(1)]).lease_drift_ticks, None);
