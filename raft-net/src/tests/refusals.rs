@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 use super::{CLUSTER, Node, ONE, THREE, TWO, born, folder, limits, local, unborn};
 use crate::decode::FrameDecoder;
-use crate::handshake::{Introduction, read_frame};
+use crate::handshake::{Introduction, confirm, read_frame};
 use crate::header::Header;
 use crate::{
     Claim, EncodeError, Ending, FrameKind, GetListenerStats, Held, Limits, Local, PeerEvent,
@@ -561,6 +561,7 @@ async fn a_peer_that_speaks_a_later_version_too_is_welcome() {
     assert_eq!(frame.kind, FrameKind::Welcome);
     let ours = Introduction::decode(&frame).unwrap();
     assert_eq!((ours.version_min, ours.version_max), (1, 1));
+    confirm(&mut stream, ours.nonce, &limits()).await.unwrap();
     // From now on both speak the newest that both know.
     let commit = super::commit(1);
     let mut bytes = super::encode(&commit).as_bytes().to_vec();
