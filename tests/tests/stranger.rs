@@ -10,6 +10,7 @@ use std::time::Duration;
 pub(crate) const HELLO: u8 = 1;
 pub(crate) const WELCOME: u8 = 2;
 pub(crate) const REFUSE: u8 = 3;
+pub(crate) const CONFIRM: u8 = 6;
 
 /// Who the stranger says it is: protocol versions, and the ids of itself and of whom it wants. Its disk is empty.
 pub(crate) fn introduction(versions: (u8, u8), from: u64, to: u64) -> Vec<u8> {
@@ -28,6 +29,7 @@ pub(crate) fn introduction(versions: (u8, u8), from: u64, to: u64) -> Vec<u8> {
         0_u64,
         0_u64,
         [from.min(to), from.max(to)],
+        "",
         Bytes(b""),
     );
     rmp_serde::to_vec(&body).unwrap()

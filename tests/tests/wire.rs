@@ -7,7 +7,7 @@ use std::time::Duration;
 use tests::cluster::Cluster;
 
 use crate::stranger::{
-    HELLO, REFUSE, WELCOME, closes_after, frame, introduction, read_frame, refusal,
+    CONFIRM, HELLO, REFUSE, WELCOME, closes_after, frame, introduction, read_frame, refusal,
 };
 use crate::{WAIT, cluster, running, works};
 
@@ -107,7 +107,9 @@ fn a_listener_of_another_version_is_waited_for_by_name() {
         stream
             .write_all(&frame(0, WELCOME, &introduction((98, 99), 2, 1)))
             .unwrap();
-        // What this side can act on, it is told.
+        // The number of the welcome is said back first, and then what this side can act on.
+        let (kind, _) = read_frame(&mut stream).unwrap();
+        assert_eq!(kind, CONFIRM);
         let (kind, body) = read_frame(&mut stream).unwrap();
         assert_eq!(kind, REFUSE);
         assert!(refusal(&body).contains("versions"));
