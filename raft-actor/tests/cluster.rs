@@ -1001,3 +1001,130 @@ async fn what_a_lost_disk_had_acknowledged_is_not_counted() {
     cluster.nodes[3] = spawn(&cluster, 4);
     assert!(outcome.await.unwrap().unwrap().index > kept);
 }
+
+/// Long enough for a test to tell an election that waits for it from one that does not.
+const PATIENT: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(4));
+const EARLY: Duration = Duration::from_secs(2);
+
+impl Cluster {
+    /// Three nodes with patience, each of which reaches the others as `routes` says.
+    async fn start_patient(early: bool, routes: impl Fn(u64, u64, &str) -> String) -> Self {
+        let mut cluster = Self::new(3);
+        let spawn = |id: u64| {
+            let route = |(to, address): &(NodeId, String)| (*to, routes(id, to.0, address));
+            let peers: Vec<_> = cluster.peers.iter().map(route).collect();
+            let config = cluster.config(id).peers(peers);
+            let config = config
+                .election_timeout(PATIENT.0, PATIENT.1)
+                .early_campaign(early);
+            RaftActor::spawn(config).unwrap()
+        };
+        cluster.nodes = (1..=3).map(spawn).collect();
+        cluster
+    }
+
+    /// Ends the leader as its process's death would; says who it was, and since when it does not lead.
+    async fn lose_leader(&self) -> (NodeId, Instant) {
+        let leader = self.leader().await;
+        // A connection must have lived for a while to be dialled again at once.
+        tokio::time::sleep(Duration::from_millis(1200)).await;
+        let since = Instant::now();
+        self.end_without_handover(leader).await;
+        (NodeId(leader), since)
+    }
+}
+
+fn direct(_: u64, _: u64, address: &str) -> String {
+    address.to_owned()
+}
+
+#[actix::test]
+async fn a_leader_that_is_gone_is_replaced_without_waiting_for_the_clock() {
+    let cluster = Cluster::start_patient(true, direct).await;
+    let (gone, since) = cluster.lose_leader().await;
+    let others = || (1..=3).filter(|id| NodeId(*id) != gone);
+    until("another leader", async || {
+        for id in others() {
+            let leader = status(cluster.node(id)).await.leader;
+            leader.filter(|leader| *leader != gone)?;
+        }
+        Some(())
+    })
+    .await;
+    let took = since.elapsed();
+    assert!(took < EARLY, "{took:?}");
+}
+
+#[actix::test]
+async fn with_the_early_campaign_switched_off_everybody_waits() {
+    let cluster = Cluster::start_patient(false, direct).await;
+    let (gone, since) = cluster.lose_leader().await;
+    tokio::time::sleep(EARLY.saturating_sub(since.elapsed())).await;
+    for id in (1..=3).filter(|id| NodeId(*id) != gone) {
+        assert_eq!(status(cluster.node(id)).await.leader, Some(gone));
+    }
+}
+
+/// From one node to another, as long as it is not told to break all that it carries.
+fn route(to: String, breaks: &tokio::sync::broadcast::Sender<()>) -> String {
+    let port = free_port();
+    let breaks = breaks.clone();
+    actix::spawn(async move {
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await;
+        let listener = listener.unwrap();
+        loop {
+            let Ok((mut near, _)) = listener.accept().await else {
+                return;
+            };
+            let (to, mut broken) = (to.clone(), breaks.subscribe());
+            actix::spawn(async move {
+                let Ok(mut far) = tokio::net::TcpStream::connect(to).await else {
+                    return;
+                };
+                tokio::select! {
+                    _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                    _ = broken.recv() => {}
+                }
+            });
+        }
+    });
+    format!("127.0.0.1:{port}")
+}
+
+#[actix::test]
+async fn a_link_that_breaks_deposes_nobody() {
+    let breaks = tokio::sync::broadcast::channel(64).0;
+    let routes = |from: u64, to: u64, address: &str| match from == to {
+        true => address.to_owned(),
+        false => route(address.to_owned(), &breaks),
+    };
+    let cluster = Cluster::start_patient(true, routes).await;
+    let leader = cluster.leader().await;
+    let before = status(cluster.node(leader)).await;
+    let is_whole = |node: &NodeStatus| {
+        let others = node.members.iter().filter(|member| member.id != node.id);
+        others
+            .map(|member| member.connected)
+            .all(|connected| connected)
+    };
+    for _ in 0..5 {
+        breaks.send(()).unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    until("the connections to be there again", async || {
+        for id in 1..=3 {
+            is_whole(&status(cluster.node(id)).await).then_some(())?;
+        }
+        Some(())
+    })
+    .await;
+    for id in 1..=3 {
+        let after = status(cluster.node(id)).await;
+        assert_eq!(
+            (after.term, after.leader),
+            (before.term, Some(NodeId(leader)))
+        );
+    }
+    let went_on = cluster.node(leader % 3 + 1).send(Propose::new("goes on"));
+    went_on.await.unwrap().unwrap();
+}
