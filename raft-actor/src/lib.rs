@@ -95,7 +95,9 @@ pub use raft_core::membership::Configuration;
 pub use raft_core::{
     ClusterId, Incarnation, LogId, LogIndex, NodeId, PeerState, Role, Term, Violation,
 };
-pub use raft_net::{ListenError, PeerStats, Refusal};
+pub use raft_net::{
+    CertificateProblem, ListenError, PeerStats, Refusal, TlsFile, TlsFileError, TlsFileProblem,
+};
 pub use raft_storage::{MemoryDisk, OpenError, StorageError};
 pub use status::{MemberStatus, NodeStatus, Phase, Progress};
 pub use watch::{NodeView, StatusChanged, Watch, WatchStatus};

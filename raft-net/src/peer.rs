@@ -193,8 +193,8 @@ impl Driver {
 
     async fn attempt(&self, cut: &Cut) -> Outcome {
         let dial = async { Ok(dial(&self.address, &self.limits).await) };
-        let mut stream = match cut.guard(dial).await {
-            Ok(Ok(stream)) => stream,
+        let socket = match cut.guard(dial).await {
+            Ok(Ok(socket)) => socket,
             Ok(Err(error)) => return Outcome::Unreachable(error),
             Err(ending) => return Outcome::Lost(ending),
         };
@@ -204,11 +204,11 @@ impl Driver {
             Purpose::Frames,
             &self.local,
             &self.limits,
-            &mut stream,
+            socket,
             &mut decoder,
             cut,
         );
-        let (mut admission, hello) = match greeted.await {
+        let (stream, mut admission, hello) = match greeted.await {
             Ok(greeted) => greeted,
             Err(Broken::Refused(refusal)) => return Outcome::Refused(refusal),
             Err(Broken::Malformed(error)) => return Outcome::Refused(Refusal::malformed(&error)),
@@ -226,7 +226,7 @@ impl Driver {
             let connected = PeerEvent::Connected { peer, hello };
             // Without a receiver of events there is nobody to tell, and the work goes on.
             let _ = self.events.send(connected).await;
-            let (mut read, mut write) = stream.split();
+            let (mut read, mut write) = tokio::io::split(stream);
             tokio::select! {
                 ending = self.watch(&mut read, &mut decoder) => Err::<(), _>(ending),
                 ending = self.write(&mut write) => Err(ending),

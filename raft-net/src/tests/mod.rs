@@ -7,6 +7,8 @@ mod hostile;
 mod refusals;
 mod snapshots;
 mod snapshots_hostile;
+mod tls;
+mod tls_hostile;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
