@@ -348,64 +348,78 @@ async fn plaintext_and_tls_name_each_other() {
     assert!(count(&plain).await.unwrap().refused[&15] >= 1);
 }
 
-#[actix_rt::test]
-async fn new_files_are_put_to_use_and_bad_ones_are_not() {
-    let (old, new) = (Pki::new(), Pki::new());
-    let (tls, two) = (old.tls(ONE), old.tls(TWO));
-    let (mut one, mut two_node) = (secured(ONE, &tls), secured(TWO, &two));
-    let to_two = one.dial(TWO, two_node.address);
-    one.connected(TWO).await;
-    let files = old.files(ONE);
-    let reloads = |tls: &Tls| (tls.stats().reloads, tls.stats().reloads_failed);
-
+#[test]
+fn new_files_are_put_to_use_and_bad_ones_are_told_once_and_are_not() {
+    let pki = Pki::new();
+    let (tls, files) = (pki.tls(ONE), pki.files(ONE));
+    let reloads = || (tls.stats().reloads, tls.stats().reloads_failed);
     // The same files again are no news.
     assert!(!tls.reload().unwrap());
     tls.look();
-    assert_eq!(reloads(&tls), (0, 0));
-
-    // A certificate without its key: told when it stays so, and once.
-    let (cert, key) = old.make(&Wanted::of(&["node-1"]));
+    assert_eq!(reloads(), (0, 0));
+    // A certificate whose key has not come yet: told when it stays so, and once.
+    let wanted = Wanted {
+        to: 7 * DAY,
+        ..Wanted::of(&["node-1"])
+    };
+    let (cert, key) = pki.make(&wanted);
+    let not_after = tls.stats().not_after;
     fs::write(&files.cert, &cert).unwrap();
     for failed in [0, 1, 1, 1] {
         tls.look();
-        assert_eq!(reloads(&tls), (0, failed));
+        assert_eq!(reloads(), (0, failed));
     }
     let error = tls.reload().unwrap_err();
     assert!(
         matches!(error.problem, TlsFileProblem::KeyMismatch),
         "{error}"
     );
-    assert_eq!(reloads(&tls), (0, 2));
-    let again = Node::new(local(ONE).with_tls(tls.clone()));
-    drop(one);
-    let mut one = again;
-    let _old_ones = one.dial(TWO, two_node.address);
-    one.connected(TWO).await;
-
-    // Its key comes too.
+    assert_eq!(reloads(), (0, 2));
+    assert_eq!(tls.stats().not_after, not_after);
     write_key(&files.key, &key);
     tls.look();
-    assert_eq!(reloads(&tls), (1, 2));
+    assert_eq!(reloads(), (1, 2));
+    assert!(tls.stats().not_after < not_after);
+    // A file that is gone for a moment only, as when it is replaced.
+    fs::remove_file(&files.cert).unwrap();
+    tls.look();
+    fs::write(&files.cert, &cert).unwrap();
+    tls.look();
+    assert_eq!(reloads(), (1, 2));
+}
 
-    // Another CA, beside the old one first, so that at no time two nodes refuse each other.
+/// All of it while the nodes run: a new CA beside the old one, a certificate of the new one, the old one gone.
+#[actix_rt::test]
+async fn a_cluster_changes_its_ca_without_a_restart() {
+    let (old, new) = (Pki::new(), Pki::new());
+    let (tls_one, tls_two) = (old.tls(ONE), old.tls(TWO));
+    let (mut one, mut two) = (secured(ONE, &tls_one), secured(TWO, &tls_two));
+    let to_two = one.dial(TWO, two.address);
+    one.connected(TWO).await;
     let ca = |pki: &Pki| fs::read(pki.files(ONE).ca).unwrap();
-    let both = [ca(&old), ca(&new)].concat();
-    fs::write(old.files(ONE).ca, &both).unwrap();
-    assert!(tls.reload().unwrap() && two.reload().unwrap());
+    let (old_ca, new_ca) = (ca(&old), ca(&new));
+    // The watch of the listeners may have been here first.
+    let reload = |tls: &Tls| tls.reload().map(drop).unwrap();
+    let files = old.files(ONE);
+    fs::write(&files.ca, [old_ca.clone(), new_ca].concat()).unwrap();
+    reload(&tls_one);
+    reload(&tls_two);
     let (cert, key) = new.make(&Wanted::of(&["node-1"]));
-    fs::write(&files.cert, cert).unwrap();
+    // A rename is at once, and the key comes first: until both are there, the old ones are in use.
     write_key(&files.key, &key);
-    assert!(tls.reload().unwrap());
-    let dialled = two_node.dial(ONE, one.address);
-    two_node.connected(ONE).await;
-    drop((dialled, to_two));
-
-    // Node 2 trusts the old one alone again: its own certificate is of that, node 1's is not.
-    fs::write(old.files(ONE).ca, ca(&old)).unwrap();
-    assert!(two.reload().unwrap());
-    let _dials = two_node.dial(ONE, one.address);
+    fs::write(&files.cert, cert).unwrap();
+    reload(&tls_one);
+    let dialled = two.dial(ONE, one.address);
+    two.connected(ONE).await;
+    // Node 2 trusts the old CA alone again, which node 1's certificate is not of. What is connected stays so.
+    fs::write(&files.ca, old_ca).unwrap();
+    reload(&tls_two);
+    to_two.try_send(encode(&heartbeat(1))).unwrap();
+    assert_eq!(two.batch().await.frames, [heartbeat(1)]);
+    dialled.stop();
+    let _dials = two.dial(ONE, one.address);
     let chain = certificate(false, CertificateProblem::Chain);
-    assert_eq!(refused(&mut two_node).await, chain);
+    assert_eq!(refused(&mut two).await, chain);
 }
 
 #[test]

@@ -20,9 +20,7 @@ use super::{Node, ONE, TWO, limits, local};
 use crate::decode::FrameDecoder;
 use crate::handshake::read_frame;
 use crate::stream::HANDSHAKE_LEN_MAX;
-use crate::{
-    CertificateProblem, FrameKind, GetListenerStats, Limits, ListenerStats, PeerEvent, Refusal,
-};
+use crate::{FrameKind, GetListenerStats, Limits, ListenerStats, PeerEvent, Refusal};
 
 /// Trusts anybody.
 #[derive(Debug)]
