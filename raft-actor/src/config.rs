@@ -40,6 +40,7 @@ pub struct Config {
     pub(crate) heartbeat_interval: Duration,
     pub(crate) election_timeout_min: Duration,
     pub(crate) election_timeout_max: Duration,
+    pub(crate) early_campaign: bool,
     pub(crate) command_bytes_max: usize,
     pub(crate) proposals_max: usize,
     pub(crate) proposals_bytes_max: usize,
@@ -138,6 +139,7 @@ impl Config {
             heartbeat_interval: Duration::from_millis(100),
             election_timeout_min: Duration::from_millis(500),
             election_timeout_max: Duration::from_millis(1000),
+            early_campaign: true,
             command_bytes_max: 1 << 20,
             proposals_max: 65_536,
             proposals_bytes_max: 64 << 20,
@@ -208,6 +210,16 @@ impl Config {
     pub fn election_timeout(mut self, min: Duration, max: Duration) -> Self {
         self.election_timeout_min = min;
         self.election_timeout_max = max;
+        self
+    }
+
+    /// Whether a follower of a leader whose process has died asks to be elected at once: its connection was
+    /// reset by the leader's host, and its next dial refused. Without it, and whenever a link breaks or a host falls
+    /// silent, it waits for the election timeout. With [`lease_reads`](Self::lease_reads) it always waits, as it has
+    /// promised. On unless said.
+    #[must_use]
+    pub fn early_campaign(mut self, on: bool) -> Self {
+        self.early_campaign = on;
         self
     }
 

@@ -37,6 +37,7 @@ mod boot_time;
 mod clock;
 mod config;
 mod delivery;
+mod departure;
 mod door;
 mod error;
 mod front;

@@ -10,6 +10,7 @@ use raft_storage::{Record, StorageError};
 
 use crate::birth::Birth;
 use crate::boot_time::boot_time;
+use crate::departure::Departure;
 use crate::node::{Life, Node};
 use crate::{NodeFailure, ProposeError, ReadError};
 
@@ -92,40 +93,75 @@ impl Node {
                     return;
                 };
                 (peer.connected, peer.trouble, peer.refuses) = (true, None, false);
+                peer.departure.connected();
                 if let Life::Forming { forming, .. } = &mut self.life {
                     forming.heard(id, hello.incarnation);
                     self.consider_birth(ctx);
                 }
             }
-            PeerEvent::Lost { peer, reason, .. } => {
+            PeerEvent::Lost {
+                peer,
+                reset,
+                reason,
+            } => {
                 tracing::info!(%peer, "connection lost: {reason}");
                 self.trouble(peer, reason.to_string());
                 self.connection_lost(peer);
                 self.step(raft_core::Input::PeerUnreachable(peer), ctx);
+                self.departs(peer, |departure| departure.lost(reset), ctx);
                 if let Ending::Refused(refusal) = reason {
                     self.heed(peer, &refusal, ctx);
                 }
             }
-            PeerEvent::Unreachable { peer, reason, .. } => {
+            PeerEvent::Unreachable {
+                peer,
+                refused,
+                reason,
+            } => {
                 self.greeting.asked(peer);
                 self.trouble(peer, reason.to_string());
+                self.departs(peer, |departure| departure.unreachable(refused), ctx);
             }
             PeerEvent::Refused { peer, reason } => {
+                self.departs(peer, Departure::connected, ctx);
                 self.trouble(peer, format!("it refuses this node: {reason}"));
                 self.heed(peer, &reason, ctx);
                 self.greeting.asked(peer);
                 self.refused(peer, reason, ctx);
             }
-            // The peer dialled this node, and did not like what answered.
-            PeerEvent::Closed {
-                peer,
-                reason: Ending::Refused(refusal),
-            } => self.heed(peer, &refusal, ctx),
+            PeerEvent::Accepted { peer, .. } => {
+                self.departs(peer, Departure::accepted, ctx);
+            }
+            PeerEvent::Closed { peer, reason } => {
+                self.departs(peer, Departure::closed, ctx);
+                // The peer dialled this node, and did not like what answered.
+                if let Ending::Refused(refusal) = reason {
+                    self.heed(peer, &refusal, ctx);
+                }
+            }
             PeerEvent::ListenerFailed { reason } => {
                 tracing::error!("the listener: {reason}");
                 self.fail(NodeFailure::PartStopped("the listener"), ctx);
             }
-            PeerEvent::Accepted { .. } | PeerEvent::Closed { .. } | PeerEvent::Turned { .. } => {}
+            PeerEvent::Turned { .. } => {}
+        }
+    }
+
+    /// Takes note of what `happened` to a connection. If it was the last sign that was missing, the peer's process is
+    /// gone, and the protocol need not wait for it.
+    fn departs(
+        &mut self,
+        id: NodeId,
+        happened: impl FnOnce(&mut Departure),
+        ctx: &mut Context<Self>,
+    ) {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        happened(&mut peer.departure);
+        if peer.departure.is_complete() && self.early_campaign {
+            tracing::info!(peer = %id, "the process of node {id} is gone");
+            self.step(raft_core::Input::PeerGone(id), ctx);
         }
     }
 

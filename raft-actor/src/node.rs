@@ -32,6 +32,7 @@ use crate::boot_time::boot_time;
 use crate::clock::Clock;
 use crate::config::TICK;
 use crate::delivery::{Apply, Back, PartFailed, Progress, Told};
+use crate::departure::Departure;
 use crate::door::{Door, Knock};
 use crate::front::RaftActor;
 use crate::intake::Intake;
@@ -56,6 +57,8 @@ pub(crate) struct Node {
     /// The entry that says which cluster this is, is being read from the log.
     pub(crate) reading_birth: bool,
     pub(crate) core_config: raft_core::Config,
+    /// Whether the protocol is told of a process that is gone.
+    pub(crate) early_campaign: bool,
     pub(crate) life: Life,
     pub(crate) peers: BTreeMap<NodeId, Peer>,
     pub(crate) own_address: String,
@@ -128,6 +131,8 @@ pub(crate) struct Peer {
     pub(crate) address: String,
     pub(crate) sender: PeerSender,
     pub(crate) connected: bool,
+    /// Whether its process may be gone.
+    pub(crate) departure: Departure,
     /// What was last heard or seen of it while it was not connected.
     pub(crate) trouble: Option<String>,
     /// It refuses this node, for a reason that will not pass.
@@ -357,6 +362,7 @@ pub(crate) fn dial(
                 address,
                 sender,
                 connected: false,
+                departure: Departure::default(),
                 trouble: None,
                 refuses: false,
             },

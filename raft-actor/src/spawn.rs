@@ -318,6 +318,7 @@ fn assemble(ctx: &mut Context<RaftActor>, start: Start) -> RaftActor {
             clock: Clock::new(TICK, ticks_max, boot_time()),
             intake: Intake::new(&config, identity.starts, peers.keys().copied()),
             core_config,
+            early_campaign: config.early_campaign,
             life,
             own_address: addresses.get(&config.id).cloned().unwrap_or_default(),
             peers,

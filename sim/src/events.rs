@@ -36,6 +36,7 @@ events! {
     VoteByUnawareLearner = "a node that did not know yet that it votes gave its vote",
     OperatorCampaign = "an operator's campaign began an election",
     EarlyCampaign = "a follower campaigned early because its leader's process was gone",
+    FalselyGone = "a follower was told that its leader's process is gone, and it was not",
     CheckQuorumStepDown = "a leader stepped down because it heard no majority",
     StuckDiskStepDown = "a leader stepped down because its disk was stuck",
     HigherTermStepDown = "a leader stepped down because of a higher term",

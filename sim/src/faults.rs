@@ -149,10 +149,20 @@ impl World {
                 continue;
             }
             let at = self.now + self.random.between(100, 2 * TICK);
-            let (node, start) = (other, self.nodes[other].config.start);
-            self.plan
-                .at(at, Happening::Disconnected { node, start, peer });
+            self.disconnect(at, other, peer, false);
         }
+    }
+
+    /// Node `n` finds its connection to `peer` broken at that time.
+    fn disconnect(&mut self, at: u64, n: usize, peer: NodeId, refused: bool) {
+        let (node, start) = (n, self.nodes[n].config.start);
+        let broken = Happening::Disconnected {
+            node,
+            start,
+            peer,
+            refused,
+        };
+        self.plan.at(at, broken);
     }
 
     /// A node loses its disk for good, if the others can bear it. Its id does not come back.
@@ -168,7 +178,8 @@ impl World {
         Ok(())
     }
 
-    /// A connection breaks: what is under way is lost, and both sides notice, or one.
+    /// A connection breaks: what is under way is lost, and both sides notice, or one. A firewall that breaks it may
+    /// refuse the redial too, as if the process were gone: one of the two is then told what is not true.
     fn reset_link(&mut self, n: usize) {
         let other = self.random.below(self.nodes.len() as u64) as usize;
         if other == n {
@@ -178,12 +189,11 @@ impl World {
         self.network.link(one, two).connection += 1;
         self.network.link(two, one).connection += 1;
         self.count(Event::LinkReset);
+        let misled = self.random.permille(200).then_some(n);
         for (node, peer) in [(n, two), (other, one)] {
             if self.nodes[node].is_up() {
                 let at = self.now + self.random.between(10, TICK);
-                let start = self.nodes[node].config.start;
-                self.plan
-                    .at(at, Happening::Disconnected { node, start, peer });
+                self.disconnect(at, node, peer, misled == Some(node));
             }
         }
     }

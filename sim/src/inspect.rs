@@ -9,11 +9,14 @@
 //! - `match-is-durable`: so is what a leader takes for matched, on a peer of the same term.
 //! - `limits`: what is under way, and what is not committed.
 //! - `pre-vote-leaves-no-mark`: a pre-vote changes no term and writes nothing.
+//! - `leader-kept`: a follower forgets its leader only when that is silent for the shortest election timeout, when its
+//!   process is gone, or for a higher term; and grants no pre-vote before. So an election that comes early deposes
+//!   no leader whom a majority hears: whoever hears it elects nobody.
 //! - `isolated-leader`: a leader that hears no majority steps down within two election timeouts.
 //! - `stuck-disk`: a leader whose disk does not answer for an election timeout steps down.
 //! - `read-is-answered`, `transfer-ends`: in time.
 
-use raft_core::{Effect, LogIndex, PeerState, Role};
+use raft_core::{Effect, LogIndex, OpenMessage, PeerState, Role};
 
 use crate::broken::{Broken, Check, hold};
 use crate::node::Seen;
@@ -40,6 +43,7 @@ impl World {
         }
         self.check_durable(n)?;
         self.check_pre_vote(n, about, wrote)?;
+        self.check_leader_kept(n, about, effects)?;
         if self.nodes[n].run.as_ref().unwrap().raft.role() == Role::Leader {
             self.check_leader(n, about)?;
         }
@@ -118,7 +122,7 @@ impl World {
     fn check_pre_vote(&self, n: usize, about: &About, wrote: bool) -> Check {
         let (id, run) = (self.nodes[n].id, self.nodes[n].run.as_ref().unwrap());
         let same = run.raft.term() == about.before.term && !wrote;
-        let asked = about.kind == Kind::PreVote
+        let asked = matches!(about.kind, Kind::PreVote { .. })
             || about.kind == Kind::PreVoteGranted && about.before.role != Role::PreCandidate;
         hold!(
             same || !asked,
@@ -131,6 +135,41 @@ impl World {
             same || !(asks && alone),
             "pre-vote-leaves-no-mark",
             "node {id} asks for pre-votes with a write or a term"
+        );
+        Ok(())
+    }
+
+    fn check_leader_kept(&mut self, n: usize, about: &About, effects: &[Effect]) -> Check {
+        let node = &mut self.nodes[n];
+        let (id, run) = (node.id, node.run.as_mut().unwrap());
+        let (before, leader) = (about.before, run.raft.leader());
+        let same_term = run.raft.term() == before.term;
+        if about.is_from_leader() && leader.is_some() && about.message_term == Some(run.raft.term())
+        {
+            run.followed = run.ticks;
+        }
+        let Some(followed) = about.leader.filter(|leader| same_term && *leader != id) else {
+            return Ok(());
+        };
+        let silent = run.ticks - run.followed;
+        let waits = silent < u64::from(self.fate.timeout.0);
+        let forgets = leader.is_none();
+        let told = about.kind == Kind::Campaign || about.gone == Some(followed);
+        hold!(
+            !(forgets && waits && !told),
+            "leader-kept",
+            "node {id} forgets its leader {followed} after {silent} ticks, on {:?}",
+            about.kind
+        );
+        let granted = |effect: &Effect| matches!(effect, Effect::Send { message: OpenMessage::PreVoteResponse(m), .. } if m.granted);
+        let binds = about.kind == Kind::PreVote { transfer: false };
+        let to_leader =
+            |effect: &Effect| matches!(effect, Effect::Send { to, .. } if *to == followed);
+        let grants = effects.iter().any(|e| granted(e) && !to_leader(e));
+        hold!(
+            !(binds && grants && waits),
+            "leader-kept",
+            "node {id} grants a pre-vote {silent} ticks after it heard its leader {followed}"
         );
         Ok(())
     }

@@ -129,6 +129,8 @@ pub(crate) struct Run {
     pub(crate) transfer: Option<(NodeId, u64, bool)>,
     /// When it was told that its leader is gone, in `ticks`.
     pub(crate) gone_at: Option<u64>,
+    /// When it last heard the leader that it follows, in `ticks`.
+    pub(crate) followed: u64,
     pub(crate) seen: Seen,
 }
 
@@ -183,6 +185,7 @@ impl Run {
             settled: 0,
             transfer: None,
             gone_at: None,
+            followed: 0,
         }
     }
 }

@@ -194,11 +194,17 @@ impl World {
         self.step(n, Input::Received(envelope), Context::None)
     }
 
-    /// A connection is found broken. If the peer's process is down, nobody answers the redial.
-    pub(crate) fn disconnected(&mut self, n: usize, peer: NodeId) -> Check {
+    /// A connection is found broken. If the peer's process is down, nobody answers the redial; what the network
+    /// refuses in its place looks the same.
+    pub(crate) fn disconnected(&mut self, n: usize, peer: NodeId, refused: bool) -> Check {
         let (id, other) = (self.nodes[n].id, peer.0 as usize - 1);
         let reachable = !self.network.is_cut(id, peer) && !self.network.is_cut(peer, id);
-        let input = match reachable && !self.nodes[other].is_up() {
+        let is_up = self.nodes[other].is_up();
+        let leads = |run: &Run| run.raft.leader() == Some(peer);
+        if is_up && refused && self.nodes[n].run.as_ref().is_some_and(leads) {
+            self.count(Event::FalselyGone);
+        }
+        let input = match refused || reachable && !is_up {
             true => Input::PeerGone(peer),
             false => Input::PeerUnreachable(peer),
         };

@@ -5,7 +5,7 @@
 //! and between two of them the node may die.
 
 use raft_core::{
-    AppendOutcome, DurableMessage, Effect, Input, Message, OpenMessage, PreVoteResponse,
+    AppendOutcome, DurableMessage, Effect, Input, Message, NodeId, OpenMessage, PreVoteResponse,
     ReadFailure, Role, Term,
 };
 
@@ -36,7 +36,9 @@ pub(crate) enum Context {
 pub(crate) enum Kind {
     Tick,
     Paused,
-    PreVote,
+    PreVote {
+        transfer: bool,
+    },
     PreVoteGranted,
     PreVoteRefused,
     /// AppendEntries, a heartbeat or a commit index of this term.
@@ -65,7 +67,9 @@ pub(crate) struct About {
     pub(crate) kind: Kind,
     pub(crate) before: Seen,
     /// The leader that the node knew.
-    pub(crate) leader: Option<raft_core::NodeId>,
+    pub(crate) leader: Option<NodeId>,
+    /// Whose process is said to be gone.
+    pub(crate) gone: Option<NodeId>,
     /// The term of the message, if it is one.
     pub(crate) message_term: Option<Term>,
     /// Who decided before, if this node led.
@@ -73,12 +77,24 @@ pub(crate) struct About {
     pub(crate) context: Context,
 }
 
+impl About {
+    /// Whether it is what only a leader sends.
+    pub(crate) fn is_from_leader(&self) -> bool {
+        matches!(
+            self.kind,
+            Kind::FromLeader(_) | Kind::TimeoutNow | Kind::SnapshotReceived
+        )
+    }
+}
+
 fn kind(input: &Input) -> Kind {
     match input {
         Input::Tick => Kind::Tick,
         Input::Paused { .. } => Kind::Paused,
         Input::Received(envelope) => match &envelope.message {
-            Message::Open(OpenMessage::PreVote(_)) => Kind::PreVote,
+            Message::Open(OpenMessage::PreVote(m)) => Kind::PreVote {
+                transfer: m.transfer,
+            },
             Message::Open(OpenMessage::PreVoteResponse(PreVoteResponse { granted, .. })) => {
                 match granted {
                     true => Kind::PreVoteGranted,
@@ -126,6 +142,10 @@ impl World {
             kind: kind(&input),
             before: run.seen,
             leader: run.raft.leader(),
+            gone: match &input {
+                Input::PeerGone(peer) => Some(*peer),
+                _ => None,
+            },
             message_term: match &input {
                 Input::Received(envelope) => Some(envelope.message.term()),
                 Input::SnapshotReceived { message, .. } => Some(message.term),

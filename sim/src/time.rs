@@ -65,11 +65,13 @@ pub(crate) enum Happening {
         to: NodeId,
         arrived: bool,
     },
-    /// A connection is found to be broken; nobody answers the redial if the process is gone.
+    /// A connection is found to be broken; nobody answers the redial if the process is gone, or if the network
+    /// refuses it in its place.
     Disconnected {
         node: usize,
         start: u64,
         peer: NodeId,
+        refused: bool,
     },
     /// A pause ends.
     Resume { node: usize, start: u64 },

@@ -175,7 +175,12 @@ impl World {
             Happening::SnapshotSent {
                 node, to, arrived, ..
             } => self.snapshot_sent(node, to, arrived),
-            Happening::Disconnected { node, peer, .. } => self.disconnected(node, peer),
+            Happening::Disconnected {
+                node,
+                peer,
+                refused,
+                ..
+            } => self.disconnected(node, peer, refused),
             Happening::Resume { node, .. } => self.resume(node),
             Happening::Start { node } => self.start(node),
             Happening::Request {

@@ -20,11 +20,21 @@ impl Figures {
     /// Figures of `area`, written to `AREA.txt` in `FIGURES_DIR`, or in `figures` of the target folder.
     #[must_use]
     pub fn new(area: &'static str, target: &Path) -> Self {
+        Self::in_file(area, area, target)
+    }
+
+    /// Figures of `area` that a part of its own measures, written to `AREA-PART.txt` in the same folder.
+    #[must_use]
+    pub fn of_part(area: &'static str, part: &str, target: &Path) -> Self {
+        Self::in_file(area, &format!("{area}-{part}"), target)
+    }
+
+    fn in_file(area: &'static str, name: &str, target: &Path) -> Self {
         let folder =
             std::env::var_os("FIGURES_DIR").map_or_else(|| target.join("figures"), PathBuf::from);
         Self {
             area,
-            file: folder.join(format!("{area}.txt")),
+            file: folder.join(format!("{name}.txt")),
             lines: String::new(),
             missed: false,
         }

@@ -75,7 +75,21 @@ impl Programs {
     /// A command that runs `program` and ends with this process.
     #[must_use]
     pub fn guarded(&self, program: &Path) -> Command {
-        let mut command = Command::new(&self.harness);
+        self.guarded_in(None, program)
+    }
+
+    /// The same in the network namespace of this name, if there is one. `ip` becomes what it runs: the process is the
+    /// same.
+    #[must_use]
+    pub fn guarded_in(&self, namespace: Option<&str>, program: &Path) -> Command {
+        let mut command = match namespace {
+            None => Command::new(&self.harness),
+            Some(name) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", name]).arg(&self.harness);
+                command
+            }
+        };
         command
             .arg("guard")
             .arg(std::process::id().to_string())

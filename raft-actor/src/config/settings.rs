@@ -21,7 +21,7 @@ pub(super) struct Setting {
 }
 
 /// What a program cannot do without comes first.
-pub(super) const SETTINGS: [Setting; 24] = [
+pub(super) const SETTINGS: [Setting; 25] = [
     Setting {
         name: "id",
         value_name: "ID",
@@ -70,6 +70,13 @@ pub(super) const SETTINGS: [Setting; 24] = [
         default: "1s",
         help: "And at most",
         set: |config, text| put(&mut config.election_timeout_max, text::duration(text)),
+    },
+    Setting {
+        name: "early_campaign",
+        value_name: "on|off",
+        default: "on",
+        help: "Whether a leader whose process has died is replaced at once; off: after the election timeout",
+        set: |config, text| put(&mut config.early_campaign, text::on_or_off(text)),
     },
     Setting {
         name: "command_bytes_max",

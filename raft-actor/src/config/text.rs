@@ -38,6 +38,14 @@ pub(super) fn bytes_here(text: &str) -> Result<usize, String> {
     usize::try_from(bytes(text)?).map_err(|_| format!("{text:?} is too large a size"))
 }
 
+pub(super) fn on_or_off(text: &str) -> Result<bool, String> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        text => Err(format!("{text:?} is neither \"on\" nor \"off\"")),
+    }
+}
+
 /// Something that can be switched off, by the word `off`.
 pub(super) fn or_off<T>(
     text: &str,

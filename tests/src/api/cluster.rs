@@ -1,4 +1,4 @@
-//! Replicas with wires between them, each asked over a connection that no wire cuts.
+//! Replicas, each asked over a connection that nothing cuts: with wires between them, or without.
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -29,48 +29,80 @@ pub struct Replicas {
     pub links: Vec<Link>,
     programs: Programs,
     args: Vec<String>,
-    ports: Vec<u16>,
-    controls: Vec<SocketAddr>,
-    /// From each to each other.
+    seats: Vec<Seat>,
+    /// From each to each other, if there are wires.
     wires: Vec<(u64, u64, Wire)>,
     processes: Vec<Mutex<Option<Child>>>,
 }
 
+/// Where a replica is.
+#[derive(Clone, Debug)]
+pub struct Seat {
+    /// Where it listens for the others.
+    pub address: SocketAddr,
+    /// Where it is asked.
+    pub control: SocketAddr,
+    /// The network namespace that its process is in, if that is not this one.
+    pub namespace: Option<String>,
+}
+
+impl Seat {
+    /// So many on loopback.
+    pub fn local(count: usize) -> Result<Vec<Self>> {
+        let ports = free_ports(2 * count)?;
+        let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let seat = |two: &[u16]| Self {
+            address: local(two[0]),
+            control: local(two[1]),
+            namespace: None,
+        };
+        Ok(ports.chunks(2).map(seat).collect())
+    }
+}
+
 impl Replicas {
-    /// Three of them in an empty `folder`, none started; each will be given `args`.
+    /// Three of them in an empty `folder`, with wires between them, none started; each will be given `args`.
     pub fn new(programs: &Programs, folder: &Path, args: &[&str]) -> Result<Self> {
-        const COUNT: usize = 3;
+        let mut replicas = Self::at(programs, folder, args, Seat::local(3)?)?;
+        let pairs = replicas.ids().flat_map(|from| {
+            let others = replicas.ids().filter(move |to| *to != from);
+            others.map(move |to| (from, to))
+        });
+        let pairs: Vec<_> = pairs.collect();
+        for ((from, to), via) in pairs.iter().zip(free_ports(pairs.len())?) {
+            let wire = Wire::new(via, replicas.seat(*to).address)?;
+            replicas.wires.push((*from, *to, wire));
+        }
+        Ok(replicas)
+    }
+
+    /// One on each of `seats`, in an empty `folder`, which reach each other without wires.
+    pub fn at(programs: &Programs, folder: &Path, args: &[&str], seats: Vec<Seat>) -> Result<Self> {
         if folder.exists() {
             fs::remove_dir_all(folder).with_context(|| format!("empty {}", folder.display()))?;
         }
         fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
-        let mut free = free_ports(2 * COUNT + COUNT * (COUNT - 1))?.into_iter();
-        let ports: Vec<_> = free.by_ref().take(COUNT).collect();
-        let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let controls: Vec<_> = free.by_ref().take(COUNT).map(local).collect();
-        let mut wires = Vec::new();
-        for (from, _) in (1..).zip(&ports) {
-            for (to, port) in (1..).zip(&ports).filter(|(to, _)| *to != from) {
-                let via = free.next().context("a port for each wire")?;
-                wires.push((from, to, Wire::new(via, local(*port))?));
-            }
-        }
         Ok(Self {
             folder: folder.to_path_buf(),
-            links: controls.iter().map(|control| Link::new(*control)).collect(),
+            links: seats.iter().map(|seat| Link::new(seat.control)).collect(),
             programs: programs.clone(),
             args: args.iter().map(|&arg| arg.to_owned()).collect(),
-            ports,
-            controls,
-            wires,
-            processes: (0..COUNT).map(|_| Mutex::new(None)).collect(),
+            wires: Vec::new(),
+            processes: seats.iter().map(|_| Mutex::new(None)).collect(),
+            seats,
         })
     }
 
     /// The ids.
     #[must_use]
     pub fn ids(&self) -> std::ops::RangeInclusive<u64> {
-        1..=self.ports.len() as u64
+        1..=self.seats.len() as u64
+    }
+
+    /// Where node `id` is.
+    #[must_use]
+    pub fn seat(&self, id: u64) -> &Seat {
+        &self.seats[id as usize - 1]
     }
 
     /// To node `id`.
@@ -89,13 +121,12 @@ impl Replicas {
 
     /// Starts node `id`, which does not run.
     pub fn start(&self, id: u64) -> Result<()> {
-        let place = id as usize - 1;
+        let seat = self.seat(id);
         let peers: Vec<_> = self
             .ids()
             .map(|to| {
                 let wire = self.wires.iter().find(|(f, t, _)| (*f, *t) == (id, to));
-                let own = || format!("127.0.0.1:{}", self.ports[place]);
-                let address = wire.map_or_else(own, |(.., wire)| wire.address.to_string());
+                let address = wire.map_or(self.seat(to).address, |(.., wire)| wire.address);
                 format!("{to}={address}")
             })
             .collect();
@@ -103,12 +134,13 @@ impl Replicas {
         let log = File::options().create(true).append(true).open(&log);
         let log = log.context("open a node's log")?;
         // What stands for the node is the program beside the guard.
-        let mut command = self.programs.guarded(&self.programs.demo_chat);
+        let (programs, namespace) = (&self.programs, seat.namespace.as_deref());
+        let mut command = programs.guarded_in(namespace, &programs.demo_chat);
         command
             .args(["--id", &id.to_string(), "--peers", &peers.join(",")])
             .arg("--data")
             .arg(self.folder.join(format!("node{id}")))
-            .args(["--control", &self.controls[place].to_string()])
+            .args(["--control", &seat.control.to_string()])
             .args(&self.args)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -194,7 +226,7 @@ impl Replicas {
         let (term, leader) = says_so?;
         // An old leader does not know that it is none.
         let agree = known.iter().filter(|k| **k == (term, Some(leader))).count();
-        (agree * 2 > self.ports.len()).then_some(leader)
+        (agree * 2 > self.seats.len()).then_some(leader)
     }
 
     /// Waits until one leads a majority.

@@ -53,6 +53,12 @@ pub struct Arguments {
     /// Reads by lease, with clocks that drift so much from each other.
     #[arg(long)]
     pub lease_drift_ms: Option<u64>,
+    /// A leader whose process has died is replaced only when the election timeout is over.
+    #[arg(long)]
+    pub no_early_campaign: bool,
+    /// How fast it sends snapshots, in bytes per second; as fast as it goes unless said.
+    #[arg(long)]
+    pub snapshot_bytes_per_s: Option<u64>,
 }
 
 /// Exit code: the node did not start.
@@ -103,6 +109,8 @@ fn config(arguments: &Arguments) -> Result<Config> {
         .peers(peers)
         .data_dir(&arguments.data)
         .snapshots(snapshots)
+        .early_campaign(!arguments.no_early_campaign)
+        .snapshot_bytes_per_s(arguments.snapshot_bytes_per_s)
         .lease_reads(arguments.lease_drift_ms.map(Duration::from_millis)))
 }
 
