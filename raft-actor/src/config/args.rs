@@ -278,7 +278,7 @@ fn read_file(
             }
             (_, DeValue::String(text)) => text.to_string(),
             (_, DeValue::Integer(number)) => number.to_string(),
-            (_, DeValue::Boolean(on)) => on.to_string(),
+            (_, DeValue::Boolean(on)) => if *on { "on" } else { "off" }.to_owned(),
             (name, _) => {
                 let problem = format!("{name} is neither a string nor a number");
                 return Err(ConfigArgsError::Value { origin, problem });
@@ -309,9 +309,7 @@ impl clap::Args for ConfigArgs {
             if setting.value_name != SWITCH {
                 return arg;
             }
-            arg.num_args(0..=1)
-                .require_equals(true)
-                .default_missing_value("true")
+            arg.num_args(0..=1).default_missing_value("on")
         });
         settings.chain([file]).fold(command, |command, arg| {
             command.arg(arg.help_heading("Node"))

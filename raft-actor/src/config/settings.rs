@@ -73,7 +73,7 @@ pub(super) const SETTINGS: [Setting; 25] = [
     },
     Setting {
         name: "early_campaign",
-        value_name: "on|off",
+        value_name: SWITCH,
         default: "on",
         help: "Whether a leader whose process has died is replaced at once; off: after the election timeout",
         set: |config, text| put(&mut config.early_campaign, text::on_or_off(text)),
@@ -198,14 +198,14 @@ pub(super) const SETTINGS: [Setting; 25] = [
     Setting {
         name: "insecure",
         value_name: SWITCH,
-        default: "false",
+        default: "off",
         help: "Listen beyond loopback without TLS, in a network in which everybody is trusted",
-        set: |config, text| put(&mut config.insecure, text::switch(text)),
+        set: |config, text| put(&mut config.insecure, text::on_or_off(text)),
     },
 ];
 
 /// The name of the value of a setting that is on when its flag is there without one.
-pub(super) const SWITCH: &str = "true|false";
+pub(super) const SWITCH: &str = "on|off";
 
 /// What was read, if it could be.
 fn put<T>(to: &mut T, read: Result<T, String>) -> Result<(), String> {

@@ -89,12 +89,6 @@ pub(super) fn peers(list: &str) -> Result<Vec<(NodeId, String)>, String> {
         .collect()
 }
 
-/// On or off.
-pub(super) fn switch(text: &str) -> Result<bool, String> {
-    text.parse()
-        .map_err(|_| format!("{text:?} is neither true nor false"))
-}
-
 /// `ID=NAME`, separated by commas.
 pub(super) fn names(list: &str) -> Result<BTreeMap<NodeId, String>, String> {
     let mut names = BTreeMap::new();
@@ -179,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_nodes_are_read_and_switches() {
+    fn names_of_nodes_are_read() {
         let read = names("1=a.example, 2 = b.example").unwrap();
         let expected = [(1, "a.example"), (2, "b.example")];
         assert!(
@@ -194,12 +188,6 @@ mod tests {
             let error = names(list).unwrap_err();
             assert!(error.contains(expected), "{error}");
         }
-        assert_eq!((switch("true"), switch("false")), (Ok(true), Ok(false)));
-        assert!(
-            switch("yes")
-                .unwrap_err()
-                .contains("neither true nor false")
-        );
     }
 
     #[test]

@@ -258,11 +258,11 @@ fn insecure_is_a_switch_everywhere() {
     let file = file("insecure = true");
     let path = Some(file.path());
     assert!(!insecure(&[], &[], None));
-    assert!(insecure(&["--insecure"], &[], None) && insecure(&["--insecure=true"], &[], None));
-    assert!(insecure(&[], &[("RAFT_INSECURE", "true")], None) && insecure(&[], &[], path));
+    assert!(insecure(&["--insecure"], &[], None) && insecure(&["--insecure=on"], &[], None));
+    assert!(insecure(&[], &[("RAFT_INSECURE", "on")], None) && insecure(&[], &[], path));
     assert!(!insecure(
-        &["--insecure=false"],
-        &[("RAFT_INSECURE", "true")],
+        &["--insecure=off"],
+        &[("RAFT_INSECURE", "on")],
         path
     ));
 }
