@@ -36,6 +36,7 @@ pub struct Config {
     pub(crate) id: NodeId,
     pub(crate) peers: Vec<(NodeId, String)>,
     pub(crate) listen: Option<String>,
+    pub(crate) advertise: Option<String>,
     pub(crate) store: Store,
     pub(crate) heartbeat_interval: Duration,
     pub(crate) election_timeout_min: Duration,
@@ -135,6 +136,7 @@ impl Config {
             id,
             peers: Vec::new(),
             listen: None,
+            advertise: None,
             store: Store::Missing,
             heartbeat_interval: Duration::from_millis(100),
             election_timeout_min: Duration::from_millis(500),
@@ -192,6 +194,15 @@ impl Config {
     #[must_use]
     pub fn listen(mut self, address: impl Into<String>) -> Self {
         self.listen = Some(address.into());
+        self
+    }
+
+    /// Where this node tells the others to find it (`host:port`), if that is not its address in the list of
+    /// peers. They try there too when nobody answers where their own lists say, so a node that moved needs no
+    /// change of the others' lists.
+    #[must_use]
+    pub fn advertise(mut self, address: impl Into<String>) -> Self {
+        self.advertise = Some(address.into());
         self
     }
 

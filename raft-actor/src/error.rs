@@ -309,7 +309,12 @@ impl CodecError {
     }
 
     pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Self> {
-        rmp_serde::from_slice(bytes).map_err(|error| Self::Decode(error.to_string()))
+        let mut rest = bytes;
+        let value = rmp_serde::from_read(&mut rest).map_err(|e| Self::Decode(e.to_string()))?;
+        match rest.len() {
+            0 => Ok(value),
+            more => Err(Self::Decode(format!("{more} bytes follow it"))),
+        }
     }
 }
 

@@ -136,27 +136,34 @@ impl Intake {
     /// Names those of `gathered` that are to be named, behind those that wait for it already. What is left waits, and
     /// says that a session must be opened.
     fn name_all(&mut self, gathered: &mut Vec<Proposal>) {
-        if self.nameless.is_empty() && !gathered.iter().any(|proposal| proposal.nameless) {
-            return;
+        if !self.nameless.is_empty() {
+            // Who waits already comes first.
+            let mut all = Vec::from(std::mem::take(&mut self.nameless));
+            all.append(gathered);
+            *gathered = all;
         }
         let now = Instant::now();
-        let before = std::mem::take(&mut self.nameless);
-        for mut proposal in before.into_iter().chain(std::mem::take(gathered)) {
-            if proposal.nameless {
-                // Who waits already comes first.
-                let named = self.nameless.is_empty().then(|| self.own_session.name(now));
-                let Some(named) = named.flatten() else {
-                    self.wait_for_name(proposal);
-                    continue;
-                };
-                if let Request::Plain { command } = proposal.request {
-                    let (id, low) = (named.id, 0);
-                    proposal.request = Request::InSession { id, low, command };
-                }
-                proposal.nameless = false;
-                proposal.ticket = Some(named.ticket);
+        let mut is_any_left = false;
+        for proposal in gathered.iter_mut().filter(|proposal| proposal.nameless) {
+            let Some(named) = self.own_session.name(now) else {
+                is_any_left = true;
+                break;
+            };
+            if let Request::Plain { command } = &mut proposal.request {
+                let (id, low, command) = (named.id, 0, std::mem::take(command));
+                proposal.request = Request::InSession { id, low, command };
             }
-            gathered.push(proposal);
+            proposal.nameless = false;
+            proposal.ticket = Some(named.ticket);
+        }
+        if is_any_left {
+            for proposal in std::mem::take(gathered) {
+                if proposal.nameless {
+                    self.wait_for_name(proposal);
+                } else {
+                    gathered.push(proposal);
+                }
+            }
         }
     }
 
@@ -345,10 +352,13 @@ impl Node {
             Life::Running(raft)
                 if raft.role() == Role::Leader && !self.intake.is_spurned(self.id) =>
             {
-                let mut proposals = Vec::from(std::mem::take(&mut self.intake.waiting));
-                proposals.append(&mut gathered);
-                if !proposals.is_empty() {
-                    self.append(proposals, ctx);
+                if !self.intake.waiting.is_empty() {
+                    let mut waiting = Vec::from(std::mem::take(&mut self.intake.waiting));
+                    waiting.append(&mut gathered);
+                    gathered = waiting;
+                }
+                if !gathered.is_empty() {
+                    self.append(gathered, ctx);
                 }
                 return;
             }

@@ -15,6 +15,8 @@ use raft_core::{LogIndex, Term};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::CodecError;
+
 /// A state that every node has a replica of, with commands and responses of the program's own types.
 ///
 /// They are encoded as MessagePack maps: a field may come with `#[serde(default)]` later, an enum may get a
@@ -141,7 +143,7 @@ pub trait BytesStateMachine: Send + 'static {
 
 impl<S: StateMachine> BytesStateMachine for S {
     fn apply(&mut self, at: At, command: &Bytes) -> Result<Bytes, ApplyError> {
-        let command = rmp_serde::from_slice(command)
+        let command = CodecError::decode(command)
             .map_err(|_| ApplyError::new("it is no command of this program"))?;
         let response = StateMachine::apply(self, at, command)?;
         rmp_serde::to_vec_named(&response)
@@ -304,8 +306,10 @@ mod tests {
             bytes.apply(at, &command(u64::MAX)),
             Err(ApplyError::new("too much"))
         );
-        let no_command = bytes.apply(at, &Bytes::from_static(b"\xc1"));
-        assert!(no_command.unwrap_err().reason().contains("no command"));
+        for no_command in [b"\xc1".as_slice(), b"\x05\x05"] {
+            let refused = bytes.apply(at, &Bytes::copy_from_slice(no_command));
+            assert!(refused.unwrap_err().reason().contains("no command"));
+        }
         let mut written = Vec::new();
         bytes.snapshot()(&mut written).unwrap();
         let mut other = Sum::default();

@@ -30,11 +30,19 @@
 //! | `raft_snapshots_total` | counter | | `event` | what happened to snapshots: `taken`, `not_taken` (an error), `sent`, `not_sent`, `received` |
 //! | `raft_snapshot_duration_seconds` | histogram | s | | how long it took to write a snapshot to its file |
 //! | `raft_peer_connected` | gauge | | `peer` | 1 if there is a connection to the peer, else 0 |
+//! | `raft_peer_urgent_connected` | gauge |  | `peer` | 1 if votes and heartbeats have a connection of their own to the peer, else 0: then they take the other |
+//! | `raft_peer_round_trip_seconds` | gauge | s | `peer` | how long the peer took to answer the last ping, or has not answered the next one, if that is longer |
+//! | `raft_peer_round_trip_smoothed_seconds` | gauge | s | `peer` | the average of the last answers |
 //! | `raft_peer_lag_entries` | gauge | | `peer` | entries of the leader's log that the peer has not acknowledged; 0 on a node that does not lead |
-//! | `raft_peer_queue_frames` | gauge | | `peer` | frames that wait to be sent to the peer |
+//! | `raft_peer_queue_frames` | gauge | | `peer` | frames that wait to be sent to the peer, on both connections |
 //! | `raft_peer_queue_bytes` | gauge | bytes | `peer` | their bytes |
+//! | `raft_peer_queue_frames_max` | gauge |  | `peer` | the most frames that ever waited on one of the two connections |
+//! | `raft_peer_queue_bytes_max` | gauge | bytes | `peer` | the most bytes that ever did |
 //! | `raft_peer_sent_bytes_total` | counter | bytes | `peer` | bytes handed to the system for the peer |
-//! | `raft_peer_connects_total` | counter | | `peer` | connections made to the peer |
+//! | `raft_peer_sent_frames_total` | counter |  | `peer` | frames handed to the system for the peer |
+//! | `raft_peer_dials_total` | counter |  | `peer` | times that the peer was dialled; those that led to no connection failed or were refused |
+//! | `raft_peer_connects_total` | counter | | `peer` | connections made to the peer; all but the first are reconnects |
+//! | `raft_peer_refusals_total` | counter |  | `peer` | dials that ended with a refusal, by the peer or by this node |
 //! | `raft_peer_dropped_frames_total` | counter | | `peer`, `reason` | frames for the peer that were not sent, and why: `full`, `not_connected`, `too_large`, `lost`; what matters is sent again |
 //!
 //! Gauges, and counters by peer, are brought up to date each 100 ms.
@@ -97,7 +105,7 @@ const fn metric(
 }
 
 /// Every metric that a node emits.
-pub const METRICS: [Metric; 30] = [
+pub const METRICS: [Metric; 38] = [
     metric(
         "raft_proposals_total",
         Kind::Counter,
@@ -267,6 +275,27 @@ pub const METRICS: [Metric; 30] = [
         "1 if there is a connection to the peer, else 0",
     ),
     metric(
+        "raft_peer_urgent_connected",
+        Kind::Gauge,
+        Unit::Count,
+        &["peer"],
+        "1 if votes and heartbeats have a connection of their own to the peer, else 0: then they take the other",
+    ),
+    metric(
+        "raft_peer_round_trip_seconds",
+        Kind::Gauge,
+        Unit::Seconds,
+        &["peer"],
+        "how long the peer took to answer the last ping, or has not answered the next one, if that is longer",
+    ),
+    metric(
+        "raft_peer_round_trip_smoothed_seconds",
+        Kind::Gauge,
+        Unit::Seconds,
+        &["peer"],
+        "the average of the last answers",
+    ),
+    metric(
         "raft_peer_lag_entries",
         Kind::Gauge,
         Unit::Count,
@@ -278,7 +307,7 @@ pub const METRICS: [Metric; 30] = [
         Kind::Gauge,
         Unit::Count,
         &["peer"],
-        "frames that wait to be sent to the peer",
+        "frames that wait to be sent to the peer, on both connections",
     ),
     metric(
         "raft_peer_queue_bytes",
@@ -288,6 +317,20 @@ pub const METRICS: [Metric; 30] = [
         "their bytes",
     ),
     metric(
+        "raft_peer_queue_frames_max",
+        Kind::Gauge,
+        Unit::Count,
+        &["peer"],
+        "the most frames that ever waited on one of the two connections",
+    ),
+    metric(
+        "raft_peer_queue_bytes_max",
+        Kind::Gauge,
+        Unit::Bytes,
+        &["peer"],
+        "the most bytes that ever did",
+    ),
+    metric(
         "raft_peer_sent_bytes_total",
         Kind::Counter,
         Unit::Bytes,
@@ -295,11 +338,32 @@ pub const METRICS: [Metric; 30] = [
         "bytes handed to the system for the peer",
     ),
     metric(
+        "raft_peer_sent_frames_total",
+        Kind::Counter,
+        Unit::Count,
+        &["peer"],
+        "frames handed to the system for the peer",
+    ),
+    metric(
+        "raft_peer_dials_total",
+        Kind::Counter,
+        Unit::Count,
+        &["peer"],
+        "times that the peer was dialled; those that led to no connection failed or were refused",
+    ),
+    metric(
         "raft_peer_connects_total",
         Kind::Counter,
         Unit::Count,
         &["peer"],
-        "connections made to the peer",
+        "connections made to the peer; all but the first are reconnects",
+    ),
+    metric(
+        "raft_peer_refusals_total",
+        Kind::Counter,
+        Unit::Count,
+        &["peer"],
+        "dials that ended with a refusal, by the peer or by this node",
     ),
     metric(
         "raft_peer_dropped_frames_total",
@@ -591,11 +655,19 @@ impl NodeMetrics {
 /// What is between the node and one peer.
 struct PeerMetrics {
     connected: Gauge,
+    urgent_connected: Gauge,
+    round_trip: Gauge,
+    round_trip_smoothed: Gauge,
     lag: Gauge,
     queue_frames: Gauge,
     queue_bytes: Gauge,
+    queue_frames_max: Gauge,
+    queue_bytes_max: Gauge,
     sent_bytes: Counter,
+    sent_frames: Counter,
+    dials: Counter,
     connects: Counter,
+    refusals: Counter,
     dropped_full: Counter,
     dropped_not_connected: Counter,
     dropped_too_large: Counter,
@@ -612,11 +684,19 @@ impl PeerMetrics {
         let dropped = |reason: &'static str| counter!("raft_peer_dropped_frames_total", "node" => node.clone(), "peer" => peer.clone(), "reason" => reason);
         Self {
             connected: gauge("raft_peer_connected"),
+            urgent_connected: gauge("raft_peer_urgent_connected"),
+            round_trip: gauge("raft_peer_round_trip_seconds"),
+            round_trip_smoothed: gauge("raft_peer_round_trip_smoothed_seconds"),
             lag: gauge("raft_peer_lag_entries"),
             queue_frames: gauge("raft_peer_queue_frames"),
             queue_bytes: gauge("raft_peer_queue_bytes"),
+            queue_frames_max: gauge("raft_peer_queue_frames_max"),
+            queue_bytes_max: gauge("raft_peer_queue_bytes_max"),
             sent_bytes: count("raft_peer_sent_bytes_total"),
+            sent_frames: count("raft_peer_sent_frames_total"),
+            dials: count("raft_peer_dials_total"),
             connects: count("raft_peer_connects_total"),
+            refusals: count("raft_peer_refusals_total"),
             dropped_full: dropped("full"),
             dropped_not_connected: dropped("not_connected"),
             dropped_too_large: dropped("too_large"),
@@ -625,12 +705,27 @@ impl PeerMetrics {
     }
 
     fn sample(&self, stats: &PeerStats, lag: u64) {
-        self.connected.set(if stats.connected { 1.0 } else { 0.0 });
+        let flag = |is: bool| if is { 1.0 } else { 0.0 };
+        self.connected.set(flag(stats.connected));
+        self.urgent_connected.set(flag(stats.urgent_connected));
+        // None has no number. Whoever asks is told by `raft_peer_connected` that this is none.
+        let trip = stats.round_trip;
+        let seconds = |time: Option<Duration>| time.unwrap_or_default().as_secs_f64();
+        self.round_trip.set(seconds(trip.map(|trip| trip.last)));
+        self.round_trip_smoothed
+            .set(seconds(trip.map(|trip| trip.smoothed)));
         self.lag.set(exact(lag));
         self.queue_frames.set(exact(stats.queued_frames as u64));
         self.queue_bytes.set(exact(stats.queued_bytes as u64));
+        self.queue_frames_max
+            .set(exact(stats.queued_frames_max as u64));
+        self.queue_bytes_max
+            .set(exact(stats.queued_bytes_max as u64));
         self.sent_bytes.absolute(stats.bytes);
+        self.sent_frames.absolute(stats.frames);
+        self.dials.absolute(stats.dials);
         self.connects.absolute(stats.connects);
+        self.refusals.absolute(stats.refusals);
         self.dropped_full.absolute(stats.dropped_full);
         self.dropped_not_connected
             .absolute(stats.dropped_not_connected);

@@ -243,7 +243,7 @@ impl Node {
         };
         let peers = self.peers.iter().map(|(id, peer)| MemberStatus {
             id: *id,
-            address: peer.address.clone(),
+            address: peer.sender.address(),
             connected: peer.connected,
             queue: Some(peer.sender.stats()),
             progress: core.as_ref().and_then(|core| {

@@ -9,6 +9,7 @@
 //!   stays outstanding, so that it can be asked for as long as the session lives.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -41,14 +42,11 @@ enum State {
 
 /// Which sequences have no known outcome.
 #[derive(Debug)]
-pub(crate) struct Outstanding(Mutex<Ring>);
-
-#[derive(Debug)]
-struct Ring {
-    /// The lowest outstanding one,
-    low: u64,
-    /// and for it and each behind it, whether it is done.
-    done: VecDeque<bool>,
+pub(crate) struct Outstanding {
+    /// The lowest outstanding one; written under the lock, read without it, once for each proposal.
+    low: AtomicU64,
+    /// For it and each behind it, whether it is done.
+    done: Mutex<VecDeque<bool>>,
 }
 
 /// One outstanding sequence. Dropped, it stays so.
@@ -93,7 +91,7 @@ impl OwnSession {
         *used = now;
         let sequence = *next;
         *next += 1;
-        outstanding.ring().done.push_back(false);
+        outstanding.done().push_back(false);
         Some(Named {
             id: ProposalId {
                 session: *id,
@@ -122,10 +120,10 @@ impl OwnSession {
                 id,
                 next: 1,
                 used: now,
-                outstanding: Arc::new(Outstanding(Mutex::new(Ring {
-                    low: 1,
-                    done: VecDeque::new(),
-                }))),
+                outstanding: Arc::new(Outstanding {
+                    low: AtomicU64::new(1),
+                    done: Mutex::default(),
+                }),
             },
             None => State::None,
         };
@@ -140,12 +138,12 @@ impl OwnSession {
 }
 
 impl Outstanding {
-    fn ring(&self) -> MutexGuard<'_, Ring> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn done(&self) -> MutexGuard<'_, VecDeque<bool>> {
+        self.done.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn low(&self) -> u64 {
-        self.ring().low
+        self.low.load(Ordering::Acquire)
     }
 }
 
@@ -157,15 +155,17 @@ impl Ticket {
 
     /// The outcome is known.
     pub(crate) fn done(self) {
-        let mut ring = self.outstanding.ring();
-        let at = usize::try_from(self.sequence - ring.low).unwrap_or(usize::MAX);
-        if let Some(done) = ring.done.get_mut(at) {
+        let mut done = self.outstanding.done();
+        let mut low = self.outstanding.low();
+        let at = usize::try_from(self.sequence - low).unwrap_or(usize::MAX);
+        if let Some(done) = done.get_mut(at) {
             *done = true;
         }
-        while ring.done.front() == Some(&true) {
-            ring.done.pop_front();
-            ring.low += 1;
+        while done.front() == Some(&true) {
+            done.pop_front();
+            low += 1;
         }
+        self.outstanding.low.store(low, Ordering::Release);
     }
 }
 

@@ -262,7 +262,7 @@ impl Node {
     ) {
         let last = message.snapshot.last;
         let source = self.snapshotting.snapshots.open(last);
-        let address = self.peers.get(&to).map(|peer| peer.address.clone());
+        let address = self.peers.get(&to).map(|peer| peer.sender.address());
         match (source, address) {
             (Ok(source), Some(address)) => {
                 tracing::info!(peer = %to, %last, bytes = source.info().bytes, "sends a snapshot");

@@ -246,6 +246,10 @@ fn assemble(ctx: &mut Context<RaftActor>, start: Start) -> RaftActor {
     if let Some(tls) = tls {
         local = local.with_tls(tls);
     }
+    local.advertise(config.advertise.as_ref().map_or_else(
+        || addresses.get(&config.id).cloned().unwrap_or_default(),
+        Clone::clone,
+    ));
     let limits = Limits {
         frame_len_max: config.frame_len_max(core_config.append_bytes_max),
         snapshot_bytes_per_s: config.snapshot_bytes_per_s,

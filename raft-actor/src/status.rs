@@ -71,11 +71,12 @@ pub enum Phase {
 pub struct MemberStatus {
     /// Its id.
     pub id: NodeId,
-    /// Where it is reached.
+    /// Where it is reached, or was tried last.
     pub address: String,
     /// Whether this node has a connection to it; true for itself.
     pub connected: bool,
-    /// What waits to be sent to it, and what was sent and dropped since this node was started; none for itself.
+    /// How long it takes to answer, what waits to be sent to it, and what was sent and dropped since this node was
+    /// started; none for itself.
     pub queue: Option<PeerStats>,
     /// How far it has come, as far as this node knows; none unless this node leads.
     pub progress: Option<Progress>,

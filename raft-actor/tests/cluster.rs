@@ -601,6 +601,30 @@ async fn a_node_can_be_started_again_at_once() {
 }
 
 #[actix::test]
+async fn a_node_that_comes_back_at_another_port_is_found() {
+    let mut cluster = Cluster::start(3).await;
+    let before = cluster.node(1).send(Propose::new("before"));
+    before.await.unwrap().unwrap();
+    cluster.node(3).send(Shutdown).await.unwrap().unwrap();
+    // Its own list is changed, and nobody else's.
+    let moved = format!("127.0.0.1:{}", free_port());
+    let mut peers = cluster.peers.clone();
+    peers[2].1.clone_from(&moved);
+    cluster.nodes[2] = RaftActor::spawn(cluster.config(3).peers(peers)).unwrap();
+    let log = collect(cluster.node(3)).await;
+    let after = cluster.node(1).send(Propose::new("after"));
+    after.await.unwrap().unwrap();
+    has(&log, 2).await;
+    for id in [1, 2] {
+        until("it to be found", async || {
+            let member = status(cluster.node(id)).await.members.remove(2);
+            (member.connected && member.address == moved).then_some(())
+        })
+        .await;
+    }
+}
+
+#[actix::test]
 async fn nodes_with_different_lists_are_not_born_together() {
     let cluster = Cluster::new(3);
     let short = cluster.config(1).peers(cluster.peers[..2].to_vec());
@@ -861,6 +885,7 @@ async fn who_led_remembers_what_was_acknowledged_and_committed() {
     let spawn = |cluster: &Cluster, id: u64| {
         let (min, max) = timeouts[id as usize - 1];
         let config = cluster.config(id).election_timeout(ms(min), ms(max));
+        let config = config.early_campaign(false);
         RaftActor::spawn(config.heartbeat_interval(ms(20))).unwrap()
     };
     cluster.nodes = (1..=3).map(|id| spawn(&cluster, id)).collect();

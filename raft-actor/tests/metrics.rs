@@ -146,6 +146,15 @@ async fn every_documented_metric_is_emitted_and_no_other() {
             let of = |name| value(name, &[("node", id), ("peer", peer)]);
             assert_eq!(of("raft_peer_connected"), 1.0);
             assert!(of("raft_peer_connects_total") >= 1.0);
+            assert_eq!(of("raft_peer_urgent_connected"), 1.0);
+            let trips = [
+                of("raft_peer_round_trip_seconds"),
+                of("raft_peer_round_trip_smoothed_seconds"),
+            ];
+            assert!(
+                trips.iter().all(|trip| *trip > 0.0 && *trip < 5.0),
+                "{trips:?}"
+            );
             // Two followers may have nothing to say to each other.
             sent += of("raft_peer_sent_bytes_total");
         }

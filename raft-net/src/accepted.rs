@@ -6,36 +6,43 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::io;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix::Recipient;
 use futures_util::FutureExt;
 use raft_core::NodeId;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::cut::Cut;
-use crate::decode::{FrameDecoder, decode_frame};
+use crate::decode::{FrameDecoder, decode_body, decode_frame};
 use crate::gate::Gate;
 use crate::handshake::{Broken, Introduction, read_introduction, write_frame};
 use crate::header::FrameKind;
-use crate::listener::{Place, last_word};
+use crate::listener::last_word;
+use crate::lobby::Place;
 use crate::local::{Admission, Purpose, Side};
 use crate::snapshot::{Incoming, Receiving};
-use crate::socket::{LINGER_LEN_MAX, configure, farewell};
+use crate::socket::{LINGER_LEN_MAX, configure, farewell, write_both};
 use crate::stream::{Stream, begins_with_tls};
 use crate::tls::Insecure;
-use crate::{Ending, Frame, Inbound, Limits, ListenerStats, Local, PeerEvent, Refusal};
+use crate::wire::PingBody;
+use crate::{
+    Ending, Frame, FrameEncoder, Inbound, Limits, ListenerStats, Local, PeerEvent, Refusal,
+};
 
 /// How much room is made for what comes: at first, and when much comes. What is read shares its
 /// memory with the payloads in it, so room is made when there is little left, not for each read.
 const READ_LEN_MIN: usize = 8 << 10;
 const READ_LEN_MAX: usize = 256 << 10;
 const ROOM_LEN_MIN: usize = 2 << 10;
+/// How long the end of the main connection waits for that of the urgent one, which ends with it.
+const LAST_WORDS_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// What all accepted connections share.
 #[derive(Debug)]
@@ -48,6 +55,8 @@ pub(crate) struct Doorkeeper {
     stats: Mutex<ListenerStats>,
     /// For each kind of refusal, so that a flood of one does not hide another.
     gates: Mutex<BTreeMap<u8, Gate>>,
+    /// For each member, whose connections may come and go in a circle.
+    members: Mutex<BTreeMap<NodeId, Gate>>,
 }
 
 impl Doorkeeper {
@@ -66,7 +75,14 @@ impl Doorkeeper {
             receiving: Arc::new(receiving),
             stats: Mutex::default(),
             gates: Mutex::default(),
+            members: Mutex::default(),
         }
+    }
+
+    /// Whether a line on a connection of `peer` may go into the log; if so, how many have not since the last.
+    fn may_log(&self, peer: NodeId) -> Option<u64> {
+        let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+        members.entry(peer).or_default().pass(Instant::now())
     }
 
     pub(crate) fn stats(&self) -> MutexGuard<'_, ListenerStats> {
@@ -117,7 +133,7 @@ pub(crate) async fn serve(
         keeper: &keeper,
         remote,
         cut: &cut,
-        peer: Cell::new(None),
+        established: Cell::new(None),
     };
     let run = AssertUnwindSafe(connection.run(stream, place)).catch_unwind();
     let ending = run.await.unwrap_or(Ending::Panicked);
@@ -125,13 +141,18 @@ pub(crate) async fn serve(
         keeper.stats().panicked += 1;
         tracing::error!("the connection's task panicked");
     }
-    let Some(peer) = connection.peer.get() else {
+    let Some((peer, purpose)) = connection.established.get() else {
         return;
     };
     if matches!(ending, Ending::Malformed(_)) {
         keeper.stats().malformed += 1;
     }
-    tracing::info!(%peer, %ending, "connection from the peer ended");
+    if let Some(suppressed) = keeper.may_log(peer) {
+        tracing::info!(%peer, ?purpose, %ending, suppressed, "connection from the peer ended");
+    }
+    if purpose != Purpose::Main {
+        return;
+    }
     keeper.events.do_send(PeerEvent::Closed {
         peer,
         reason: ending,
@@ -142,8 +163,8 @@ struct Connection<'a> {
     keeper: &'a Doorkeeper,
     remote: SocketAddr,
     cut: &'a Cut,
-    /// Whose connection it is, once that is established.
-    peer: Cell<Option<NodeId>>,
+    /// Whose connection it is, and what for, once that is established.
+    established: Cell<Option<(NodeId, Purpose)>>,
 }
 
 impl Connection<'_> {
@@ -175,7 +196,9 @@ impl Connection<'_> {
             (Ok(_), None) => return Ending::Closed,
             (Err(turned), door) => return self.turn(door, turned).await,
         };
-        drop(place);
+        if !place.establish() {
+            return Ending::Evicted;
+        }
         let alone = async {
             admission.alone().await;
             Ok(())
@@ -198,17 +221,41 @@ impl Connection<'_> {
         }
         decoder.establish(keeper.limits.frame_len_max);
         let (peer, hello) = (theirs.from, theirs.hello());
-        self.peer.set(Some(peer));
-        keeper.stats().accepted += 1;
-        tracing::info!(%peer, incarnation = %hello.incarnation, starts = hello.starts, "accepted a connection");
+        self.established.set(Some((peer, purpose)));
+        let main = purpose == Purpose::Main;
+        if main {
+            keeper.stats().accepted += 1;
+            if let Some(suppressed) = keeper.may_log(peer) {
+                tracing::info!(%peer, incarnation = %hello.incarnation, starts = hello.starts, suppressed, "accepted a connection");
+            }
+        } else {
+            keeper.stats().accepted_urgent += 1;
+        }
         let frames = async {
-            let accepted = PeerEvent::Accepted { peer, hello };
-            // Without a receiver of events there is nobody to tell, and the work goes on.
-            let _ = keeper.events.send(accepted).await;
+            if main {
+                let accepted = PeerEvent::Accepted { peer, hello };
+                // Without a receiver of events there is nobody to tell, and the work goes on.
+                let _ = keeper.events.send(accepted).await;
+            }
             self.receive(&mut stream, &mut decoder, &theirs).await
         };
         let result: Result<(), Ending> = self.cut.guard(frames).await;
-        result.err().unwrap_or(Ending::Stopped)
+        let ending = result.err().unwrap_or(Ending::Stopped);
+        if main && ending.is_reset() {
+            self.last_words(peer).await;
+        }
+        ending
+    }
+
+    /// The peer has ended its main connection. What it had said on the urgent one is handed over before that is
+    /// told, for behind the news of its death it would make a leader live once more.
+    async fn last_words(&self, peer: NodeId) {
+        let Some(ended) = self.keeper.local.urgent_ended(peer) else {
+            return;
+        };
+        let all = async { Ok(timeout(LAST_WORDS_TIMEOUT, ended.cancelled()).await) };
+        // Whoever lives on has nothing to say that would be wrong then.
+        let _ = self.cut.guard(all).await;
     }
 
     /// The handshake, with TLS if this node has it; its caller has the deadline. What is in `door` is what can be
@@ -245,11 +292,8 @@ impl Connection<'_> {
         decoder: &mut FrameDecoder,
     ) -> Result<(Admission, Purpose, Introduction), Turned> {
         let keeper = self.keeper;
-        let hellos = [Purpose::Frames, Purpose::Snapshot];
-        let kinds = hellos.map(Purpose::hello);
-        let (kind, theirs) = read_introduction(stream, decoder, &kinds).await?;
-        let snapshot = kind == Purpose::Snapshot.hello();
-        let purpose = if snapshot { hellos[1] } else { hellos[0] };
+        let (kind, theirs) = read_introduction(stream, decoder, &Purpose::HELLOS).await?;
+        let purpose = Purpose::of(kind);
         let named = match (&*stream, keeper.local.tls()) {
             (Stream::Tls(secured), Some(tls)) => tls.check_name(secured, theirs.from),
             _ => Ok(()),
@@ -299,7 +343,7 @@ impl Connection<'_> {
             .unwrap_or(Ending::Stopped)
     }
 
-    /// Reads frames and hands them over, batch by batch.
+    /// Reads frames and hands them over, batch by batch, and answers pings.
     async fn receive(
         &self,
         stream: &mut Stream,
@@ -307,17 +351,27 @@ impl Connection<'_> {
         theirs: &Introduction,
     ) -> Result<(), Ending> {
         let (from, starts) = (theirs.from, theirs.starts);
+        let limits = &self.keeper.limits;
+        let mut encoder = FrameEncoder::new(limits);
         let mut read_len = READ_LEN_MIN;
+        // It is looked at when it fires, and not set anew for each read.
+        let mut idle = std::pin::pin!(sleep(limits.idle_timeout));
         loop {
             loop {
-                let mut frames = Vec::new();
-                let decoded = self.batch(decoder, &mut frames);
+                let mut batch = Batch::default();
+                let decoded = self.batch(decoder, &mut batch);
+                if let Some(ping) = batch.ping {
+                    let pong = encoder
+                        .body(FrameKind::Pong, &ping, 1, 0)
+                        .map_err(io::Error::other)?;
+                    write_both(stream, pong.as_bytes(), &[], limits.stall_timeout).await?;
+                }
                 // What came before a bad frame is good.
-                if !frames.is_empty() {
+                if !batch.frames.is_empty() {
                     let inbound = Inbound {
                         from,
                         starts,
-                        frames,
+                        frames: batch.frames,
                     };
                     let handled = self.keeper.inbound.send(inbound).await;
                     handled.map_err(|_| Ending::ReceiverGone)?;
@@ -331,7 +385,19 @@ impl Connection<'_> {
                 buffer.reserve(read_len);
             }
             let room = buffer.capacity() - buffer.len();
-            let read = stream.read_buf(buffer).await?;
+            let since = Instant::now();
+            let read = loop {
+                tokio::select! {
+                    biased;
+                    read = stream.read_buf(buffer) => break read?,
+                    () = &mut idle => {
+                        if since.elapsed() >= limits.idle_timeout {
+                            return Err(Ending::Idle(limits.idle_timeout));
+                        }
+                        idle.as_mut().reset((since + limits.idle_timeout).into());
+                    }
+                }
+            };
             if read == 0 {
                 return Err(Ending::Closed);
             }
@@ -343,22 +409,34 @@ impl Connection<'_> {
         }
     }
 
-    /// Decodes frames of what is there up to the bound of a batch; tells whether there may be more.
-    fn batch(&self, decoder: &mut FrameDecoder, frames: &mut Vec<Frame>) -> Result<bool, Ending> {
+    /// Decodes what is there up to the bound of a batch; tells whether there may be more.
+    fn batch(&self, decoder: &mut FrameDecoder, batch: &mut Batch) -> Result<bool, Ending> {
         #[cfg(test)]
-        crate::tests::panic_if_asked(crate::tests::Panic::Read);
+        if matches!(self.established.get(), Some((_, Purpose::Main))) {
+            crate::tests::panic_if_asked(crate::tests::Panic::Read);
+        }
         let limits = &self.keeper.limits;
-        let mut bytes = 0;
+        let (mut bytes, mut ping_bytes) = (0, 0);
+        let Batch { frames, ping } = batch;
         let mut decode = || {
-            while frames.len() < limits.batch_frames_max && bytes < limits.batch_bytes_max {
+            while frames.len() < limits.batch_frames_max
+                && bytes + ping_bytes < limits.batch_bytes_max
+            {
                 let Some(raw) = decoder.next_raw()? else {
                     return Ok(false);
                 };
-                if raw.kind == FrameKind::Refuse {
-                    return Err(Ending::Refused(Refusal::decode(&raw)?));
+                match raw.kind {
+                    FrameKind::Refuse => return Err(Ending::Refused(Refusal::decode(&raw)?)),
+                    FrameKind::Ping => {
+                        // A peer has one on its way. Of more only the last is answered.
+                        *ping = Some(decode_body(raw.kind, &raw.body)?);
+                        ping_bytes += raw.frame_len();
+                    }
+                    _ => {
+                        bytes += raw.frame_len();
+                        frames.push(decode_frame(raw.kind, &raw.body)?);
+                    }
                 }
-                bytes += raw.frame_len();
-                frames.push(decode_frame(raw.kind, &raw.body)?);
             }
             Ok(true)
         };
@@ -371,6 +449,13 @@ impl Connection<'_> {
         }
         decoded
     }
+}
+
+/// What one look at the buffer brought.
+#[derive(Default)]
+struct Batch {
+    frames: Vec<Frame>,
+    ping: Option<PingBody>,
 }
 
 /// A handshake that came to nothing, and with whom.

@@ -1,12 +1,13 @@
 //! Bytes to frames.
 //!
 //! Invariants: bytes in pieces decode to what they decode to in one; nothing is reserved for what a
-//! length claims, only for what came; payloads are slices of what was read, never copies; what
-//! passes here cannot overflow the core (every term, index and round is below 2^63, entries are a run
+//! length claims, only for what came; payloads are slices of what was read, and copies only where a slice
+//! would keep alive far more than itself; a decoded frame costs at most 48 bytes of memory for each byte
+//! that came, and 32 KiB; what passes here cannot overflow the core (every term, index and round is below 2^63, entries are a run
 //! whose terms do not fall and do not exceed the message's). After an error the stream cannot be read
 //! on.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use raft_core::{
     AppendEntries, AppendOutcome, AppendResponse, CommitAdvanced, DurableMessage, Entry, EntryKind,
     Heartbeat, HeartbeatResponse, LogId, LogIndex, Message, NodeId, OpenMessage, PreVote,
@@ -16,7 +17,8 @@ use raft_core::{
 use serde::Deserialize;
 
 use crate::header::{FrameKind, HEADER_LEN, Header, VERSION_MAX};
-use crate::limits::Limits;
+use crate::limits::{ADDRESS_LEN_MAX, COPIED_LEN_MAX, Limits};
+use crate::refusal::printable;
 use crate::wire::{
     AcceptedBody, AnswerBody, AppendEntriesBody, CommitBody, DigestBody, EntryBody, ForwardedBody,
     HeartbeatBody, HeartbeatResponseBody, List, OutcomeBody, PreVoteBody, ReadIndexBody,
@@ -131,6 +133,12 @@ pub enum DecodeError {
         /// Its length.
         len: usize,
     },
+    /// What the sender says of where it is dialled is no address.
+    #[error("an address of {len} bytes is not host:port, of at most {max}", max = ADDRESS_LEN_MAX)]
+    Address {
+        /// Its length.
+        len: usize,
+    },
     /// The configuration that a snapshot's offer carries is none.
     #[error("a snapshot's offer: {0}")]
     Configuration(#[from] raft_core::membership::DecodeError),
@@ -209,11 +217,17 @@ impl FrameDecoder {
         if self.buffer.len() < frame_len {
             return Ok(None);
         }
-        let frame = self.buffer.split_to(frame_len).freeze();
-        header.verify(&frame)?;
+        header.verify(&self.buffer[..frame_len])?;
+        let body = if frame_len <= COPIED_LEN_MAX {
+            let body = Bytes::copy_from_slice(&self.buffer[HEADER_LEN..frame_len]);
+            self.buffer.advance(frame_len);
+            body
+        } else {
+            self.buffer.split_to(frame_len).freeze().slice(HEADER_LEN..)
+        };
         Ok(Some(RawFrame {
             kind: header.kind,
-            body: frame.slice(HEADER_LEN..),
+            body,
         }))
     }
 }
@@ -225,12 +239,24 @@ pub(crate) fn decode_body<'a, T: Deserialize<'a>>(
 ) -> Result<T, DecodeError> {
     let mut deserializer = rmp_serde::Deserializer::from_read_ref(body);
     deserializer.set_max_depth(DEPTH_MAX);
-    let value =
-        T::deserialize(&mut deserializer).map_err(|source| DecodeError::Body { kind, source })?;
+    let value = T::deserialize(&mut deserializer).map_err(|source| DecodeError::Body {
+        kind,
+        source: printable_error(source),
+    })?;
     // Only at the end of the body is there no marker of a further value.
     match bool::deserialize(&mut deserializer) {
         Err(rmp_serde::decode::Error::InvalidMarkerRead(_)) => Ok(value),
         _ => Err(DecodeError::Trailing { kind }),
+    }
+}
+
+/// An error quotes what it found, which may be as long as the frame, and goes into logs.
+fn printable_error(error: rmp_serde::decode::Error) -> rmp_serde::decode::Error {
+    use rmp_serde::decode::Error as E;
+    match error {
+        E::Syntax(text) => E::Syntax(printable(&text)),
+        E::Uncategorized(text) => E::Uncategorized(printable(&text)),
+        error => error,
     }
 }
 
@@ -240,12 +266,17 @@ pub(crate) fn decode_frame(kind: FrameKind, body: &Bytes) -> Result<Frame, Decod
     use FrameKind as K;
     use OpenMessage as O;
     let message: Message = match kind {
-        K::Hello | K::SnapshotHello | K::Welcome | K::Refuse => {
-            return Err(DecodeError::OutOfPlace { kind });
-        }
-        K::SnapshotOffer | K::SnapshotWanted | K::SnapshotChunk | K::SnapshotDone => {
-            return Err(DecodeError::OutOfPlace { kind });
-        }
+        K::Hello
+        | K::SnapshotHello
+        | K::UrgentHello
+        | K::Welcome
+        | K::Refuse
+        | K::Ping
+        | K::Pong
+        | K::SnapshotOffer
+        | K::SnapshotWanted
+        | K::SnapshotChunk
+        | K::SnapshotDone => return Err(DecodeError::OutOfPlace { kind }),
         K::Digest => {
             let body: DigestBody = decode_body(kind, body)?;
             return Ok(Frame::Digest {
@@ -408,7 +439,8 @@ fn forward(body: &Bytes) -> Result<Frame, DecodeError> {
 
 fn answers(body: &Bytes) -> Result<Frame, DecodeError> {
     let List(items): List<AnswerBody<'_>> = decode_body(FrameKind::Answers, body)?;
-    let items = items.into_iter().map(|item| {
+    let mut answers = Vec::with_capacity(items.len());
+    for item in items {
         let outcome = match item.outcome {
             OutcomeBody::Committed {
                 index,
@@ -447,12 +479,23 @@ fn answers(body: &Bytes) -> Result<Frame, DecodeError> {
                 ForwardOutcome::NotApplied { why }
             }
         };
-        Ok(Answer {
+        answers.push(Answer {
             request: item.request,
             outcome,
-        })
-    });
-    items.collect::<Result<_, _>>().map(Frame::Answers)
+        });
+    }
+    Ok(Frame::Answers(answers))
+}
+
+/// Whether `address` may be advertised ([`Local::advertise`](crate::Local::advertise)): it is empty, or
+/// `host:port` in at most [`ADDRESS_LEN_MAX`] bytes of printable ASCII. Whether anybody is there is another
+/// question.
+#[must_use]
+pub fn is_address(address: &str) -> bool {
+    let printable = address.bytes().all(|byte| byte.is_ascii_graphic());
+    let port = |(host, port): (&str, &str)| !host.is_empty() && matches!(port.parse(), Ok(1_u16..));
+    let whole = address.rsplit_once(':').is_some_and(port);
+    address.is_empty() || printable && whole && address.len() <= ADDRESS_LEN_MAX
 }
 
 /// Whether `reason` can be the reason of a refused command; its length if not.

@@ -24,7 +24,11 @@ pub(crate) async fn dial(address: &str, limits: &Limits) -> Result<TcpStream, Di
         source,
     };
     let limit = limits.connect_timeout;
-    let stream = timeout(limit, TcpStream::connect(address))
+    #[cfg(not(test))]
+    let target = address;
+    #[cfg(test)]
+    let target = crate::tests::looked_up(address);
+    let stream = timeout(limit, TcpStream::connect(target))
         .await
         .map_err(|_| DialError::TimedOut {
             address: address.to_owned(),

@@ -14,7 +14,7 @@ use serde_bytes::ByteArray;
 
 use crate::decode::{NUMBER_MAX, is_reason};
 use crate::header::{FrameKind, HEADER_LEN, Header};
-use crate::limits::{ITEMS_MAX, Limits, MEMBERS_MAX, SNAPSHOT_FRAME_LEN_MAX};
+use crate::limits::{ADDRESS_LEN_MAX, ITEMS_MAX, Limits, MEMBERS_MAX, SNAPSHOT_FRAME_LEN_MAX};
 use crate::wire::{
     AcceptedBody, AnswerOut, AppendEntriesBody, CommitBody, DigestBody, ForwardedBody,
     HeartbeatBody, HeartbeatResponseBody, PreVoteBody, ReadIndexBody, ReadIndexResponseBody,
@@ -37,6 +37,11 @@ impl EncodedFrame {
     #[expect(clippy::len_without_is_empty, reason = "a frame has a header")]
     pub fn len(&self) -> usize {
         self.0.len()
+    }
+
+    /// Whether it goes on the urgent lane.
+    pub(crate) fn is_urgent(&self) -> bool {
+        Header::kind_of(&self.0).is_some_and(FrameKind::is_urgent)
     }
 
     /// Header and body.
@@ -82,6 +87,12 @@ pub enum EncodeError {
         len: usize,
         /// The limit.
         max: usize,
+    },
+    /// What this node says of where it is dialled is no address.
+    #[error("the advertised address {address:?} is not host:port, of at most {max} bytes", max = ADDRESS_LEN_MAX)]
+    Address {
+        /// The address.
+        address: String,
     },
     /// The entries of an AppendEntries do not follow each other, or their terms fall, or exceed the
     /// message's.

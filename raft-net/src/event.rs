@@ -15,7 +15,7 @@ use crate::{DecodeError, Frame, Held, Refusal};
 /// What a peer sent: the frames that one read brought, in order.
 ///
 /// A connection hands over the next batch when this one was handled, so that at most one of each
-/// connection is in the receiver's mailbox. What a peer sends meanwhile stays in the sockets and in
+/// connection is in the receiver's mailbox. A peer has two of them: what is urgent may overtake the rest. What a peer sends meanwhile stays in the sockets and in
 /// the end in the peer's own bounded queue.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
@@ -52,7 +52,7 @@ pub enum PeerEvent {
         /// Who it is.
         hello: PeerHello,
     },
-    /// A connection that was `Connected` is gone, and with it what waited for it.
+    /// The main connection, which was `Connected`, is gone, and with it what waited for the peer.
     Lost {
         /// The peer.
         peer: NodeId,
@@ -81,14 +81,15 @@ pub enum PeerEvent {
         /// Why.
         reason: Refusal,
     },
-    /// We accepted the peer's dial; its frames follow as [`Inbound`].
+    /// We accepted the peer's main connection; its frames follow as [`Inbound`].
     Accepted {
         /// The peer.
         peer: NodeId,
         /// Who it is.
         hello: PeerHello,
     },
-    /// A connection that the peer had dialled is gone. It may come without an `Accepted`, when the
+    /// The main connection that the peer had dialled is gone, and all that it said there was handed over. So was
+    /// what it said on its urgent one, if the peer itself ended the connection. It may come without an `Accepted`, when the
     /// connection ended before that was handled.
     Closed {
         /// The peer.
@@ -157,6 +158,9 @@ pub enum Ending {
     /// No byte moved for too long.
     #[error("nothing moved for {0:?}")]
     Stalled(Duration),
+    /// The other side said nothing for too long, or did not answer a ping.
+    #[error("the other side was silent for {0:?}")]
+    Idle(Duration),
     /// The other side sent what is not a frame.
     #[error("malformed frame: {0}")]
     Malformed(#[from] DecodeError),

@@ -2,15 +2,15 @@
 //!
 //! ```text
 //! dialler                          acceptor
-//!    │ Hello, or SnapshotHello ───────▶ │ judges it (local.rs)
+//!    │ Hello, or another of its kind ─▶ │ judges it (local.rs)
 //!    │ ◀───────────── Welcome or Refuse │
 //!    │ judges it by the same rules      │
 //!    │ frames, or Refuse ─────────────▶ │
 //! ```
 //!
-//! The first frame says what the connection is for, by its kind: a program that does not know what
-//! snapshots are refuses it, where one that ignored an unknown field would take it for the peer's
-//! ordinary connection and close that.
+//! The first frame says what the connection is for, by its kind (Hello, UrgentHello, SnapshotHello): a
+//! program that does not know what snapshots are refuses it, where one that ignored an unknown field would
+//! take it for the peer's main connection and close that.
 //!
 //! Invariants: nothing else is read or written before it is over; it holds at most
 //! [`Limits::handshake_frame_len_max`] of a stranger's bytes; its callers give it a deadline.
@@ -20,7 +20,7 @@ use raft_core::{ClusterId, Incarnation, NodeId};
 use serde_bytes::ByteArray;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use crate::decode::{FrameDecoder, RawFrame, decode_body, in_id, in_term};
+use crate::decode::{FrameDecoder, RawFrame, decode_body, in_id, in_term, is_address};
 use crate::header::FrameKind;
 use crate::limits::MEMBERS_MAX;
 use crate::wire::{IntroductionBody, List, RefuseBody};
@@ -49,6 +49,8 @@ pub(crate) struct Introduction {
     pub(crate) held: Held,
     /// The members that it lists, itself included, in order.
     pub(crate) members: Vec<NodeId>,
+    /// Where it says that it is dialled; may be empty.
+    pub(crate) address: String,
 }
 
 impl Introduction {
@@ -61,7 +63,7 @@ impl Introduction {
         }
     }
 
-    /// Encodes it as a `Hello`, a `SnapshotHello` or a `Welcome`.
+    /// Encodes it as one of the hellos or a `Welcome`.
     pub(crate) fn encode(
         &self,
         kind: FrameKind,
@@ -70,6 +72,10 @@ impl Introduction {
         let members = self.members.len();
         if members > MEMBERS_MAX {
             return Err(EncodeError::TooManyMembers { members });
+        }
+        if !is_address(&self.address) {
+            let address = self.address.clone();
+            return Err(EncodeError::Address { address });
         }
         let id = |number: u128| ByteArray::new(number.to_be_bytes());
         let body = IntroductionBody {
@@ -86,9 +92,10 @@ impl Introduction {
             held_last_term: self.held.last.term.0,
             held_last_index: self.held.last.index.0,
             members: List(self.members.iter().map(|member| member.0).collect()),
+            address: &self.address,
             extra: &[],
         };
-        let frame = FrameEncoder::new(limits).body(kind, &body, 1 + members, 0)?;
+        let frame = FrameEncoder::new(limits).body(kind, &body, 1 + members, self.address.len())?;
         let (len, max) = (frame.len(), limits.handshake_frame_len_max);
         if len > max {
             return Err(EncodeError::IntroductionTooLong { members, len, max });
@@ -96,9 +103,13 @@ impl Introduction {
         Ok(frame)
     }
 
-    /// Decodes a `Hello`, a `SnapshotHello` or a `Welcome`.
+    /// Decodes one of the hellos or a `Welcome`.
     pub(crate) fn decode(frame: &RawFrame) -> Result<Self, DecodeError> {
         let body: IntroductionBody<'_> = decode_body(frame.kind, &frame.body)?;
+        if !is_address(body.address) {
+            let len = body.address.len();
+            return Err(DecodeError::Address { len });
+        }
         let number = |id: ByteArray<16>| u128::from_be_bytes(id.into_array());
         Ok(Self {
             version_min: body.version_min,
@@ -115,6 +126,7 @@ impl Introduction {
                 last: in_id(body.held_last_term, body.held_last_index)?,
             },
             members: body.members.0.into_iter().map(NodeId).collect(),
+            address: body.address.to_owned(),
         })
     }
 }

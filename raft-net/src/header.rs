@@ -27,6 +27,7 @@ pub(crate) const VERSION_MIN: u8 = 1;
 pub(crate) const VERSION_MAX: u8 = 1;
 
 const MAGIC: [u8; 4] = *b"rAFt";
+const KIND_AT: usize = 5;
 const CRC_AT: usize = 20;
 
 macro_rules! kinds {
@@ -61,6 +62,12 @@ kinds! {
     Refuse = 3,
     /// The dialling side introduces itself, to send a snapshot over this connection and nothing else.
     SnapshotHello = 4,
+    /// The dialling side introduces itself, to send votes and heartbeats over this connection.
+    UrgentHello = 5,
+    /// The dialling side asks whether the accepting side is there.
+    Ping = 8,
+    /// The accepting side is, and answers on the same connection.
+    Pong = 9,
     /// [`raft_core::AppendEntries`].
     AppendEntries = 16,
     /// [`raft_core::Heartbeat`].
@@ -109,7 +116,24 @@ impl FrameKind {
     pub fn is_handshake(self) -> bool {
         matches!(
             self,
-            Self::Hello | Self::SnapshotHello | Self::Welcome | Self::Refuse
+            Self::Hello | Self::SnapshotHello | Self::UrgentHello | Self::Welcome | Self::Refuse
+        )
+    }
+
+    /// Whether it is short, and an election or a leader's office hangs on its coming soon: it goes on the
+    /// urgent lane.
+    #[must_use]
+    pub fn is_urgent(self) -> bool {
+        matches!(
+            self,
+            Self::Heartbeat
+                | Self::HeartbeatResponse
+                | Self::PreVote
+                | Self::PreVoteResponse
+                | Self::RequestVote
+                | Self::VoteResponse
+                | Self::TimeoutNow
+                | Self::Digest
         )
     }
 }
@@ -137,7 +161,7 @@ impl Header {
         let Some((header, _)) = bytes.split_first_chunk::<HEADER_LEN>() else {
             return Ok(None);
         };
-        let number = header[5];
+        let number = header[KIND_AT];
         let kind = FrameKind::from_number(number).ok_or(DecodeError::Kind { number })?;
         let expected = if kind.is_handshake() {
             HANDSHAKE_VERSION
@@ -174,6 +198,11 @@ impl Header {
         }))
     }
 
+    /// The kind of a frame of this program's own.
+    pub(crate) fn kind_of(frame: &[u8]) -> Option<FrameKind> {
+        FrameKind::from_number(*frame.get(KIND_AT)?)
+    }
+
     /// Whether header and body of `frame`, the whole frame, are what its sender wrote.
     pub(crate) fn verify(&self, frame: &[u8]) -> Result<(), DecodeError> {
         let found = checksum(frame);
@@ -199,7 +228,7 @@ impl Header {
         let body_len = u32::try_from(frame.len() - HEADER_LEN).unwrap_or(u32::MAX);
         frame[..4].copy_from_slice(&MAGIC);
         frame[4] = version;
-        frame[5] = kind as u8;
+        frame[KIND_AT] = kind as u8;
         frame[6..16].fill(0);
         frame[16..CRC_AT].copy_from_slice(&body_len.to_be_bytes());
         let crc = checksum(frame);

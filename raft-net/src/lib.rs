@@ -1,13 +1,13 @@
 //! Raft's messages between processes: MessagePack frames over TCP.
 //!
-//! One connection for each ordered pair of nodes. A node *dials* each peer ([`PeerConnection`]) and
-//! sends its frames there; what a peer says comes in on the connection that the peer has dialled
-//! ([`Listener`]). A handshake says who both are, and a mismatch is answered with its reason
-//! ([`Refusal`]) and goes no further.
+//! A node *dials* each peer ([`PeerConnection`]) and sends its frames there; what a peer says comes in on
+//! the connections that the peer has dialled ([`Listener`]). A handshake says who both are, and a mismatch
+//! is answered with its reason ([`Refusal`]) and goes no further.
 //!
-//! A snapshot travels on a connection of its own ([`SnapshotSender`]), from file to file, so that
-//! heartbeats and votes do not wait behind it; it comes in at the same listener, after the same
-//! handshake.
+//! Votes and heartbeats do not wait behind bulk: for each ordered pair of nodes there is a main connection,
+//! by which the peer counts as connected, and an urgent one for what is short and must not wait
+//! ([`FrameKind::is_urgent`]). A snapshot travels on a third ([`SnapshotSender`]), from file to file. All
+//! come in at the same listener, after the same handshake.
 //!
 //! What this crate promises to its user:
 //!
@@ -54,27 +54,29 @@ mod stream;
 mod tls;
 
 mod dial;
+mod lane;
 mod peer;
 
 mod snapshot;
 
 mod accepted;
 mod listener;
+mod lobby;
 
 #[cfg(test)]
 mod tests;
 
-pub use decode::{DecodeError, FrameDecoder};
+pub use decode::{DecodeError, FrameDecoder, is_address};
 pub use encode::{EncodeError, EncodedFrame, FrameEncoder};
 pub use event::{DialError, Ending, Inbound, PeerEvent, PeerHello};
 pub use frame::{Answer, ForwardOutcome, Forwarded, Frame, NotApplied, REASON_LEN_MAX};
 pub use header::FrameKind;
 pub use held::{Claim, Held};
-pub use limits::{ITEMS_MAX, Limits, SNAPSHOT_CHUNK_LEN_MAX};
+pub use limits::{ADDRESS_LEN_MAX, ITEMS_MAX, Limits, SNAPSHOT_CHUNK_LEN_MAX};
 pub use listener::{BoundListener, GetListenerStats, ListenError, Listener, ListenerStats, Stop};
 pub use local::Local;
 pub use peer::PeerConnection;
-pub use queue::{PeerSender, PeerStats, SendError};
+pub use queue::{PeerSender, PeerStats, RoundTrip, SendError};
 pub use refusal::Refusal;
 pub use snapshot::{
     ChunkSink, ChunkSource, NotTaken, ReceptionStats, SnapshotArrived, SnapshotOffer,

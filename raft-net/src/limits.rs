@@ -11,6 +11,16 @@ use std::time::Duration;
 /// costs in memory once decoded.
 pub const ITEMS_MAX: usize = 4096;
 
+/// The longest address that a node may say it is dialled at, in bytes: a domain name and a port.
+pub const ADDRESS_LEN_MAX: usize = 261;
+
+/// A list claims its length before it comes. So many items are reserved for at once.
+pub(crate) const ITEMS_RESERVED_MAX: usize = 512;
+
+/// A payload is a slice of the memory that it was read into, and keeps that alive. In a frame up to this
+/// length it is a copy, so that none keeps alive more than 16 times the length of its frame.
+pub(crate) const COPIED_LEN_MAX: usize = 16 << 10;
+
 /// The most members that a node's introduction may list; one with more is neither encoded nor
 /// decoded.
 pub(crate) const MEMBERS_MAX: usize = 256;
@@ -25,6 +35,9 @@ pub(crate) const SNAPSHOT_FRAME_LEN_MAX: usize = SNAPSHOT_CHUNK_LEN_MAX + FRAME_
 
 /// What a frame costs at most beside its items' payloads and 32 bytes for each further item.
 pub(crate) const FRAME_OVERHEAD_LEN: usize = 128;
+
+/// No frame of the urgent lane is longer.
+pub(crate) const URGENT_FRAME_LEN_MAX: usize = 128;
 
 /// The bounds of listeners and connections. The defaults are production's.
 #[derive(Clone, Debug)]
@@ -43,11 +56,21 @@ pub struct Limits {
     pub queue_frames_max: usize,
     /// As `queue_frames_max`, in bytes.
     pub queue_bytes_max: usize,
+    /// As `queue_frames_max`, for the urgent lane, whose frames are all shorter than 128 bytes.
+    pub urgent_frames_max: usize,
     /// The longest time for a connect, name resolution included. Then the dial has failed.
     pub connect_timeout: Duration,
     /// The longest time for a handshake, on either side. Then the connection is closed, and by the
     /// accepting side refused as [`Refusal::Slow`](crate::Refusal::Slow).
     pub handshake_timeout: Duration,
+    /// How often the dialling side asks on each connection whether the other is there, unless it still waits for
+    /// an answer.
+    pub ping_interval: Duration,
+    /// The longest silence on an established connection: for the accepting side, until anything comes; for the
+    /// dialling side, until a ping is answered. Then the connection is closed
+    /// ([`Ending::Idle`](crate::Ending::Idle)). It must be well above `ping_interval`, and what the system's
+    /// buffers hold must cross the network within it.
+    pub idle_timeout: Duration,
     /// The longest time in which a write may make no progress, and in which the other host may
     /// leave bytes or keepalives without an acknowledgement. Then the connection is lost.
     pub stall_timeout: Duration,
@@ -57,6 +80,9 @@ pub struct Limits {
     /// The most accepted connections in all. When reached, a connection in the middle of its
     /// handshake is closed for a new one; with none such, the new one is.
     pub connections_max: usize,
+    /// As `connections_max`, for those that come from one address. A cluster on one host must fit: a node
+    /// accepts three connections of each other one.
+    pub connections_per_address_max: usize,
     /// The most frames that are handed over as one [`Inbound`](crate::Inbound). The rest waits for
     /// that batch to be handled, in the end in the sender's queue.
     pub batch_frames_max: usize,
@@ -107,11 +133,15 @@ impl Default for Limits {
             handshake_frame_len_max: 4 << 10,
             queue_frames_max: 16 << 10,
             queue_bytes_max: 32 << 20,
+            urgent_frames_max: 256,
             connect_timeout: Duration::from_secs(2),
             handshake_timeout: Duration::from_secs(5),
+            ping_interval: Duration::from_secs(1),
+            idle_timeout: Duration::from_secs(30),
             stall_timeout: Duration::from_secs(10),
             handshakes_max: 64,
             connections_max: 1024,
+            connections_per_address_max: 64,
             batch_frames_max: 512,
             batch_bytes_max: 256 << 10,
             backoff_min: Duration::from_millis(20),

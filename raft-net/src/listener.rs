@@ -1,15 +1,14 @@
 //! The accepting side: one actor with one socket, and a task for each connection.
 //!
-//! Invariants: connections in the middle of a handshake are bounded and push out each other, never
-//! an established one; an error of one connection, or of `accept`, ends nothing else; after a
+//! Invariants: connections are bounded (`lobby.rs`); an error of one connection, or of `accept`, ends nothing else; after a
 //! [`Stop`] neither socket nor task is left.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
@@ -20,8 +19,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::accepted::{Doorkeeper, serve};
-use crate::cut::{Cut, Why};
+use crate::cut::Cut;
 use crate::gate::Gate;
+use crate::lobby::Lobby;
 use crate::snapshot::Receiving;
 use crate::stream::Stream;
 use crate::{
@@ -186,8 +186,10 @@ pub struct GetListenerStats;
 pub struct ListenerStats {
     /// Connections that came.
     pub connections: u64,
-    /// Connections that became established.
+    /// Main connections of peers that became established.
     pub accepted: u64,
+    /// Urgent ones that did.
+    pub accepted_urgent: u64,
     /// Connections that ended in the middle of the handshake, neither accepted nor refused.
     pub broken: u64,
     /// Refusals, by [`Refusal::number`](crate::Refusal::number).
@@ -250,8 +252,10 @@ async fn accept(
         match accepted {
             Ok((stream, remote)) => {
                 keeper.stats().connections += 1;
-                if let Some(cut) = lobby.room(remote.ip(), tasks.len(), keeper, stop) {
-                    let place = lobby.enter(remote.ip(), cut.clone());
+                let address = remote.ip().to_canonical();
+                if lobby.has_room(address, tasks.len(), &keeper.limits) {
+                    let cut = Cut::below(stop);
+                    let place = lobby.enter(address, cut.clone());
                     let span = tracing::info_span!("accepted", %remote);
                     let task = serve(Arc::clone(keeper), stream, remote, cut, place);
                     tasks.spawn_local(task.instrument(span));
@@ -279,75 +283,6 @@ async fn accept(
     }
     keeper.receiving.close().await;
     Ok(())
-}
-
-/// The connections in the middle of their handshake.
-#[derive(Clone, Debug, Default)]
-struct Lobby(Arc<Mutex<Guests>>);
-
-#[derive(Debug, Default)]
-struct Guests {
-    /// In the order of their coming.
-    guests: BTreeMap<u64, (IpAddr, Cut)>,
-    next: u64,
-}
-
-impl Lobby {
-    /// Makes room for one more and gives its cut; none if all places are taken by established
-    /// connections.
-    fn room(
-        &self,
-        address: IpAddr,
-        connections: usize,
-        keeper: &Doorkeeper,
-        stop: &CancellationToken,
-    ) -> Option<Cut> {
-        let guests = &mut self.0.lock().unwrap_or_else(PoisonError::into_inner).guests;
-        let full = connections >= keeper.limits.connections_max;
-        if full || guests.len() >= keeper.limits.handshakes_max {
-            let mut held: BTreeMap<IpAddr, usize> = BTreeMap::from([(address, 1)]);
-            for (address, _) in guests.values() {
-                *held.entry(*address).or_default() += 1;
-            }
-            // The first of those that are equal is the oldest.
-            let most = guests
-                .iter()
-                .rev()
-                .max_by_key(|(_, (address, _))| held[address])
-                .map(|(id, _)| *id);
-            match most.and_then(|id| guests.remove(&id)) {
-                Some((_, cut)) => cut.cut(Why::Evicted),
-                None if full => return None,
-                None => {}
-            }
-        }
-        Some(Cut::below(stop))
-    }
-
-    fn enter(&self, address: IpAddr, cut: Cut) -> Place {
-        let mut guests = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let id = guests.next;
-        guests.next += 1;
-        guests.guests.insert(id, (address, cut));
-        Place {
-            lobby: self.clone(),
-            id,
-        }
-    }
-}
-
-/// A place among the connections in the middle of their handshake; given back when dropped.
-#[derive(Debug)]
-pub(crate) struct Place {
-    lobby: Lobby,
-    id: u64,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut guests = self.lobby.0.lock().unwrap_or_else(PoisonError::into_inner);
-        guests.guests.remove(&self.id);
-    }
 }
 
 /// Says goodbye to a connection for which there is no time to be polite.

@@ -6,10 +6,10 @@
 //!   connections that claim the same id at once one sees the other.
 //! - No connection outlives what it was judged by: when the members or the cluster become known, the
 //!   connections that contradict it are cut.
-//! - There is at most one accepted connection of a node. A newer one of the same process, or of a
-//!   later start on the same folder, cuts the older one, and reads nothing before that has ended.
-//!   Beside it there is at most one on which the node sends a snapshot. It is judged by the same rules
-//!   and replaces only its own kind; a later start ends it whatever it comes for.
+//! - There is at most one accepted connection of a node for each purpose: its main one, its urgent one, and
+//!   one on which it sends a snapshot. All are judged by the same rules. A newer one of the same process
+//!   cuts the older one of its purpose, and one of a later start on the same folder cuts all of the
+//!   earlier start; it reads nothing before those have ended.
 //! - Of a node's starts only the newest is believed, and none that is over; a newer one is admitted only
 //!   if its disk held all that the earlier ones have claimed to this node. That is decided under the same
 //!   lock as claims are noted, so that no claim comes between.
@@ -52,6 +52,10 @@ struct State {
     live: BTreeMap<u64, Live>,
     live_next: u64,
     wakers: BTreeMap<NodeId, Arc<Notify>>,
+    /// Where this node says that it is dialled.
+    advertised: String,
+    /// Where the others said that they are.
+    said: BTreeMap<NodeId, String>,
     /// Who came back without what it had claimed, since that was asked.
     lost: BTreeSet<NodeId>,
 }
@@ -93,17 +97,36 @@ pub(crate) enum Side {
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// The peer's ordinary connection.
-    Frames,
+    /// The peer's main connection, by which it counts as connected.
+    Main,
+    /// The peer's votes and heartbeats.
+    Urgent,
     /// One snapshot.
     Snapshot,
 }
 
 impl Purpose {
+    /// The kinds of frames that a connection may begin with.
+    pub(crate) const HELLOS: [FrameKind; 3] = [
+        FrameKind::Hello,
+        FrameKind::UrgentHello,
+        FrameKind::SnapshotHello,
+    ];
+
+    /// What a connection that begins so is for.
+    pub(crate) fn of(hello: FrameKind) -> Self {
+        match hello {
+            FrameKind::UrgentHello => Self::Urgent,
+            FrameKind::SnapshotHello => Self::Snapshot,
+            _ => Self::Main,
+        }
+    }
+
     /// The kind of frame by which the dialling side says so.
     pub(crate) fn hello(self) -> FrameKind {
         match self {
-            Self::Frames => FrameKind::Hello,
+            Self::Main => FrameKind::Hello,
+            Self::Urgent => FrameKind::UrgentHello,
             Self::Snapshot => FrameKind::SnapshotHello,
         }
     }
@@ -153,6 +176,18 @@ impl Local {
         self.1.as_ref()
     }
 
+    /// From now on this node says that it is dialled at `address` (`host:port`, at most
+    /// [`ADDRESS_LEN_MAX`](crate::ADDRESS_LEN_MAX) bytes; empty for nothing to say). A peer tries there too when
+    /// nobody answers where its own list says.
+    pub fn advertise(&self, address: impl Into<String>) {
+        self.state().advertised = address.into();
+    }
+
+    /// Where `peer` said last that it is dialled, if it did.
+    pub(crate) fn said_address(&self, peer: NodeId) -> Option<String> {
+        self.state().said.get(&peer).cloned()
+    }
+
     /// This node's id.
     #[must_use]
     pub fn node(&self) -> NodeId {
@@ -166,8 +201,14 @@ impl Local {
             .into_iter()
             .map(|(node, incarnation)| (node, Some(incarnation)))
             .collect();
-        let State { members, seen, .. } = &mut *state;
+        let State {
+            members,
+            seen,
+            said,
+            ..
+        } = &mut *state;
         seen.retain(|node, _| members.contains_key(node));
+        said.retain(|node, _| members.contains_key(node));
         state.cut_contradicted();
     }
 
@@ -231,6 +272,7 @@ impl Local {
             known: state.members.get(&peer).copied().flatten(),
             held: self.0.held,
             members: state.listed(),
+            address: state.advertised.clone(),
         }
     }
 
@@ -259,11 +301,13 @@ impl Local {
             claims: known.map(|seen| seen.claims).unwrap_or_default(),
         };
         state.seen.insert(theirs.from, seen);
+        if !theirs.address.is_empty() {
+            state.said.insert(theirs.from, theirs.address.clone());
+        }
         let mut replaced = Vec::new();
         if side == Side::Accepted {
             replaced = state.cut_accepted(theirs.from, &Why::Replaced, |live| {
-                live.purpose == purpose
-                    || live.purpose == Purpose::Snapshot && live.hello.starts != theirs.starts
+                live.purpose == purpose || live.hello.starts != theirs.starts
             });
             if let Some(waker) = state.wakers.get(&theirs.from) {
                 waker.notify_one();
@@ -373,7 +417,7 @@ impl Local {
             }
         }
         let doubled = state.live.values().any(|live| {
-            live.purpose == Purpose::Frames
+            live.purpose == Purpose::Main
                 && live.peer == from
                 && live.hello.incarnation != theirs.incarnation
         });
@@ -386,6 +430,19 @@ impl Local {
             state.lists_like(&theirs.members)?;
         }
         Ok(())
+    }
+
+    /// What tells that the urgent connection which `peer` has dialled is at its end, if there is one.
+    pub(crate) fn urgent_ended(&self, peer: NodeId) -> Option<CancellationToken> {
+        let state = self.state();
+        let urgent = |live: &&Live| {
+            live.side == Side::Accepted && live.purpose == Purpose::Urgent && live.peer == peer
+        };
+        state
+            .live
+            .values()
+            .find(urgent)
+            .map(|live| live.ended.clone())
     }
 
     /// Is notified when `peer` has dialled us: it is there, so that dialling it need not wait.

@@ -2,52 +2,37 @@
 //! the connection is lost.
 //!
 //! Invariants:
-//! - What is sent goes out in order, all that waits at a time; the loop wakes by what is sent, never
-//!   by a timer.
-//! - It reads too, though nothing but a refusal may come: that is how a lost connection is seen at
-//!   once.
+//! - What is sent on one lane goes out in order (`lane.rs`). What is told is told of the main connection; the
+//!   urgent one lives and ends below it.
 //! - A connection that lived is dialled again at once, so that a dead process is told from a broken
 //!   link within one round trip; anything else is dialled after a random, growing delay.
 //! - A panic ends one connection and is reported as its loss; one while that is logged or told ends
 //!   nothing. After a stop no task is left.
 
 use std::cell::Cell;
-use std::collections::VecDeque;
+use std::io;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use std::{io, mem};
 
 use actix::prelude::*;
 use futures_util::FutureExt;
 use raft_core::NodeId;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
 use crate::backoff::Backoff;
 use crate::cut::Cut;
-use crate::decode::FrameDecoder;
-use crate::dial::{dial, greet};
 use crate::gate::Repeats;
-use crate::handshake::{Broken, read_frame};
-use crate::header::FrameKind;
+use crate::lane::{LIVED, Lane, Outcome, keep_urgent};
 use crate::local::Purpose;
 use crate::queue::Queue;
 use crate::random::random_u64;
-use crate::socket::write_both;
-use crate::{DecodeError, DialError, Ending, Limits, Local, PeerEvent, PeerSender, Refusal};
+use crate::{DialError, Ending, Limits, Local, PeerEvent, PeerSender};
 
-/// A connection that lived so long counts as one.
-const LIVED: Duration = Duration::from_secs(1);
 /// The longest pause, in microseconds, before a peer that has just dialled us is dialled.
 const WAKE_MICROS: u64 = 10_000;
-/// Frames up to this length are gathered into one buffer; longer ones are written from where they
-/// are.
-const GATHERED_LEN_MAX: usize = 16 << 10;
-/// How much is gathered at most.
-const BUFFER_LEN_MAX: usize = 64 << 10;
-
 /// Dials one peer and sends it what its [`PeerSender`] is given.
 pub struct PeerConnection {
     driver: Option<Driver>,
@@ -56,7 +41,8 @@ pub struct PeerConnection {
 
 impl PeerConnection {
     /// Starts dialling `peer` at `address` (`host:port`, resolved at each dial), on the current
-    /// arbiter.
+    /// arbiter. If the peer has said that it is somewhere else ([`Local::advertise`]), both are tried by turns
+    /// until one answers.
     ///
     /// It goes on until [`PeerSender::stop`], or until the last sender is dropped. What happens is
     /// told to `events`; when its actor is gone, nothing is told and all goes on.
@@ -68,16 +54,27 @@ impl PeerConnection {
         limits: Limits,
         events: Recipient<PeerEvent>,
     ) -> PeerSender {
-        let queue = Arc::new(Queue::new(peer, &limits));
+        let main = Arc::new(Queue::new(peer, &limits));
+        let urgent = Arc::new(Queue::urgent(peer, &limits));
         let stop = CancellationToken::new();
         let ended = CancellationToken::new();
-        let driver = Driver {
+        let lane = Lane {
+            purpose: Purpose::Main,
             peer,
-            address,
             local,
             limits,
+            queue: Arc::clone(&main),
+        };
+        let driver = Driver {
+            configured: address.clone(),
+            address,
+            urgent: Lane {
+                purpose: Purpose::Urgent,
+                queue: Arc::clone(&urgent),
+                ..lane.clone()
+            },
+            main: lane,
             events,
-            queue: Arc::clone(&queue),
             stop: stop.clone(),
             ended: ended.clone(),
             connected_at: Cell::new(None),
@@ -87,7 +84,7 @@ impl PeerConnection {
             stop: stop.clone(),
         };
         Context::new().run(actor);
-        PeerSender::new(queue, stop, ended)
+        PeerSender::new(main, urgent, stop, ended)
     }
 }
 
@@ -96,8 +93,7 @@ impl Actor for PeerConnection {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         if let Some(driver) = self.driver.take() {
-            let span =
-                tracing::info_span!("dial", node = %driver.local.node(), peer = %driver.peer);
+            let span = tracing::info_span!("dial", node = %driver.main.local.node(), peer = %driver.main.peer);
             let address = ctx.address();
             let task = async move {
                 driver.drive().await;
@@ -125,25 +121,19 @@ impl Handler<Ended> for PeerConnection {
     }
 }
 
-/// How a dial, and what followed it, ended.
-enum Outcome {
-    Unreachable(DialError),
-    Refused(Refusal),
-    Lost(Ending),
-}
-
 /// Runs `work`; none if it panics.
 async fn survive<T>(work: impl Future<Output = T>) -> Option<T> {
     AssertUnwindSafe(work).catch_unwind().await.ok()
 }
 
 struct Driver {
-    peer: NodeId,
+    /// Where the owner says that the peer is.
+    configured: String,
+    /// Where it is dialled now.
     address: String,
-    local: Local,
-    limits: Limits,
+    main: Lane,
+    urgent: Lane,
     events: Recipient<PeerEvent>,
-    queue: Arc<Queue>,
     stop: CancellationToken,
     ended: CancellationToken,
     /// Since when the dial under way is a connection.
@@ -151,14 +141,14 @@ struct Driver {
 }
 
 impl Driver {
-    async fn drive(self) {
+    async fn drive(mut self) {
         let _ended = self.ended.clone().drop_guard();
-        let waker = self.local.waker(self.peer);
-        let mut backoff = Backoff::new(&self.limits);
+        let waker = self.main.local.waker(self.main.peer);
+        let mut backoff = Backoff::new(&self.main.limits);
         let mut repeats = Repeats::default();
         loop {
             self.connected_at.set(None);
-            self.queue.dialled();
+            self.main.queue.dialled(&self.address);
             let cut = Cut::below(&self.stop);
             let outcome = survive(self.attempt(&cut)).await;
             if self.stop.is_cancelled() {
@@ -172,11 +162,13 @@ impl Driver {
                 survive(self.tell(Outcome::Lost(Ending::Panicked))).await;
             }
             let mut delay = backoff.next();
-            if let Some(at) = self.connected_at.get()
-                && at.elapsed() > LIVED
-            {
-                backoff.reset();
-                delay = Duration::ZERO;
+            match self.connected_at.get() {
+                Some(at) if at.elapsed() > LIVED => {
+                    backoff.reset();
+                    delay = Duration::ZERO;
+                }
+                Some(_) => {}
+                None => self.address = self.other_address(),
             }
             tokio::select! {
                 () = self.stop.cancelled() => return,
@@ -191,125 +183,47 @@ impl Driver {
         }
     }
 
+    /// Where the peer is tried next, when it was not found where it was dialled.
+    fn other_address(&self) -> String {
+        let said = self.main.local.said_address(self.main.peer);
+        let other = said.filter(|_| self.address == self.configured);
+        other.unwrap_or_else(|| self.configured.clone())
+    }
+
     async fn attempt(&self, cut: &Cut) -> Outcome {
-        let dial = async { Ok(dial(&self.address, &self.limits).await) };
-        let socket = match cut.guard(dial).await {
-            Ok(Ok(socket)) => socket,
-            Ok(Err(error)) => return Outcome::Unreachable(error),
-            Err(ending) => return Outcome::Lost(ending),
-        };
-        let mut decoder = FrameDecoder::for_handshake(&self.limits);
-        let greeted = greet(
-            self.peer,
-            Purpose::Frames,
-            &self.local,
-            &self.limits,
-            socket,
-            &mut decoder,
-            cut,
-        );
-        let (stream, mut admission, hello) = match greeted.await {
+        let main = &self.main;
+        let mut greeted = match main.connect(&self.address, cut).await {
             Ok(greeted) => greeted,
-            Err(Broken::Refused(refusal)) => return Outcome::Refused(refusal),
-            Err(Broken::Malformed(error)) => return Outcome::Refused(Refusal::malformed(&error)),
-            Err(Broken::Ended(source)) => {
-                let address = self.address.clone();
-                return Outcome::Unreachable(DialError::Handshake { address, source });
-            }
+            Err(outcome) => return outcome,
         };
-        admission.alone().await;
-        let opened = self.queue.open();
+        let hello = greeted.hello;
+        let opened = main.queue.open();
         self.connected_at.set(Some(Instant::now()));
         tracing::info!(address = %self.address, incarnation = %hello.incarnation, starts = hello.starts, "connected");
-        let peer = self.peer;
+        let urgent = keep_urgent(self.urgent.clone(), self.address.clone(), self.stop.clone());
+        let urgent = AbortOnDropHandle::new(actix_rt::spawn(urgent.in_current_span()));
+        let peer = main.peer;
         let connection = async {
             let connected = PeerEvent::Connected { peer, hello };
             // Without a receiver of events there is nobody to tell, and the work goes on.
             let _ = self.events.send(connected).await;
-            let (mut read, mut write) = tokio::io::split(stream);
-            tokio::select! {
-                ending = self.watch(&mut read, &mut decoder) => Err::<(), _>(ending),
-                ending = self.write(&mut write) => Err(ending),
-            }
+            Err::<(), _>(main.run(&mut greeted).await)
         };
         let ending = cut.guard(connection).await.err().unwrap_or(Ending::Stopped);
-        drop((opened, admission));
+        drop((opened, greeted));
+        urgent.abort();
+        // Aborted, or it has panicked: either way nothing of it is left.
+        let _ = urgent.await;
         Outcome::Lost(ending)
-    }
-
-    /// Waits for the end of the connection, which shows in what can be read.
-    async fn watch(
-        &self,
-        read: &mut (impl AsyncRead + Unpin),
-        decoder: &mut FrameDecoder,
-    ) -> Ending {
-        let frame = match read_frame(read, decoder).await {
-            Ok(frame) => frame,
-            Err(ending) => return ending,
-        };
-        if frame.kind != FrameKind::Refuse {
-            return Ending::Malformed(DecodeError::OutOfPlace { kind: frame.kind });
-        }
-        match Refusal::decode(&frame) {
-            Ok(refusal) => Ending::Refused(refusal),
-            Err(error) => Ending::Malformed(error),
-        }
-    }
-
-    /// Writes what is sent, all that waits at a time.
-    async fn write(&self, write: &mut (impl AsyncWrite + Unpin)) -> Ending {
-        let mut batch = VecDeque::new();
-        let mut buffer = Vec::new();
-        loop {
-            self.queue.take(&mut batch).await;
-            if let Err(ending) = self.write_batch(write, &mut batch, &mut buffer).await {
-                return ending;
-            }
-        }
-    }
-
-    async fn write_batch(
-        &self,
-        write: &mut (impl AsyncWrite + Unpin),
-        batch: &mut VecDeque<crate::EncodedFrame>,
-        buffer: &mut Vec<u8>,
-    ) -> Result<(), Ending> {
-        #[cfg(test)]
-        crate::tests::panic_if_asked(crate::tests::Panic::Write);
-        let stall = self.limits.stall_timeout;
-        let mut gathered = 0;
-        while let Some(frame) = batch.pop_front() {
-            let fits = frame.len() <= GATHERED_LEN_MAX;
-            if fits {
-                buffer.extend_from_slice(frame.as_bytes());
-                gathered += 1;
-            }
-            let next = batch
-                .front()
-                .map_or(BUFFER_LEN_MAX, crate::EncodedFrame::len);
-            let next_fits = next <= GATHERED_LEN_MAX && buffer.len() + next <= BUFFER_LEN_MAX;
-            // A long frame goes out together with what was gathered before it.
-            let next_carries = next > GATHERED_LEN_MAX && !batch.is_empty();
-            if fits && (next_fits || next_carries) {
-                continue;
-            }
-            let long: &[u8] = if fits { &[] } else { frame.as_bytes() };
-            let writes = write_both(write, buffer, long, stall).await?;
-            let frames = mem::take(&mut gathered) + usize::from(!fits);
-            self.queue
-                .written(frames, buffer.len() + long.len(), writes);
-            buffer.clear();
-        }
-        Ok(())
     }
 
     async fn tell(&self, outcome: Outcome) {
         #[cfg(test)]
         crate::tests::panic_if_asked(crate::tests::Panic::Tell);
-        let peer = self.peer;
+        let peer = self.main.peer;
         let event = match outcome {
             Outcome::Refused(reason) => {
-                self.queue.refused();
+                self.main.queue.refused();
                 PeerEvent::Refused { peer, reason }
             }
             Outcome::Unreachable(reason) => PeerEvent::Unreachable {

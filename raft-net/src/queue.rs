@@ -1,16 +1,19 @@
-//! What waits for one peer.
+//! What waits for one peer, on each of its two lanes.
 //!
 //! Invariants: what waits is bounded in frames and in bytes, and what is being written counts until
 //! it is written; it waits only while there is a connection, and goes with it: Raft sends again what
-//! matters. The caller learns at once what happened to its frame.
+//! matters. The caller learns at once what happened to its frame. On one lane frames keep their order,
+//! between the two there is none.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use raft_core::NodeId;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::limits::URGENT_FRAME_LEN_MAX;
 use crate::{EncodedFrame, Limits};
 
 /// Why a frame was not taken. It was dropped, and counted.
@@ -49,20 +52,33 @@ pub enum SendError {
 pub struct PeerStats {
     /// Whether there is a connection now.
     pub connected: bool,
-    /// The frames that wait or are being written now.
+    /// Whether votes and heartbeats have a connection of their own now. Without one they take the other.
+    pub urgent_connected: bool,
+    /// The frames that wait or are being written now, on both lanes.
     pub queued_frames: usize,
     /// Their bytes.
     pub queued_bytes: usize,
-    /// Frames handed to the system.
+    /// The most frames that ever waited on one lane.
+    pub queued_frames_max: usize,
+    /// The most bytes that ever did.
+    pub queued_bytes_max: usize,
+    /// Frames handed to the system. Pings do not count, here and below.
     pub frames: u64,
     /// Bytes handed to the system.
     pub bytes: u64,
     /// Calls of write that it took.
     pub writes: u64,
+    /// Those of the frames that went on the urgent lane.
+    pub urgent_frames: u64,
+    /// How long the peer takes to answer; none before it has. Of the urgent lane if that is there, where
+    /// nothing long stands before a ping.
+    pub round_trip: Option<RoundTrip>,
     /// Dials.
     pub dials: u64,
-    /// Dials that led to a connection.
+    /// Dials that led to a connection. All but the first are reconnects.
     pub connects: u64,
+    /// How often the urgent lane was opened.
+    pub urgent_connects: u64,
     /// Dials that were refused by either side's handshake.
     pub refusals: u64,
     /// Frames dropped because the queue was full.
@@ -75,7 +91,26 @@ pub struct PeerStats {
     pub dropped_lost: u64,
 }
 
-/// The queue between a [`PeerSender`] and its connection.
+/// How long a peer takes to answer a ping, on the connection that is there now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RoundTrip {
+    /// How long the last answer took; or how long the next one is waited for, if that is longer.
+    pub last: Duration,
+    /// The average, in which each answer counts an eighth.
+    pub smoothed: Duration,
+}
+
+impl RoundTrip {
+    fn after(before: Option<Self>, took: Duration) -> Self {
+        let smoothed = before.map_or(took, |before| (before.smoothed * 7 + took) / 8);
+        Self {
+            last: took,
+            smoothed,
+        }
+    }
+}
+
+/// The queue between a [`PeerSender`] and one of its connections.
 #[derive(Debug)]
 pub(crate) struct Queue {
     peer: NodeId,
@@ -90,6 +125,11 @@ pub(crate) struct Queue {
 struct State {
     waiting: VecDeque<EncodedFrame>,
     stats: PeerStats,
+    /// The ping that is not answered.
+    pinged: Option<(u64, Instant)>,
+    pings: u64,
+    /// Where the peer was dialled last.
+    address: String,
 }
 
 impl Queue {
@@ -104,9 +144,36 @@ impl Queue {
         }
     }
 
+    /// The queue of the urgent lane.
+    pub(crate) fn urgent(peer: NodeId, limits: &Limits) -> Self {
+        Self {
+            frames_max: limits.urgent_frames_max,
+            bytes_max: limits.urgent_frames_max * URGENT_FRAME_LEN_MAX,
+            frame_len_max: URGENT_FRAME_LEN_MAX,
+            ..Self::new(peer, limits)
+        }
+    }
+
     fn push(&self, frame: EncodedFrame) -> Result<(), SendError> {
+        self.push_into(self.state(), frame)
+    }
+
+    /// As `push`, but gives the frame back if there is no connection.
+    fn push_if_open(&self, frame: EncodedFrame) -> Result<Result<(), SendError>, EncodedFrame> {
+        let state = self.state();
+        if state.stats.connected {
+            Ok(self.push_into(state, frame))
+        } else {
+            Err(frame)
+        }
+    }
+
+    fn push_into(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        frame: EncodedFrame,
+    ) -> Result<(), SendError> {
         let (peer, len) = (self.peer, frame.len());
-        let mut state = self.state();
         let stats = &mut state.stats;
         if len > self.frame_len_max {
             stats.dropped_too_large += 1;
@@ -128,6 +195,8 @@ impl Queue {
         }
         stats.queued_frames += 1;
         stats.queued_bytes += len;
+        stats.queued_frames_max = stats.queued_frames_max.max(stats.queued_frames);
+        stats.queued_bytes_max = stats.queued_bytes_max.max(stats.queued_bytes);
         state.waiting.push_back(frame);
         let first = state.waiting.len() == 1;
         drop(state);
@@ -166,8 +235,53 @@ impl Queue {
         Opened(self)
     }
 
-    pub(crate) fn dialled(&self) {
-        self.state().stats.dials += 1;
+    /// The number of the ping that is to be sent now, which counts as sent; none while one is not answered.
+    pub(crate) fn ping(&self) -> Ping {
+        let mut state = self.state();
+        if let Some((_, since)) = state.pinged {
+            return Ping::Unanswered(since.elapsed());
+        }
+        state.pings += 1;
+        let number = state.pings;
+        state.pinged = Some((number, Instant::now()));
+        Ping::Due(number)
+    }
+
+    /// The peer answers a ping. False if that ping is answered, or was never sent.
+    #[must_use]
+    pub(crate) fn answered(&self, number: u64) -> bool {
+        let mut state = self.state();
+        match state.pinged {
+            Some((pinged, since)) if pinged == number => {
+                state.pinged = None;
+                let before = state.stats.round_trip;
+                state.stats.round_trip = Some(RoundTrip::after(before, since.elapsed()));
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn stats(&self) -> PeerStats {
+        let state = self.state();
+        let mut stats = state.stats;
+        if let Some((_, since)) = state.pinged {
+            let waits = since.elapsed();
+            let known = stats.round_trip.unwrap_or(RoundTrip::after(None, waits));
+            stats.round_trip = Some(RoundTrip {
+                last: known.last.max(waits),
+                ..known
+            });
+        }
+        stats
+    }
+
+    pub(crate) fn dialled(&self, address: &str) {
+        let mut state = self.state();
+        state.stats.dials += 1;
+        if state.address != address {
+            address.clone_into(&mut state.address);
+        }
     }
 
     pub(crate) fn refused(&self) {
@@ -180,6 +294,15 @@ impl Queue {
     }
 }
 
+/// What is to be done about a ping.
+#[derive(Debug)]
+pub(crate) enum Ping {
+    /// One with this number is to be sent.
+    Due(u64),
+    /// The last one has not been answered for so long.
+    Unanswered(Duration),
+}
+
 /// While it lives, there is a connection.
 #[derive(Debug)]
 pub(crate) struct Opened<'a>(&'a Queue);
@@ -188,22 +311,25 @@ impl Drop for Opened<'_> {
     fn drop(&mut self) {
         let mut state = self.0.state();
         state.waiting = VecDeque::new();
+        state.pinged = None;
         let stats = &mut state.stats;
         stats.connected = false;
+        stats.round_trip = None;
         stats.dropped_lost += stats.queued_frames as u64;
         stats.queued_frames = 0;
         stats.queued_bytes = 0;
     }
 }
 
-/// Sends to one peer. Clones share one queue; when the last one is dropped the connection ends, as
+/// Sends to one peer. Clones share its queues; when the last one is dropped the connections end, as
 /// with [`stop`](Self::stop).
 #[derive(Clone, Debug)]
 pub struct PeerSender(Arc<Handle>);
 
 #[derive(Debug)]
 struct Handle {
-    queue: Arc<Queue>,
+    main: Arc<Queue>,
+    urgent: Arc<Queue>,
     stop: CancellationToken,
     ended: CancellationToken,
 }
@@ -216,46 +342,82 @@ impl Drop for Handle {
 
 impl PeerSender {
     pub(crate) fn new(
-        queue: Arc<Queue>,
+        main: Arc<Queue>,
+        urgent: Arc<Queue>,
         stop: CancellationToken,
         ended: CancellationToken,
     ) -> Self {
-        Self(Arc::new(Handle { queue, stop, ended }))
+        Self(Arc::new(Handle {
+            main,
+            urgent,
+            stop,
+            ended,
+        }))
     }
 
     /// The node that it sends to.
     #[must_use]
     pub fn peer(&self) -> NodeId {
-        self.0.queue.peer
+        self.0.main.peer
     }
 
-    /// Puts `frame` into the peer's queue. Whether it arrives nobody knows; frames that arrive do so
-    /// in order.
+    /// Where the peer is connected, or was dialled last; empty before the first dial.
+    #[must_use]
+    pub fn address(&self) -> String {
+        self.0.main.state().address.clone()
+    }
+
+    /// Puts `frame` into the peer's queue: an [urgent](crate::FrameKind::is_urgent) one into that of the
+    /// urgent lane, if that is open. Whether it arrives nobody knows; frames of one lane that arrive do so in
+    /// order.
     ///
     /// # Errors
     /// The frame was dropped; [`SendError`] says why.
     pub fn try_send(&self, frame: EncodedFrame) -> Result<(), SendError> {
-        self.0.queue.push(frame)
+        if !frame.is_urgent() {
+            return self.0.main.push(frame);
+        }
+        match self.0.urgent.push_if_open(frame) {
+            Ok(result) => result,
+            Err(frame) => self.0.main.push(frame),
+        }
     }
 
     /// Whether there is a connection.
     #[must_use]
     pub fn is_connected(&self) -> bool {
-        self.0.queue.state().stats.connected
+        self.0.main.state().stats.connected
     }
 
-    /// What the connection has done so far.
+    /// What the connections have done so far.
     #[must_use]
     pub fn stats(&self) -> PeerStats {
-        self.0.queue.state().stats
+        let (main, urgent) = (self.0.main.stats(), self.0.urgent.stats());
+        PeerStats {
+            urgent_connected: urgent.connected,
+            queued_frames: main.queued_frames + urgent.queued_frames,
+            queued_bytes: main.queued_bytes + urgent.queued_bytes,
+            queued_frames_max: main.queued_frames_max.max(urgent.queued_frames_max),
+            queued_bytes_max: main.queued_bytes_max.max(urgent.queued_bytes_max),
+            frames: main.frames + urgent.frames,
+            bytes: main.bytes + urgent.bytes,
+            writes: main.writes + urgent.writes,
+            urgent_frames: urgent.frames,
+            round_trip: urgent.round_trip.or(main.round_trip),
+            urgent_connects: urgent.connects,
+            dropped_full: main.dropped_full + urgent.dropped_full,
+            dropped_too_large: main.dropped_too_large + urgent.dropped_too_large,
+            dropped_lost: main.dropped_lost + urgent.dropped_lost,
+            ..main
+        }
     }
 
-    /// Ends the connection and the dialling for good. No event follows.
+    /// Ends the connections and the dialling for good. No event follows.
     pub fn stop(&self) {
         self.0.stop.cancel();
     }
 
-    /// Waits until nothing of the connection is left, after [`stop`](Self::stop).
+    /// Waits until nothing of the connections is left, after [`stop`](Self::stop).
     pub async fn stopped(&self) {
         self.0.ended.cancelled().await;
     }

@@ -28,6 +28,8 @@ pub(crate) fn configure(stream: &TcpStream, limits: &Limits) -> io::Result<()> {
     socket.set_tcp_keepalive(&keepalive)?;
     #[cfg(any(target_os = "android", target_os = "linux"))]
     socket.set_tcp_user_timeout(Some(limits.stall_timeout))?;
+    #[cfg(test)]
+    crate::tests::configured(stream);
     Ok(())
 }
 

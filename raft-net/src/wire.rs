@@ -15,7 +15,7 @@ use serde::ser::{SerializeTuple, Serializer};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteArray;
 
-use crate::limits::{ITEMS_MAX, MEMBERS_MAX};
+use crate::limits::{ITEMS_MAX, ITEMS_RESERVED_MAX, MEMBERS_MAX};
 use crate::{Answer, ForwardOutcome, NotApplied};
 
 /// `Hello` and `Welcome`. Frozen over all versions: what a later one adds rides in `extra`, which a
@@ -38,6 +38,9 @@ pub(crate) struct IntroductionBody<'a> {
     pub(crate) held_last_index: u64,
     /// The ids of the members that the sender lists, itself included, in order.
     pub(crate) members: List<u64, MEMBERS_MAX>,
+    /// Where the sender says that it is dialled; may be empty.
+    #[serde(borrow)]
+    pub(crate) address: &'a str,
     #[serde(borrow, with = "serde_bytes")]
     pub(crate) extra: &'a [u8],
 }
@@ -51,6 +54,13 @@ pub(crate) struct RefuseBody<'a> {
     /// MessagePack of the reason's own fields.
     #[serde(borrow, with = "serde_bytes")]
     pub(crate) details: &'a [u8],
+}
+
+/// `Ping` and `Pong`.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct PingBody {
+    /// The dialling side's name for the ping.
+    pub(crate) number: u64,
 }
 
 /// `AppendEntries`. The entries' positions follow from `prev_index`, so that only a consecutive run
@@ -214,7 +224,7 @@ impl<'de, T: Deserialize<'de>, const MAX: usize> Deserialize<'de> for List<T, MA
                 if claimed > MAX {
                     return Err(de::Error::invalid_length(claimed, &self));
                 }
-                let mut items = Vec::with_capacity(claimed);
+                let mut items = Vec::with_capacity(claimed.min(ITEMS_RESERVED_MAX));
                 while let Some(item) = seq.next_element()? {
                     if items.len() == MAX {
                         return Err(de::Error::invalid_length(MAX + 1, &self));

@@ -171,6 +171,12 @@ impl Config {
     /// Checks every setting, and puts the peers in order.
     pub(crate) fn validate(&self) -> Result<BTreeMap<NodeId, String>, ConfigError> {
         let peers = self.checked_peers()?;
+        if let Some(address) = &self.advertise
+            && !is_address(address)
+        {
+            let address = address.clone();
+            return Err(ConfigError::Advertise { address });
+        }
         for range in self.ranges() {
             range.check()?;
         }
@@ -184,10 +190,7 @@ impl Config {
             if id.0 == 0 {
                 return Err(ConfigError::NodeIdZero);
             }
-            let port = address
-                .rsplit_once(':')
-                .map(|(host, port)| (host, port.parse::<u16>()));
-            if !matches!(port, Some((host, Ok(1..))) if !host.is_empty()) {
+            if !is_address(address) {
                 return Err(ConfigError::Address {
                     id: *id,
                     address: address.clone(),
@@ -219,6 +222,11 @@ impl Config {
         }
         Ok(peers)
     }
+}
+
+/// Whether `address` is one that can be dialled, and told.
+fn is_address(address: &str) -> bool {
+    !address.is_empty() && raft_net::is_address(address)
 }
 
 /// Why a threshold ends where it does.
@@ -322,6 +330,14 @@ pub enum ConfigError {
         /// What was given.
         address: String,
     },
+    /// The advertised address is not `host:port`.
+    #[error(
+        "the address to advertise, {address:?}, is not of the form host:port, with a port from 1 on"
+    )]
+    Advertise {
+        /// What was given.
+        address: String,
+    },
     /// There is nowhere to keep the log.
     #[error("no data folder was given")]
     NoDataDir,
@@ -371,6 +387,7 @@ impl ConfigError {
             | Self::Address { .. } => Some("peers"),
             Self::NotListed { .. } => Some("id"),
             Self::NoDataDir => Some("data"),
+            Self::Advertise { .. } => Some("advertise"),
             Self::OutOfRange { setting, .. } => Some(setting),
             Self::TlsIncomplete { given, .. } => Some(given),
             Self::TlsName { .. } => Some("tls_names"),

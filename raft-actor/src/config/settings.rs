@@ -51,6 +51,13 @@ pub(super) const SETTINGS: [Setting; 25] = [
         set: |config, text| put(&mut config.listen, Ok(Some(text.to_owned()))),
     },
     Setting {
+        name: "advertise",
+        value_name: "HOST:PORT",
+        default: "",
+        help: "Where the others find this node, if that is not its address in --peers",
+        set: |config, text| put(&mut config.advertise, Ok(Some(text.to_owned()))),
+    },
+    Setting {
         name: "heartbeat_interval",
         value_name: "TIME",
         default: "100ms",

@@ -40,10 +40,10 @@ impl Waiting {
     pub(crate) fn add(&mut self, first: LogIndex, term: Term, proposals: Vec<Proposal>) {
         let earliest = proposals.iter().map(|p| p.waiter.deadline).min();
         self.next_deadline = self.next_deadline.into_iter().chain(earliest).min();
-        let proposals: VecDeque<_> = proposals.into_iter().map(Some).collect();
         if proposals.is_empty() {
             return;
         }
+        let proposals = proposals.into_iter().map(Some);
         match self.runs.back_mut() {
             Some(run)
                 if run.term == term && run.first.0 + run.proposals.len() as u64 == first.0 =>
@@ -53,7 +53,7 @@ impl Waiting {
             _ => self.runs.push_back(Run {
                 first,
                 term,
-                proposals,
+                proposals: proposals.collect(),
             }),
         }
     }

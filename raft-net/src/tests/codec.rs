@@ -15,6 +15,7 @@ use super::{bulk, encode, heartbeat};
 use crate::decode::NUMBER_MAX;
 use crate::handshake::Introduction;
 use crate::header::{HEADER_LEN, Header};
+use crate::limits::COPIED_LEN_MAX;
 use crate::wire::{
     AppendEntriesBody, CommitBody, EntryBody, HeartbeatBody, HeartbeatResponseBody,
     ReadIndexResponseBody, TimeoutNowBody,
@@ -97,13 +98,13 @@ fn the_same_entries_are_encoded_once() {
 #[test]
 fn payloads_are_slices_of_the_frame() {
     let mut decoder = FrameDecoder::new(&Limits::default());
-    decoder.feed(encode(&bulk(1000)).as_bytes());
+    decoder.feed(encode(&bulk(COPIED_LEN_MAX)).as_bytes());
     let start = decoder.buffer_mut().as_ptr() as usize;
     let Ok(Some(Frame::Forward(items))) = decoder.next_frame() else {
         panic!("not what was sent");
     };
     let at = items[0].data.as_ptr() as usize - start;
-    assert!(at < 1000 + HEADER_LEN, "copied to {at}");
+    assert!(at < COPIED_LEN_MAX + HEADER_LEN, "copied to {at}");
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    CLUSTER, Node, ONE, PATIENCE, Panic, TWO, ask_for, bulk, encode, folder, heartbeat, limits,
-    local, unborn,
+    CLUSTER, Node, ONE, PATIENCE, Panic, TWO, ask_for, bulk, commit, encode, folder, limits, local,
+    unborn,
 };
 use crate::{
     Ending, Frame, GetListenerStats, Held, Inbound, Limits, ListenError, Listener, Local,
@@ -35,12 +35,12 @@ async fn two_nodes_talk_both_ways() {
     assert_eq!(hello, expected);
     two.connected(ONE).await;
     assert!(to_two.is_connected() && to_one.is_connected());
-    to_two.try_send(encode(&heartbeat(1))).unwrap();
-    to_one.try_send(encode(&heartbeat(2))).unwrap();
+    to_two.try_send(encode(&commit(1))).unwrap();
+    to_one.try_send(encode(&commit(2))).unwrap();
     let batch = two.batch().await;
-    assert_eq!((batch.from, frames(&batch)), (ONE, &[heartbeat(1)][..]));
+    assert_eq!((batch.from, frames(&batch)), (ONE, &[commit(1)][..]));
     let batch = one.batch().await;
-    assert_eq!((batch.from, frames(&batch)), (TWO, &[heartbeat(2)][..]));
+    assert_eq!((batch.from, frames(&batch)), (TWO, &[commit(2)][..]));
 }
 
 #[actix_rt::test]
@@ -58,7 +58,7 @@ async fn frames_of_all_sizes_arrive_in_order() {
             0 => bulk(i * 400),
             1 if i > 300 => bulk(3 << 20),
             1 => bulk(15 << 10),
-            _ => heartbeat(i as u64),
+            _ => commit(i as u64),
         })
         .collect();
     for frame in &sent {
@@ -92,7 +92,7 @@ async fn the_next_batch_waits_until_this_one_is_handled() {
     one.connected(TWO).await;
     let held = two.hold().await;
     for term in 1..=7 {
-        to_two.try_send(encode(&heartbeat(term))).unwrap();
+        to_two.try_send(encode(&commit(term))).unwrap();
     }
     let mut received = two.batch().await.frames;
     // One turn of everything that could run; a second batch would be there now.
@@ -106,7 +106,7 @@ async fn the_next_batch_waits_until_this_one_is_handled() {
         assert!(frames.len() <= 3);
         received.extend(frames);
     }
-    assert_eq!(received, (1..=7).map(heartbeat).collect::<Vec<_>>());
+    assert_eq!(received, (1..=7).map(commit).collect::<Vec<_>>());
 }
 
 #[actix_rt::test]
@@ -124,7 +124,7 @@ async fn it_comes_back_when_the_listener_does() {
         })
         .await;
     assert!(reset);
-    let full = encode(&heartbeat(1));
+    let full = encode(&commit(1));
     assert_eq!(
         to_two.try_send(full.clone()),
         Err(SendError::NotConnected { peer: TWO })
@@ -145,7 +145,7 @@ async fn it_comes_back_when_the_listener_does() {
     two.reopen();
     one.connected(TWO).await;
     to_two.try_send(full).unwrap();
-    assert_eq!(frames(&two.batch().await), &[heartbeat(1)]);
+    assert_eq!(frames(&two.batch().await), &[commit(1)]);
     two.restart_listener().await;
     one.connected(TWO).await;
     assert_eq!(to_two.stats().connects, 3);
@@ -192,7 +192,7 @@ async fn a_peer_that_reads_nothing_fills_the_queue_and_no_more() {
     while received < sent {
         received += two.batch().await.frames.len();
     }
-    let small = encode(&heartbeat(1));
+    let small = encode(&commit(1));
     for _ in 0..100 {
         to_two.try_send(small.clone()).unwrap();
     }
@@ -267,9 +267,9 @@ async fn a_newer_connection_replaces_a_half_open_one() {
     let held = two.hold().await;
     let old = one.dial(TWO, two.address);
     one.connected(TWO).await;
-    old.try_send(encode(&heartbeat(1))).unwrap();
+    old.try_send(encode(&commit(1))).unwrap();
     two.batch().await;
-    old.try_send(encode(&heartbeat(2))).unwrap();
+    old.try_send(encode(&commit(2))).unwrap();
     // The same process dials again; nobody told the other side of the end of the first.
     let new = one.dial(TWO, two.address);
     one.connected(TWO).await;
@@ -284,8 +284,8 @@ async fn a_newer_connection_replaces_a_half_open_one() {
         .await;
     old.stop();
     drop(held);
-    new.try_send(encode(&heartbeat(3))).unwrap();
-    assert_eq!(frames(&two.batch().await), &[heartbeat(3)]);
+    new.try_send(encode(&commit(3))).unwrap();
+    assert_eq!(frames(&two.batch().await), &[commit(3)]);
 }
 
 #[actix_rt::test]
@@ -362,7 +362,7 @@ async fn a_panic_ends_one_connection_and_is_told() {
     one.connected(TWO).await;
     two.connected(ONE).await;
     ask_for(Panic::Write);
-    to_two.try_send(encode(&heartbeat(1))).unwrap();
+    to_two.try_send(encode(&commit(1))).unwrap();
     let panicked = one
         .event(|event| match event {
             PeerEvent::Lost { reason, .. } => Some(matches!(reason, Ending::Panicked)),
@@ -372,7 +372,7 @@ async fn a_panic_ends_one_connection_and_is_told() {
     assert!(panicked);
     one.connected(TWO).await;
     ask_for(Panic::Read);
-    to_two.try_send(encode(&heartbeat(2))).unwrap();
+    to_two.try_send(encode(&commit(2))).unwrap();
     let panicked = two
         .event(|event| match event {
             PeerEvent::Closed { reason, .. } if !matches!(reason, Ending::Closed) => {
@@ -383,8 +383,8 @@ async fn a_panic_ends_one_connection_and_is_told() {
         .await;
     assert!(panicked);
     one.connected(TWO).await;
-    to_two.try_send(encode(&heartbeat(3))).unwrap();
-    assert_eq!(frames(&two.batch().await), &[heartbeat(3)]);
+    to_two.try_send(encode(&commit(3))).unwrap();
+    assert_eq!(frames(&two.batch().await), &[commit(3)]);
     assert_eq!(to_two.stats().connects, 3);
     assert_eq!(to_one.stats().connects, 1, "the other connection stayed");
     let stats = two.listener.send(GetListenerStats).await.unwrap();

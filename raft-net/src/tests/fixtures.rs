@@ -14,9 +14,10 @@ use raft_core::{
     Round, SnapshotMeta, Term, TimeoutNow, VoteResponse,
 };
 
-use crate::decode::{FrameDecoder, NUMBER_MAX, decode_frame};
+use crate::decode::{FrameDecoder, NUMBER_MAX, decode_body, decode_frame};
 use crate::handshake::Introduction;
 use crate::snapshot::wire::SnapshotFrame;
+use crate::wire::PingBody;
 use crate::{
     Answer, CertificateProblem, EncodedFrame, ForwardOutcome, Forwarded, Frame, FrameEncoder,
     FrameKind, Held, Limits, NotApplied, NotTaken, Refusal, SnapshotOffer, WhyNotTaken,
@@ -305,7 +306,7 @@ fn snapshot_frames() -> Vec<(&'static str, SnapshotFrame)> {
 }
 
 /// The shapes of an introduction.
-fn introductions() -> [(&'static str, FrameKind, Introduction); 3] {
+fn introductions() -> [(&'static str, FrameKind, Introduction); 4] {
     let unborn = Introduction {
         version_min: 1,
         version_max: 1,
@@ -321,6 +322,7 @@ fn introductions() -> [(&'static str, FrameKind, Introduction); 3] {
             last: id(6, 302),
         },
         members: [1, 2, u64::MAX].map(NodeId).into(),
+        address: String::new(),
     };
     let born = Introduction {
         cluster: Some(ClusterId(u128::MAX)),
@@ -330,12 +332,23 @@ fn introductions() -> [(&'static str, FrameKind, Introduction); 3] {
             last: id(NUMBER_MAX, NUMBER_MAX),
         },
         members: [1, 2].map(NodeId).into(),
+        address: "node-1.example:7001".into(),
         ..unborn.clone()
     };
     [
         ("hello", FrameKind::Hello, unborn),
         ("welcome", FrameKind::Welcome, born.clone()),
-        ("snapshot_hello", FrameKind::SnapshotHello, born),
+        ("snapshot_hello", FrameKind::SnapshotHello, born.clone()),
+        ("urgent_hello", FrameKind::UrgentHello, born),
+    ]
+}
+
+/// What a connection is kept alive with.
+fn pings() -> [(&'static str, FrameKind, PingBody); 2] {
+    let body = |number| PingBody { number };
+    [
+        ("ping", FrameKind::Ping, body(1000)),
+        ("pong", FrameKind::Pong, body(u64::MAX)),
     ]
 }
 
@@ -497,6 +510,9 @@ fn encoded() -> Vec<(&'static str, EncodedFrame)> {
     for (name, kind, introduction) in introductions() {
         all.push((name, introduction.encode(kind, &limits).unwrap()));
     }
+    for (name, kind, body) in pings() {
+        all.push((name, encoder.body(kind, &body, 1, 0).unwrap()));
+    }
     for (name, refusal, _) in refusals() {
         all.push((name, refusal.encode_as(TEXT, &limits).unwrap()));
     }
@@ -536,6 +552,12 @@ fn every_frozen_frame_decodes_to_what_it_was() {
         let frame = read(name);
         assert_eq!(frame.kind, kind);
         assert_eq!(Introduction::decode(&frame).unwrap(), introduction);
+    }
+    for (name, kind, body) in pings() {
+        let frame = read(name);
+        let read: PingBody = decode_body(kind, &frame.body).unwrap();
+        assert_eq!((frame.kind, read.number), (kind, body.number));
+        assert!(decode_frame(frame.kind, &frame.body).is_err(), "{name}");
     }
     for (name, _, refusal) in refusals() {
         assert_eq!(Refusal::decode(&read(name)).unwrap(), refusal, "{name}");

@@ -8,19 +8,24 @@ use tokio::net::TcpStream;
 
 use super::codec::forge;
 use super::snapshots::Shared;
-use super::{Node, ONE, TWO, encode, heartbeat, limits, local};
+use super::{Node, ONE, TWO, commit, encode, limits, local};
 use crate::decode::FrameDecoder;
 use crate::handshake::read_frame;
 use crate::{
-    Ending, FrameKind, GetListenerStats, Inbound, Limits, Listener, PeerConnection, PeerEvent,
-    Refusal,
+    Ending, FrameKind, GetListenerStats, Inbound, Limits, Listener, Local, PeerConnection,
+    PeerEvent, Refusal,
 };
 
-/// A connection of node 1 to `node` whose handshake is over.
-async fn established(node: &Node) -> TcpStream {
+/// A main connection of node 1 to `node` whose handshake is over.
+pub(super) async fn established(node: &Node) -> TcpStream {
+    greeted(node, &local(ONE), FrameKind::Hello).await
+}
+
+/// A connection of `from` to `node` that began with `hello` and whose handshake is over.
+pub(super) async fn greeted(node: &Node, from: &Local, hello: FrameKind) -> TcpStream {
     let mut stream = TcpStream::connect(node.address).await.unwrap();
-    let hello = local(ONE).introduction(node.local.node());
-    let hello = hello.encode(FrameKind::Hello, &limits()).unwrap();
+    let introduction = from.introduction(node.local.node());
+    let hello = introduction.encode(hello, &limits()).unwrap();
     stream.write_all(hello.as_bytes()).await.unwrap();
     let mut decoder = FrameDecoder::new(&Limits::default());
     let frame = read_frame(&mut stream, &mut decoder).await.unwrap();
@@ -32,11 +37,11 @@ async fn established(node: &Node) -> TcpStream {
 async fn a_bad_frame_ends_the_connection_after_the_good_ones_before_it() {
     let mut two = Node::new(local(TWO));
     let mut stream = established(&two).await;
-    let mut bytes = encode(&heartbeat(1)).as_bytes().to_vec();
+    let mut bytes = encode(&commit(1)).as_bytes().to_vec();
     bytes.extend(forge(FrameKind::Heartbeat, &(u64::MAX, 1, 1)));
-    bytes.extend_from_slice(encode(&heartbeat(2)).as_bytes());
+    bytes.extend_from_slice(encode(&commit(2)).as_bytes());
     stream.write_all(&bytes).await.unwrap();
-    assert_eq!(two.batch().await.frames, [heartbeat(1)]);
+    assert_eq!(two.batch().await.frames, [commit(1)]);
     let reason = two
         .event(|event| match event {
             PeerEvent::Closed { peer: ONE, reason } => Some(reason.to_string()),
@@ -74,8 +79,8 @@ async fn strangers_that_hold_connections_do_not_keep_a_peer_out() {
     let mut one = Node::new(local(ONE));
     let to_two = one.dial(TWO, two.address);
     one.connected(TWO).await;
-    to_two.try_send(encode(&heartbeat(1))).unwrap();
-    assert_eq!(two.batch().await.frames, [heartbeat(1)]);
+    to_two.try_send(encode(&commit(1))).unwrap();
+    assert_eq!(two.batch().await.frames, [commit(1)]);
     for _ in 0..20 {
         strangers.push(TcpStream::connect(two.address).await.unwrap());
     }
@@ -86,8 +91,8 @@ async fn strangers_that_hold_connections_do_not_keep_a_peer_out() {
         Refusal::decode(&frame).unwrap(),
         Refusal::TooManyConnections
     );
-    to_two.try_send(encode(&heartbeat(2))).unwrap();
-    assert_eq!(two.batch().await.frames, [heartbeat(2)]);
+    to_two.try_send(encode(&commit(2))).unwrap();
+    assert_eq!(two.batch().await.frames, [commit(2)]);
     assert_eq!(to_two.stats().connects, 1);
 }
 
@@ -104,7 +109,7 @@ async fn the_dialled_side_may_say_nothing_but_a_refusal() {
     stream.write_all(welcome.as_bytes()).await.unwrap();
     one.connected(TWO).await;
     stream
-        .write_all(encode(&heartbeat(9)).as_bytes())
+        .write_all(encode(&commit(9)).as_bytes())
         .await
         .unwrap();
     let malformed = one
@@ -154,7 +159,7 @@ async fn a_receiver_that_dies_ends_the_connection_and_not_the_listener() {
         one.sink.clone().recipient(),
     );
     one.connected(TWO).await;
-    to_two.try_send(encode(&heartbeat(1))).unwrap();
+    to_two.try_send(encode(&commit(1))).unwrap();
     one.event(|event| matches!(event, PeerEvent::Lost { reset: true, .. }).then_some(()))
         .await;
     one.connected(TWO).await;

@@ -1,24 +1,30 @@
 //! Tests that need more than one module.
 
+mod addresses;
 mod codec;
 mod connect;
+mod documented;
 mod fixtures;
 mod hostile;
+mod lanes;
+mod memory;
 mod refusals;
 mod snapshots;
 mod snapshots_hostile;
 mod tls;
 mod tls_hostile;
 
-use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
 use bytes::Bytes;
-use raft_core::{ClusterId, Heartbeat, Incarnation, LogIndex, NodeId, OpenMessage, Round, Term};
+use raft_core::{
+    ClusterId, CommitAdvanced, Heartbeat, Incarnation, LogIndex, NodeId, OpenMessage, Round, Term,
+};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -96,6 +102,28 @@ pub(crate) fn panic_if_asked(here: Panic) {
 
 pub(super) fn ask_for(panic: Panic) {
     ASKED.set(Some(panic));
+}
+
+thread_local! {
+    /// Where names lead, in this test.
+    static NAMES: RefCell<BTreeMap<String, String>> = const { RefCell::new(BTreeMap::new()) };
+    /// The sockets that have been set up, by their own address and the other side's.
+    static CONFIGURED: RefCell<BTreeSet<(SocketAddr, SocketAddr)>> = const { RefCell::new(BTreeSet::new()) };
+}
+
+/// Where `name` leads now.
+pub(crate) fn looked_up(name: &str) -> String {
+    NAMES.with_borrow(|names| names.get(name).map_or(name, String::as_str).to_owned())
+}
+
+pub(super) fn lead(name: &str, to: SocketAddr) {
+    NAMES.with_borrow_mut(|names| names.insert(name.to_owned(), to.to_string()));
+}
+
+/// A socket has been set up.
+pub(crate) fn configured(stream: &tokio::net::TcpStream) {
+    let ends = (stream.local_addr().unwrap(), stream.peer_addr().unwrap());
+    CONFIGURED.with_borrow_mut(|all| all.insert(ends));
 }
 
 /// Takes what connections tell and hands it to the test.
@@ -285,6 +313,16 @@ fn listen(
     )
 }
 
+/// A short frame of the main lane.
+pub(super) fn commit(term: u64) -> Frame {
+    let commit = CommitAdvanced {
+        term: Term(term),
+        commit: LogIndex(0),
+    };
+    Frame::Raft(OpenMessage::CommitAdvanced(commit).into())
+}
+
+/// A short frame of the urgent lane.
 pub(super) fn heartbeat(term: u64) -> Frame {
     let heartbeat = Heartbeat {
         term: Term(term),

@@ -575,8 +575,19 @@ async fn what_is_no_handshake() {
     bytes[16..20].copy_from_slice(&5000_u32.to_be_bytes());
     let told = answer_to(&two, &bytes).await;
     assert!(told.to_string().contains("the limit is 4096"), "{told}");
+    // An address that is none.
+    let hello = local(ONE);
+    hello.advertise("host:7001");
+    let hello = hello.introduction(TWO);
+    let hello = hello.encode(FrameKind::Hello, &limits()).unwrap();
+    let mut bytes = hello.as_bytes().to_vec();
+    let at = bytes.windows(9).position(|at| at == b"host:7001");
+    bytes[at.unwrap() + 4] = b' ';
+    Header::write(&mut bytes, FrameKind::Hello);
+    let told = answer_to(&two, &bytes).await;
+    assert!(told.to_string().contains("host:port"), "{told}");
     // A frame that is one, but out of place.
-    long = super::encode(&super::heartbeat(1));
+    long = super::encode(&super::commit(1));
     let told = answer_to(&two, long.as_bytes()).await;
     assert!(told.to_string().contains("out of place"), "{told}");
     assert!(two.inbound.try_recv().is_err());

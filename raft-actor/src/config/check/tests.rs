@@ -278,5 +278,13 @@ fn an_address_has_a_host_and_a_port() {
             matches!(config.validate(), Err(ConfigError::Address { .. })),
             "{address:?}"
         );
+        let config = Config::new(NodeId(1)).peers([(NodeId(1), "h:1")]);
+        assert!(
+            matches!(
+                config.advertise(address).validate(),
+                Err(ConfigError::Advertise { .. })
+            ),
+            "{address:?}"
+        );
     }
 }
