@@ -27,7 +27,7 @@ use crate::handshake::Introduction;
 use crate::header::{FrameKind, VERSION_MAX, VERSION_MIN};
 use crate::held::Claims;
 use crate::random::random_u64;
-use crate::{Claim, Held, PeerHello, Refusal, Tls};
+use crate::{Claim, Held, PeerHello, Refusal, Tls, TlsStats};
 
 /// Who this node is and whom it knows. Clones share it.
 #[derive(Clone, Debug)]
@@ -169,6 +169,12 @@ impl Local {
     #[must_use]
     pub fn with_tls(self, tls: Tls) -> Self {
         Self(self.0, Some(tls))
+    }
+
+    /// What has become of the TLS files, if this node has TLS.
+    #[must_use]
+    pub fn tls_stats(&self) -> Option<TlsStats> {
+        self.tls().map(Tls::stats)
     }
 
     /// What every connection goes through, if anything.
