@@ -31,10 +31,12 @@
 //! | `raft_snapshot_duration_seconds` | histogram | s | | how long it took to write a snapshot to its file |
 //! | `raft_tls_certificate_left_seconds` | gauge | s | | how long the node's own certificate is still valid; 0 once it has expired, infinite without TLS |
 //! | `raft_tls_reloads_total` | counter | | `outcome` | how often changed TLS files were put to use (`loaded`), or were no good (`failed`) |
+//! | `raft_peer_messages_total` | counter | | `peer` | messages of the protocol that the peer sent and the protocol took in |
+//! | `raft_refused_total` | counter | | `what`, `reason` | what peers and strangers sent and the node did not take, by what was wrong with it: a `connection` that was turned away or broke off in its handshake, a `frame` that is none, a `message` that no working node could have sent, a `snapshot`, a `refusal` that cannot be |
 //! | `raft_peer_connected` | gauge | | `peer` | 1 if there is a connection to the peer, else 0 |
 //! | `raft_peer_urgent_connected` | gauge |  | `peer` | 1 if votes and heartbeats have a connection of their own to the peer, else 0: then they take the other |
-//! | `raft_peer_round_trip_seconds` | gauge | s | `peer` | how long the peer took to answer the last ping, or has not answered the next one, if that is longer |
-//! | `raft_peer_round_trip_smoothed_seconds` | gauge | s | `peer` | the average of the last answers |
+//! | `raft_peer_round_trip_seconds` | gauge | s | `peer` | how long the peer took to answer the last ping, or has not answered the next one, if that is longer; 0 without a connection |
+//! | `raft_peer_round_trip_smoothed_seconds` | gauge | s | `peer` | the average of the last answers; 0 without a connection |
 //! | `raft_peer_lag_entries` | gauge | | `peer` | entries of the leader's log that the peer has not acknowledged; 0 on a node that does not lead |
 //! | `raft_peer_queue_frames` | gauge | | `peer` | frames that wait to be sent to the peer, on both connections |
 //! | `raft_peer_queue_bytes` | gauge | bytes | `peer` | their bytes |
@@ -107,7 +109,7 @@ const fn metric(
 }
 
 /// Every metric that a node emits.
-pub const METRICS: [Metric; 40] = [
+pub const METRICS: [Metric; 42] = [
     metric(
         "raft_proposals_total",
         Kind::Counter,
@@ -284,6 +286,20 @@ pub const METRICS: [Metric; 40] = [
         "how often changed TLS files were put to use (`loaded`), or were no good (`failed`)",
     ),
     metric(
+        "raft_peer_messages_total",
+        Kind::Counter,
+        Unit::Count,
+        &["peer"],
+        "messages of the protocol that the peer sent and the protocol took in",
+    ),
+    metric(
+        "raft_refused_total",
+        Kind::Counter,
+        Unit::Count,
+        &["what", "reason"],
+        "what peers and strangers sent and the node did not take, by what was wrong with it: a connection that was turned away or broke off in its handshake, a frame that is none, a message that no working node could have sent, a snapshot, a refusal that cannot be",
+    ),
+    metric(
         "raft_peer_connected",
         Kind::Gauge,
         Unit::Count,
@@ -302,14 +318,14 @@ pub const METRICS: [Metric; 40] = [
         Kind::Gauge,
         Unit::Seconds,
         &["peer"],
-        "how long the peer took to answer the last ping, or has not answered the next one, if that is longer",
+        "how long the peer took to answer the last ping, or has not answered the next one, if that is longer; 0 without a connection",
     ),
     metric(
         "raft_peer_round_trip_smoothed_seconds",
         Kind::Gauge,
         Unit::Seconds,
         &["peer"],
-        "the average of the last answers",
+        "the average of the last answers; 0 without a connection",
     ),
     metric(
         "raft_peer_lag_entries",
@@ -749,7 +765,6 @@ impl PeerMetrics {
         let flag = |is: bool| if is { 1.0 } else { 0.0 };
         self.connected.set(flag(stats.connected));
         self.urgent_connected.set(flag(stats.urgent_connected));
-        // None has no number. Whoever asks is told by `raft_peer_connected` that this is none.
         let trip = stats.round_trip;
         let seconds = |time: Option<Duration>| time.unwrap_or_default().as_secs_f64();
         self.round_trip.set(seconds(trip.map(|trip| trip.last)));

@@ -377,8 +377,10 @@ async fn a_leader_whose_disk_hangs_makes_room_and_all_who_wait_are_answered() {
     for node in &cluster.nodes {
         let log = collect(node).await;
         has(&log, 4).await;
-        let first = (committed.index.0, "at the stuck leader".to_owned());
-        assert_eq!(log.lock().unwrap()[0], first);
+        // Whether it comes before what the others proposed meanwhile is left to chance: its node had to find the
+        // new leader first.
+        let held = (committed.index.0, "at the stuck leader".to_owned());
+        assert!(log.lock().unwrap().contains(&held));
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use crate::cut::Cut;
 use crate::decode::FrameDecoder;
-use crate::handshake::{Broken, read_introduction, write_frame};
+use crate::handshake::{Broken, confirm, read_introduction, write_frame};
 use crate::header::FrameKind;
 use crate::local::{Admission, Purpose, Side};
 use crate::socket::configure;
@@ -62,11 +62,13 @@ pub(crate) async fn greet(
         let hello = local.introduction(peer).encode(purpose.hello(), limits);
         write_frame(&mut stream, hello).await?;
         let (_, theirs) = read_introduction(&mut stream, decoder, &[FrameKind::Welcome]).await?;
+        confirm(&mut stream, theirs.nonce, limits).await?;
         match local.admit(Side::Dialled(peer), purpose, &theirs, cut) {
             Ok(admission) => Ok((stream, admission, theirs.hello())),
             Err(refusal) => {
                 // If it cannot be told, the end of the connection must do.
-                let _ = write_frame(&mut stream, refusal.encode(limits)).await;
+                let refuse = refusal.without_secrets().encode(limits);
+                let _ = write_frame(&mut stream, refuse).await;
                 Err(Broken::Refused(refusal))
             }
         }
