@@ -3,11 +3,15 @@
 //! `check.rs` has the range of each setting, and why it is that; `args.rs` (feature `cli`) takes the settings
 //! of the table in `settings.rs` from flags, environment and a file. A setting has one name everywhere: the field's.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use raft_core::NodeId;
+use raft_net::{TlsFiles, TlsName};
 use raft_storage::MemoryDisk;
+
+use crate::ConfigError;
 
 #[cfg(feature = "cli")]
 pub(crate) mod args;
@@ -48,6 +52,17 @@ pub struct Config {
     pub(crate) lease_reads: Option<Duration>,
     pub(crate) unapplied_bytes_max: usize,
     pub(crate) snapshot_bytes_per_s: Option<u64>,
+    pub(crate) tls: TlsPaths,
+    pub(crate) tls_names: BTreeMap<NodeId, String>,
+    pub(crate) insecure: bool,
+}
+
+/// Where the TLS files are: all three, or none.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TlsPaths {
+    pub(crate) ca: Option<PathBuf>,
+    pub(crate) cert: Option<PathBuf>,
+    pub(crate) key: Option<PathBuf>,
 }
 
 /// When a node with a state machine takes a snapshot by itself, and what its log keeps before one.
@@ -104,6 +119,9 @@ impl std::fmt::Debug for Store {
     }
 }
 
+/// The TLS files, and the names that differ from `node-<id>`.
+type Secured = (TlsFiles, BTreeMap<NodeId, TlsName>);
+
 /// How often the clock is looked at. The timeouts are multiples of it.
 pub(crate) const TICK: Duration = Duration::from_millis(10);
 
@@ -134,6 +152,9 @@ impl Config {
             lease_reads: None,
             unapplied_bytes_max: 64 << 20,
             snapshot_bytes_per_s: Some(32 << 20),
+            tls: TlsPaths::default(),
+            tls_names: BTreeMap::new(),
+            insecure: false,
         }
     }
 
@@ -292,6 +313,75 @@ impl Config {
     pub fn snapshot_bytes_per_s(mut self, bytes: impl Into<Option<u64>>) -> Self {
         self.snapshot_bytes_per_s = bytes.into();
         self
+    }
+
+    /// Has all connections between nodes go through mutual TLS: PEM files with the CAs that are trusted, this node's
+    /// certificate (and its chain), and that certificate's key. Each node's certificate must hold the DNS name
+    /// `node-<id>`, or the one that [`tls_name`](Self::tls_name) says, and serve for servers and clients both. Files
+    /// that change are put to use within seconds, for new connections; bad ones are logged, and those before them stay
+    /// in use. On at all nodes or none.
+    #[must_use]
+    pub fn tls(
+        mut self,
+        ca: impl Into<PathBuf>,
+        cert: impl Into<PathBuf>,
+        key: impl Into<PathBuf>,
+    ) -> Self {
+        self.tls = TlsPaths {
+            ca: Some(ca.into()),
+            cert: Some(cert.into()),
+            key: Some(key.into()),
+        };
+        self
+    }
+
+    /// The DNS name that `node`'s certificate must hold, if that is not `node-<id>`. The same on every node.
+    #[must_use]
+    pub fn tls_name(mut self, node: NodeId, name: impl Into<String>) -> Self {
+        self.tls_names.insert(node, name.into());
+        self
+    }
+
+    /// Allows to listen beyond loopback without TLS. Then whoever reaches the port can read all, and can be any node:
+    /// for networks in which everybody is trusted.
+    #[must_use]
+    pub fn insecure(mut self) -> Self {
+        self.insecure = true;
+        self
+    }
+
+    /// The TLS files, if there are to be any, and the names of the nodes.
+    ///
+    /// # Errors
+    /// Not all three were given, or a name is none.
+    pub(crate) fn checked_tls(&self) -> Result<Option<Secured>, ConfigError> {
+        let mut names = BTreeMap::new();
+        for (node, name) in &self.tls_names {
+            let name = TlsName::new(name.clone()).map_err(|_| ConfigError::TlsName {
+                id: *node,
+                name: name.clone(),
+            })?;
+            names.insert(*node, name);
+        }
+        let TlsPaths { ca, cert, key } = &self.tls;
+        let given = [("tls_ca", ca), ("tls_cert", cert), ("tls_key", key)];
+        match (ca, cert, key) {
+            (Some(ca), Some(cert), Some(key)) => {
+                let (ca, cert, key) = (ca.clone(), cert.clone(), key.clone());
+                Ok(Some((TlsFiles { ca, cert, key }, names)))
+            }
+            (None, None, None) => Ok(None),
+            _ => {
+                let name = |there| {
+                    let found = given.iter().find(|(_, path)| path.is_some() == there);
+                    found.map_or("", |(name, _)| *name)
+                };
+                Err(ConfigError::TlsIncomplete {
+                    given: name(true),
+                    missing: name(false),
+                })
+            }
+        }
     }
 
     /// The longest frame between peers: a batch of entries that one command of the longest kind overshot.

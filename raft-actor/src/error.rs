@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use raft_core::{ClusterId, LogId, LogIndex, NodeId, Term, Violation};
-use raft_net::{ListenError, Refusal};
+use raft_net::{ListenError, Refusal, TlsFileError};
 use raft_storage::{OpenError, StorageError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -32,6 +32,18 @@ pub enum StartError {
     /// The address cannot be listened on.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// A TLS file is no good.
+    #[error(transparent)]
+    Tls(#[from] TlsFileError),
+    /// The address can be reached from other hosts, there is no TLS, and nobody has said that it may be so.
+    #[error(
+        "{address} can be reached from other hosts, and without TLS whoever reaches it can read all and be any node: \
+         give --tls-ca, --tls-cert and --tls-key, or --insecure where everybody is trusted"
+    )]
+    Insecure {
+        /// Where the node would listen.
+        address: std::net::SocketAddr,
+    },
     /// The node could not begin to take part.
     #[error(transparent)]
     Node(#[from] NodeFailure),

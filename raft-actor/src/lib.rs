@@ -97,7 +97,10 @@ pub use raft_core::membership::Configuration;
 pub use raft_core::{
     ClusterId, Incarnation, LogId, LogIndex, NodeId, PeerState, Role, Term, Violation,
 };
-pub use raft_net::{ListenError, PeerStats, Refusal, RoundTrip};
+pub use raft_net::{
+    CertificateProblem, ListenError, PeerStats, Refusal, RoundTrip, TlsFile, TlsFileError,
+    TlsFileProblem,
+};
 pub use raft_storage::{MemoryDisk, OpenError, StorageError};
 pub use status::{MemberStatus, NodeStatus, Phase, Progress};
 pub use watch::{NodeView, StatusChanged, Watch, WatchStatus};

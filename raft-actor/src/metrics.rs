@@ -29,6 +29,8 @@
 //! | `raft_subscriber_lag_entries` | gauge | | | entries that are applied here and not handled yet by the subscriber that is furthest behind |
 //! | `raft_snapshots_total` | counter | | `event` | what happened to snapshots: `taken`, `not_taken` (an error), `sent`, `not_sent`, `received` |
 //! | `raft_snapshot_duration_seconds` | histogram | s | | how long it took to write a snapshot to its file |
+//! | `raft_tls_certificate_left_seconds` | gauge | s | | how long the node's own certificate is still valid; 0 once it has expired, infinite without TLS |
+//! | `raft_tls_reloads_total` | counter | | `outcome` | how often changed TLS files were put to use (`loaded`), or were no good (`failed`) |
 //! | `raft_peer_messages_total` | counter | | `peer` | messages of the protocol that the peer sent and the protocol took in |
 //! | `raft_refused_total` | counter | | `what`, `reason` | what peers and strangers sent and the node did not take, by what was wrong with it: a `connection` that was turned away or broke off in its handshake, a `frame` that is none, a `message` that no working node could have sent, a `snapshot`, a `refusal` that cannot be |
 //! | `raft_peer_connected` | gauge | | `peer` | 1 if there is a connection to the peer, else 0 |
@@ -54,11 +56,11 @@
 //! - Nothing is counted entry by entry but outcomes of proposals, each of which has a caller who waits for it.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use ::metrics::{Counter, Gauge, Histogram, Unit, counter, gauge, histogram};
 use raft_core::{NodeId, Role, Status};
-use raft_net::PeerStats;
+use raft_net::{PeerStats, TlsStats};
 
 use crate::ProposeError;
 use crate::ledger::Settlement;
@@ -107,7 +109,7 @@ const fn metric(
 }
 
 /// Every metric that a node emits.
-pub const METRICS: [Metric; 40] = [
+pub const METRICS: [Metric; 42] = [
     metric(
         "raft_proposals_total",
         Kind::Counter,
@@ -268,6 +270,20 @@ pub const METRICS: [Metric; 40] = [
         Unit::Seconds,
         &[],
         "how long it took to write a snapshot to its file",
+    ),
+    metric(
+        "raft_tls_certificate_left_seconds",
+        Kind::Gauge,
+        Unit::Seconds,
+        &[],
+        "how long the node's own certificate is still valid; 0 once it has expired, infinite without TLS",
+    ),
+    metric(
+        "raft_tls_reloads_total",
+        Kind::Counter,
+        Unit::Count,
+        &["outcome"],
+        "how often changed TLS files were put to use (`loaded`), or were no good (`failed`)",
     ),
     metric(
         "raft_peer_messages_total",
@@ -566,6 +582,9 @@ pub(crate) struct NodeMetrics {
     unapplied_bytes: Gauge,
     snapshots: [Counter; SNAPSHOT_EVENTS.len()],
     snapshot_duration: Histogram,
+    tls_left: Gauge,
+    tls_loaded: Counter,
+    tls_failed: Counter,
     peers: BTreeMap<NodeId, PeerMetrics>,
     id: NodeId,
 }
@@ -576,6 +595,12 @@ impl NodeMetrics {
         let gauge = |name: &'static str| gauge!(name, "node" => node.clone());
         let count = |name: &'static str| {
             let counter = counter!(name, "node" => node.clone());
+            counter.increment(0);
+            counter
+        };
+        let reloads = |outcome: &'static str| {
+            let counter =
+                counter!("raft_tls_reloads_total", "node" => node.clone(), "outcome" => outcome);
             counter.increment(0);
             counter
         };
@@ -602,6 +627,9 @@ impl NodeMetrics {
                 counter
             }),
             snapshot_duration: histogram!("raft_snapshot_duration_seconds", "node" => node.clone()),
+            tls_left: gauge("raft_tls_certificate_left_seconds"),
+            tls_loaded: reloads("loaded"),
+            tls_failed: reloads("failed"),
             peers: BTreeMap::new(),
             id,
         }
@@ -655,6 +683,19 @@ impl NodeMetrics {
         self.commit.set(exact(status.commit.0));
         self.log_start.set(exact(status.log_start.index.0));
         self.snapshot.set(exact(status.snapshot.index.0));
+    }
+
+    /// The same for the TLS files, if there are any.
+    pub(crate) fn sample_tls(&self, tls: Option<TlsStats>) {
+        let left = tls.map_or(f64::INFINITY, |tls| {
+            let left = tls.not_after.duration_since(SystemTime::now());
+            left.unwrap_or_default().as_secs_f64()
+        });
+        self.tls_left.set(left);
+        if let Some(tls) = tls {
+            self.tls_loaded.absolute(tls.reloads);
+            self.tls_failed.absolute(tls.reloads_failed);
+        }
     }
 
     /// The same for a peer, which may be new.

@@ -203,6 +203,7 @@ impl Node {
         let metrics = &mut self.observer.metrics;
         metrics.sample(status.as_ref(), applied, waiting);
         metrics.sample_unapplied(self.lag.bytes());
+        metrics.sample_tls(self.local.tls_stats());
         for (id, peer) in &self.peers {
             let lag = status.as_ref().and_then(|status| {
                 let progress = status.peers.iter().find(|progress| progress.id == *id)?;

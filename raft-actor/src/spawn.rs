@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use raft_core::{LogId, LogIndex, NodeId, Raft, Recovered, Term};
-use raft_net::{BoundListener, FrameEncoder, Held, Limits, Listener, Local, SnapshotSender};
+use raft_net::{BoundListener, FrameEncoder, Held, Limits, Listener, Local, SnapshotSender, Tls};
 use raft_storage::{Identity, LogReads, LogStorage, LogStore, Opened};
 use tokio::sync::watch;
 
@@ -70,6 +70,10 @@ fn start(config: Config, machine: Option<Box<dyn Machine>>) -> Result<Addr<RaftA
         core_config.compaction_margin_entries = config.retention.unwrap_or(u64::MAX);
     }
     Raft::new(core_config.clone(), Recovered::default()).map_err(ConfigError::Core)?;
+    let tls = match config.checked_tls()? {
+        Some((files, names)) => Some(Tls::load(config.id, files, names)?),
+        None => None,
+    };
     let opened = open(&config)?;
     same_nodes(&opened, &addresses)?;
     let Opened {
@@ -124,6 +128,10 @@ fn start(config: Config, machine: Option<Box<dyn Machine>>) -> Result<Addr<RaftA
     let own_address = addresses.get(&config.id).cloned().unwrap_or_default();
     let listen = config.listen.clone().unwrap_or_else(|| own_address.clone());
     let bound = Listener::bind(listen.as_str())?;
+    let address = bound.local_addr();
+    if tls.is_none() && !config.insecure && !address.ip().to_canonical().is_loopback() {
+        return Err(StartError::Insecure { address });
+    }
     let arbiter = Arbiter::new();
     let start = Start {
         config,
@@ -137,6 +145,7 @@ fn start(config: Config, machine: Option<Box<dyn Machine>>) -> Result<Addr<RaftA
         life,
         took_part_since,
         bound,
+        tls,
     };
     Ok(RaftActor::start_in_arbiter(&arbiter.handle(), move |ctx| {
         assemble(ctx, start)
@@ -173,6 +182,7 @@ struct Start {
     life: Life,
     took_part_since: Duration,
     bound: BoundListener,
+    tls: Option<Tls>,
 }
 
 fn open(config: &Config) -> Result<Opened, StartError> {
@@ -214,6 +224,7 @@ fn assemble(ctx: &mut Context<RaftActor>, start: Start) -> RaftActor {
         life,
         took_part_since,
         bound,
+        tls,
     } = start;
     let front = ctx.address();
     let propose_timeout = config.propose_timeout;
@@ -225,7 +236,7 @@ fn assemble(ctx: &mut Context<RaftActor>, start: Start) -> RaftActor {
         members.insert(*id, Some(*incarnation));
     }
     members.insert(config.id, Some(identity.incarnation));
-    let local = Local::new(
+    let mut local = Local::new(
         config.id,
         identity.incarnation,
         identity.starts,
@@ -233,6 +244,9 @@ fn assemble(ctx: &mut Context<RaftActor>, start: Start) -> RaftActor {
         members,
         held,
     );
+    if let Some(tls) = tls {
+        local = local.with_tls(tls);
+    }
     local.advertise(config.advertise.as_ref().map_or_else(
         || addresses.get(&config.id).cloned().unwrap_or_default(),
         Clone::clone,

@@ -29,7 +29,9 @@ use crate::lobby::Place;
 use crate::local::{Admission, Purpose, Side};
 use crate::random::random_u64;
 use crate::snapshot::{Incoming, Receiving};
-use crate::socket::{configure, farewell, write_both};
+use crate::socket::{LINGER_LEN_MAX, configure, farewell, write_both};
+use crate::stream::{Stream, begins_with_tls};
+use crate::tls::Insecure;
 use crate::wire::PingBody;
 use crate::{
     Ending, Frame, FrameEncoder, Inbound, Limits, ListenerStats, Local, PeerEvent, Refusal,
@@ -42,8 +44,6 @@ const READ_LEN_MAX: usize = 256 << 10;
 const ROOM_LEN_MIN: usize = 2 << 10;
 /// How long the end of the main connection waits for that of the urgent one, which ends with it.
 const LAST_WORDS_TIMEOUT: Duration = Duration::from_millis(500);
-/// So much is read of what a refused stranger goes on sending, so that it hears why.
-const LINGER_LEN_MAX: usize = 64 << 10;
 
 /// What all accepted connections share.
 #[derive(Debug)]
@@ -90,10 +90,10 @@ impl Doorkeeper {
         self.stats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Turns away a connection for which there is no place.
-    pub(crate) fn full(&self, stream: &TcpStream, remote: SocketAddr) {
+    /// Turns away a connection for which there is no place. In the middle of a TLS handshake nothing can be said.
+    pub(crate) fn full(&self, stream: Option<Stream>, remote: SocketAddr) {
         let refusal = Refusal::TooManyConnections;
-        if let Ok(frame) = refusal.encode(&self.limits) {
+        if let (Some(stream), Ok(frame)) = (stream, refusal.encode(&self.limits)) {
             last_word(stream, frame.as_bytes());
         }
         if let Some(event) = self.turned(None, remote, refusal) {
@@ -169,26 +169,33 @@ struct Connection<'a> {
 }
 
 impl Connection<'_> {
-    async fn run(&self, mut stream: TcpStream, place: Place) -> Ending {
+    async fn run(&self, socket: TcpStream, place: Place) -> Ending {
         let keeper = self.keeper;
-        if let Err(error) = configure(&stream, &keeper.limits) {
+        if let Err(error) = configure(&socket, &keeper.limits) {
             return error.into();
         }
         let mut decoder = FrameDecoder::for_handshake(&keeper.limits);
         let limit = keeper.limits.handshake_timeout;
-        let handshake = async { Ok(timeout(limit, self.greet(&mut stream, &mut decoder)).await) };
-        let (mut admission, purpose, theirs) = match self.cut.guard(handshake).await {
-            Ok(Ok(Ok(greeted))) => greeted,
-            Ok(Ok(Err(turned))) => return self.turn(stream, turned).await,
+        let mut door = Some(Stream::Plain(socket));
+        let handshake = async { Ok(timeout(limit, self.enter(&mut door, &mut decoder)).await) };
+        let greeted = match self.cut.guard(handshake).await {
+            Ok(Ok(greeted)) => greeted,
             Ok(Err(_)) => {
                 let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
-                return self.turn(stream, Refusal::Slow { limit_ms }.into()).await;
+                Err(Refusal::Slow { limit_ms }.into())
             }
             Err(Ending::Evicted) => {
-                keeper.full(&stream, self.remote);
+                keeper.full(door, self.remote);
                 return Ending::Evicted;
             }
             Err(ending) => return ending,
+        };
+        let (mut stream, mut admission, purpose, theirs) = match (greeted, door) {
+            (Ok((admission, purpose, theirs)), Some(stream)) => {
+                (stream, admission, purpose, theirs)
+            }
+            (Ok(_), None) => return Ending::Closed,
+            (Err(turned), door) => return self.turn(door, turned).await,
         };
         if !place.establish() {
             return Ending::Evicted;
@@ -252,10 +259,37 @@ impl Connection<'_> {
         let _ = self.cut.guard(all).await;
     }
 
-    /// The handshake; its caller has the deadline.
+    /// The handshake, with TLS if this node has it; its caller has the deadline. What is in `door` is what can be
+    /// spoken on: nothing in the middle of a TLS handshake, or after one that came to nothing.
+    async fn enter(
+        &self,
+        door: &mut Option<Stream>,
+        decoder: &mut FrameDecoder,
+    ) -> Result<(Admission, Purpose, Introduction), Turned> {
+        let stream = match (self.keeper.local.tls(), door.take()) {
+            (Some(tls), Some(Stream::Plain(socket))) => match tls.accept(socket).await {
+                Ok(stream) => door.insert(stream),
+                Err(Insecure::Plaintext(socket)) => {
+                    *door = Some(Stream::Plain(socket));
+                    return Err(Refusal::TlsWanted.into());
+                }
+                Err(Insecure::Broken(broken)) => return Err(broken.into()),
+            },
+            (_, Some(stream)) => door.insert(stream),
+            (_, None) => return Err(Broken::Ended(Ending::Closed).into()),
+        };
+        if let Stream::Plain(socket) = stream
+            && begins_with_tls(socket).await.map_err(Broken::from)?
+        {
+            return Err(Refusal::NoTls.into());
+        }
+        self.greet(stream, decoder).await
+    }
+
+    /// The introductions.
     async fn greet(
         &self,
-        stream: &mut TcpStream,
+        stream: &mut Stream,
         decoder: &mut FrameDecoder,
     ) -> Result<(Admission, Purpose, Introduction), Turned> {
         let keeper = self.keeper;
@@ -266,6 +300,9 @@ impl Connection<'_> {
             broken,
         };
         let refused = |refusal| turned(Broken::Refused(refusal));
+        if let (Stream::Tls(secured), Some(tls)) = (&*stream, keeper.local.tls()) {
+            tls.check_name(secured, theirs.from).map_err(refused)?;
+        }
         let examined = keeper.local.examine(Side::Accepted, &theirs);
         examined.map_err(refused)?;
         let ours = Introduction {
@@ -285,7 +322,7 @@ impl Connection<'_> {
     }
 
     /// Ends a connection that did not become established, with a reason where there is one.
-    async fn turn(&self, mut stream: TcpStream, turned: Turned) -> Ending {
+    async fn turn(&self, stream: Option<Stream>, turned: Turned) -> Ending {
         let keeper = self.keeper;
         let refusal = match turned.broken {
             Broken::Refused(refusal) => refusal,
@@ -299,7 +336,9 @@ impl Connection<'_> {
         let frame = refusal.without_secrets().encode(&keeper.limits);
         let told = keeper.turned(turned.peer, self.remote, refusal.clone());
         let polite = async {
-            farewell(&mut stream, frame, LINGER_LEN_MAX).await;
+            if let Some(mut stream) = stream {
+                farewell(&mut stream, frame, LINGER_LEN_MAX).await;
+            }
             if let Some(event) = told {
                 let _ = keeper.events.send(event).await;
             }
@@ -315,7 +354,7 @@ impl Connection<'_> {
     /// Reads frames and hands them over, batch by batch, and answers pings.
     async fn receive(
         &self,
-        stream: &mut TcpStream,
+        stream: &mut Stream,
         decoder: &mut FrameDecoder,
         theirs: &Introduction,
     ) -> Result<(), Ending> {

@@ -14,6 +14,7 @@ use crate::handshake::{Broken, confirm, read_introduction, write_frame};
 use crate::header::FrameKind;
 use crate::local::{Admission, Purpose, Side};
 use crate::socket::configure;
+use crate::stream::Stream;
 use crate::{DialError, Ending, Limits, Local, PeerHello};
 
 /// Connects to `address`.
@@ -42,28 +43,32 @@ pub(crate) async fn dial(address: &str, limits: &Limits) -> Result<TcpStream, Di
     Ok(stream)
 }
 
-/// The dialling side's handshake.
+/// The dialling side's handshake, with TLS if this node has it.
 pub(crate) async fn greet(
     peer: NodeId,
     purpose: Purpose,
     local: &Local,
     limits: &Limits,
-    stream: &mut TcpStream,
+    socket: TcpStream,
     decoder: &mut FrameDecoder,
     cut: &Cut,
-) -> Result<(Admission, PeerHello), Broken> {
+) -> Result<(Stream, Admission, PeerHello), Broken> {
     let limit = limits.handshake_timeout;
     let handshake = async {
+        let mut stream = match local.tls() {
+            Some(tls) => tls.connect(peer, socket, decoder).await?,
+            None => Stream::Plain(socket),
+        };
         let hello = local.introduction(peer).encode(purpose.hello(), limits);
-        write_frame(stream, hello).await?;
-        let (_, theirs) = read_introduction(stream, decoder, &[FrameKind::Welcome]).await?;
-        confirm(stream, theirs.nonce, limits).await?;
+        write_frame(&mut stream, hello).await?;
+        let (_, theirs) = read_introduction(&mut stream, decoder, &[FrameKind::Welcome]).await?;
+        confirm(&mut stream, theirs.nonce, limits).await?;
         match local.admit(Side::Dialled(peer), purpose, &theirs, cut) {
-            Ok(admission) => Ok((admission, theirs.hello())),
+            Ok(admission) => Ok((stream, admission, theirs.hello())),
             Err(refusal) => {
                 // If it cannot be told, the end of the connection must do.
                 let refuse = refusal.without_secrets().encode(limits);
-                let _ = write_frame(stream, refuse).await;
+                let _ = write_frame(&mut stream, refuse).await;
                 Err(Broken::Refused(refusal))
             }
         }

@@ -167,6 +167,11 @@ pub enum Ending {
     /// The other side refused us after we had accepted it.
     #[error("refused by the other side: {0}")]
     Refused(Refusal),
+    /// What is at the dialled address does not speak TLS, and this node speaks nothing else.
+    #[error(
+        "the other side does not speak TLS: check that the address is a node's, and that it has TLS too"
+    )]
+    NotTls,
     /// The same node opened a newer connection.
     #[error("replaced by a newer connection of the same node")]
     Replaced,
@@ -197,6 +202,10 @@ impl Ending {
 
 impl From<io::Error> for Ending {
     fn from(error: io::Error) -> Self {
+        let inner = error.get_ref();
+        if let Some(refusal) = inner.and_then(|inner| inner.downcast_ref::<Refusal>()) {
+            return Self::Refused(refusal.clone());
+        }
         match error.kind() {
             io::ErrorKind::ConnectionReset
             | io::ErrorKind::ConnectionAborted

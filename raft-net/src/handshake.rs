@@ -187,6 +187,8 @@ impl<E: Into<Ending>> From<E> for Broken {
     fn from(error: E) -> Self {
         match error.into() {
             Ending::Malformed(error) => Self::Malformed(error),
+            // In the middle of a handshake, that it is refused may show in TLS.
+            Ending::Refused(refusal) => Self::Refused(refusal),
             ending => Self::Ended(ending),
         }
     }
@@ -264,5 +266,6 @@ pub(crate) async fn write_frame(
     frame: Result<EncodedFrame, EncodeError>,
 ) -> Result<(), Ending> {
     let frame = frame.map_err(|error| Ending::Io(std::io::Error::other(error)))?;
-    Ok(stream.write_all(frame.as_bytes()).await?)
+    stream.write_all(frame.as_bytes()).await?;
+    Ok(stream.flush().await?)
 }

@@ -30,6 +30,7 @@ use crate::header::FrameKind;
 use crate::local::{Admission, Purpose};
 use crate::queue::{Ping, Queue};
 use crate::socket::write_both;
+use crate::stream::Stream;
 use crate::wire::PingBody;
 use crate::{
     DecodeError, DialError, EncodedFrame, Ending, FrameEncoder, Limits, Local, PeerHello, Refusal,
@@ -63,7 +64,7 @@ pub(crate) struct Lane {
 
 /// A connection whose handshake is over.
 pub(crate) struct Greeted {
-    stream: tokio::net::TcpStream,
+    stream: Stream,
     decoder: FrameDecoder,
     _admission: Admission,
     pub(crate) hello: PeerHello,
@@ -74,18 +75,18 @@ impl Lane {
     pub(crate) async fn connect(&self, address: &str, cut: &Cut) -> Result<Greeted, Outcome> {
         let dial = async { Ok(dial(address, &self.limits).await) };
         let dialled = cut.guard(dial).await.map_err(Outcome::Lost)?;
-        let mut stream = dialled.map_err(Outcome::Unreachable)?;
+        let socket = dialled.map_err(Outcome::Unreachable)?;
         let mut decoder = FrameDecoder::for_handshake(&self.limits);
         let greeted = greet(
             self.peer,
             self.purpose,
             &self.local,
             &self.limits,
-            &mut stream,
+            socket,
             &mut decoder,
             cut,
         );
-        let (mut admission, hello) = greeted.await.map_err(|broken| match broken {
+        let (stream, mut admission, hello) = greeted.await.map_err(|broken| match broken {
             Broken::Refused(refusal) => Outcome::Refused(refusal),
             Broken::Malformed(error) => Outcome::Refused(Refusal::malformed(&error)),
             Broken::Ended(source) => Outcome::Unreachable(DialError::Handshake {
@@ -104,7 +105,7 @@ impl Lane {
 
     /// Sends what is sent until the connection ends.
     pub(crate) async fn run(&self, greeted: &mut Greeted) -> Ending {
-        let (mut read, mut write) = greeted.stream.split();
+        let (mut read, mut write) = tokio::io::split(&mut greeted.stream);
         tokio::select! {
             // After a pause, what has come before the time that has passed.
             biased;

@@ -22,7 +22,7 @@
 //! - A snapshot that is told to have arrived is whole and durable; one that breaks off goes on where it
 //!   was, for a while; neither side holds more of it in memory than a few chunks.
 //!
-//! What it does not have yet: TLS.
+//! With [`Tls`] all of it goes through mutual TLS; without, the network must be one that can be trusted.
 //!
 //! The modules, in the order to read them.
 
@@ -49,6 +49,9 @@ mod gate;
 mod queue;
 mod random;
 mod socket;
+mod stream;
+
+mod tls;
 
 mod dial;
 mod lane;
@@ -79,4 +82,8 @@ pub use snapshot::{
     ChunkSink, ChunkSource, NotTaken, ReceptionStats, SnapshotArrived, SnapshotOffer,
     SnapshotProgress, SnapshotReceiver, SnapshotSender, SnapshotSent, SnapshotTransfer,
     TransferError, WhyNotTaken,
+};
+pub use tls::{
+    CertificateProblem, Tls, TlsFile, TlsFileError, TlsFileProblem, TlsFiles, TlsName,
+    TlsNameError, TlsStats,
 };

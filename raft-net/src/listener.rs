@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use futures_util::FutureExt;
-use tokio::net::TcpStream;
+use tokio::io::AsyncWriteExt;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -23,8 +23,10 @@ use crate::cut::Cut;
 use crate::gate::Gate;
 use crate::lobby::Lobby;
 use crate::snapshot::Receiving;
+use crate::stream::Stream;
 use crate::{
     Ending, Inbound, Limits, Local, PeerEvent, ReceptionStats, SnapshotArrived, SnapshotReceiver,
+    Tls, TlsStats,
 };
 
 /// How long to wait after `accept` has failed, for example for want of file descriptors.
@@ -207,6 +209,8 @@ pub struct ListenerStats {
     pub bytes: u64,
     /// What came of the snapshots that were offered.
     pub snapshots: ReceptionStats,
+    /// What has become of the TLS files, if this node has TLS.
+    pub tls: Option<TlsStats>,
 }
 
 impl Handler<GetListenerStats> for Listener {
@@ -215,6 +219,7 @@ impl Handler<GetListenerStats> for Listener {
     fn handle(&mut self, _: GetListenerStats, _: &mut Self::Context) -> Self::Result {
         ListenerStats {
             snapshots: self.keeper.receiving.stats().clone(),
+            tls: self.keeper.local.tls().map(Tls::stats),
             ..self.keeper.stats().clone()
         }
     }
@@ -229,12 +234,20 @@ async fn accept(
     let lobby = Lobby::default();
     let mut tasks = JoinSet::new();
     let mut gate = Gate::default();
+    let watched = async {
+        match keeper.local.tls() {
+            Some(tls) => tls.watch().await,
+            None => std::future::pending().await,
+        }
+    };
+    let mut watched = std::pin::pin!(watched);
     loop {
         let accepted = tokio::select! {
             biased;
             () = stop.cancelled() => break,
             Some(_) = tasks.join_next() => continue,
             never = keeper.receiving.expire() => match never {},
+            never = &mut watched => match never {},
             accepted = socket.accept() => accepted,
         };
         match accepted {
@@ -248,7 +261,7 @@ async fn accept(
                     let task = serve(Arc::clone(keeper), stream, remote, cut, place);
                     tasks.spawn_local(task.instrument(span));
                 } else {
-                    keeper.full(&stream, remote);
+                    keeper.full(Some(Stream::Plain(stream)), remote);
                 }
             }
             Err(error) => {
@@ -274,7 +287,11 @@ async fn accept(
 }
 
 /// Says goodbye to a connection for which there is no time to be polite.
-pub(crate) fn last_word(stream: &TcpStream, bytes: &[u8]) {
+pub(crate) fn last_word(mut stream: Stream, bytes: &[u8]) {
+    let word = async {
+        stream.write_all(bytes).await?;
+        stream.flush().await
+    };
     // If it cannot be said at once, the end of the connection must do.
-    let _ = stream.try_write(bytes);
+    let _: Option<io::Result<()>> = word.now_or_never();
 }

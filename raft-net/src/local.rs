@@ -27,11 +27,11 @@ use crate::handshake::Introduction;
 use crate::header::{FrameKind, VERSION_MAX, VERSION_MIN};
 use crate::held::Claims;
 use crate::random::random_u64;
-use crate::{Claim, Held, PeerHello, Refusal};
+use crate::{Claim, Held, PeerHello, Refusal, Tls, TlsStats};
 
 /// Who this node is and whom it knows. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Local(Arc<Shared>);
+pub struct Local(Arc<Shared>, Option<Tls>);
 
 #[derive(Debug)]
 struct Shared {
@@ -154,14 +154,32 @@ impl Local {
             members,
             ..State::default()
         };
-        Self(Arc::new(Shared {
+        let shared = Shared {
             node,
             incarnation,
             starts,
             run: random_u64(),
             held,
             state: Mutex::new(state),
-        }))
+        };
+        Self(Arc::new(shared), None)
+    }
+
+    /// Has every connection of this node, dialled or accepted, go through TLS. To be called before the first one.
+    #[must_use]
+    pub fn with_tls(self, tls: Tls) -> Self {
+        Self(self.0, Some(tls))
+    }
+
+    /// What has become of the TLS files, if this node has TLS.
+    #[must_use]
+    pub fn tls_stats(&self) -> Option<TlsStats> {
+        self.tls().map(Tls::stats)
+    }
+
+    /// What every connection goes through, if anything.
+    pub(crate) fn tls(&self) -> Option<&Tls> {
+        self.1.as_ref()
     }
 
     /// From now on this node says that it is dialled at `address` (`host:port`, at most

@@ -10,10 +10,11 @@ use raft_core::{ClusterId, Incarnation, LogId, LogIndex, NodeId, Term};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteArray;
 
-use crate::DecodeError;
 use crate::decode::{decode_body, in_id, in_index, in_term};
 use crate::header::FrameKind;
+use crate::tls::{time, unix_seconds};
 use crate::wire::{List, RefuseBody};
+use crate::{CertificateProblem, DecodeError};
 
 /// The longest text of a refusal, in bytes.
 const TEXT_LEN_MAX: usize = 1024;
@@ -166,6 +167,26 @@ pub enum Refusal {
         /// The limit.
         limit_ms: u64,
     },
+    /// The accepting node has TLS, and the dialling one does not.
+    #[error(
+        "the node that was dialled wants TLS, and the dialling one does not speak it: give both --tls-ca, \
+         --tls-cert and --tls-key"
+    )]
+    TlsWanted,
+    /// The dialling node has TLS, and the accepting one does not.
+    #[error(
+        "the node that was dialled does not speak TLS, and the dialling one speaks nothing else: give both \
+         --tls-ca, --tls-cert and --tls-key"
+    )]
+    NoTls,
+    /// A certificate is not accepted.
+    #[error("{} certificate {problem}", if *.ours { "this node's" } else { "the other node's" })]
+    Certificate {
+        /// Whether it is this side's.
+        ours: bool,
+        /// What is wrong with it.
+        problem: CertificateProblem,
+    },
     /// The dialling side did not say back what the accepting side had just told it: somebody plays a recorded
     /// session again.
     #[error(
@@ -274,6 +295,17 @@ impl Refusal {
             Self::Slow { .. } => 11,
             Self::OtherPeers { .. } => 12,
             Self::LostAcknowledged { .. } => 13,
+            Self::TlsWanted => 14,
+            Self::NoTls => 15,
+            Self::Certificate { problem, .. } => match problem {
+                CertificateProblem::Expired { .. } => 16,
+                CertificateProblem::NotYetValid { .. } => 17,
+                CertificateProblem::Name { .. } => 18,
+                CertificateProblem::Chain => 19,
+                CertificateProblem::Key => 20,
+                CertificateProblem::Missing => 21,
+                CertificateProblem::Unfit { .. } => 22,
+            },
             Self::Replayed => 23,
             Self::Other { number, .. } => *number,
         }
@@ -296,6 +328,15 @@ impl Refusal {
             11 => "slow",
             12 => "other_peers",
             13 => "lost_acknowledged",
+            14 => "tls_wanted",
+            15 => "no_tls",
+            16 => "certificate_expired",
+            17 => "certificate_not_yet_valid",
+            18 => "certificate_name",
+            19 => "certificate_chain",
+            20 => "certificate_key",
+            21 => "certificate_missing",
+            22 => "certificate_unfit",
             23 => "replayed",
             _ => "other",
         }
@@ -391,7 +432,23 @@ impl Refusal {
                 })
             }
             Self::Malformed { what } => rmp_serde::to_vec(what),
-            Self::TooManyConnections | Self::Replayed | Self::Other { .. } => Ok(Vec::new()),
+            // A frame tells of a certificate only to the side whose it is.
+            Self::Certificate { problem, .. } => match problem {
+                CertificateProblem::Expired { not_after: time }
+                | CertificateProblem::NotYetValid { not_before: time } => {
+                    rmp_serde::to_vec(&unix_seconds(*time))
+                }
+                CertificateProblem::Name { expected: text }
+                | CertificateProblem::Unfit { what: text } => rmp_serde::to_vec(text),
+                CertificateProblem::Chain
+                | CertificateProblem::Key
+                | CertificateProblem::Missing => Ok(Vec::new()),
+            },
+            Self::TooManyConnections
+            | Self::TlsWanted
+            | Self::NoTls
+            | Self::Replayed
+            | Self::Other { .. } => Ok(Vec::new()),
         }
     }
 
@@ -473,6 +530,28 @@ impl Refusal {
                     found: in_id(details.found_last_term, details.found_last_index)?,
                 }
             }
+            14 => Self::TlsWanted,
+            15 => Self::NoTls,
+            number @ 16..=22 => Self::Certificate {
+                ours: true,
+                problem: match number {
+                    16 => CertificateProblem::Expired {
+                        not_after: time(decode_body(kind, details)?),
+                    },
+                    17 => CertificateProblem::NotYetValid {
+                        not_before: time(decode_body(kind, details)?),
+                    },
+                    18 => CertificateProblem::Name {
+                        expected: printable(decode_body(kind, details)?),
+                    },
+                    19 => CertificateProblem::Chain,
+                    20 => CertificateProblem::Key,
+                    21 => CertificateProblem::Missing,
+                    _ => CertificateProblem::Unfit {
+                        what: printable(decode_body(kind, details)?),
+                    },
+                },
+            },
             23 => Self::Replayed,
             number => Self::Other {
                 number,

@@ -8,7 +8,7 @@ use std::io::{self, IoSlice};
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -37,25 +37,41 @@ pub(crate) fn configure(stream: &TcpStream, limits: &Limits) -> io::Result<()> {
 /// resets the connection, and takes the refusal with it.
 pub(crate) const LINGER_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// So much is read of what a stranger goes on sending that is refused, so that it hears why.
+pub(crate) const LINGER_LEN_MAX: usize = 64 << 10;
+
+/// Waits, after something was said that ends the connection, for the other side to have read it.
+pub(crate) async fn linger(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
+    let _ = timeout(LINGER_TIMEOUT, drain(stream, LINGER_LEN_MAX)).await;
+}
+
 /// Says a last word and waits for the other side to have read it, which shows in the end of what it sends,
 /// of which `len_max` bytes are read. If it cannot be said in time, the end of the connection must do.
 pub(crate) async fn farewell(
-    stream: &mut TcpStream,
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     frame: Result<EncodedFrame, EncodeError>,
     len_max: usize,
 ) {
     let farewell = async {
         write_frame(stream, frame).await?;
-        stream.shutdown().await?;
-        let mut rest = stream.take(len_max as u64);
-        tokio::io::copy(&mut rest, &mut tokio::io::sink()).await?;
-        Ok::<_, Ending>(())
+        Ok::<_, Ending>(drain(stream, len_max).await?)
     };
     let _ = timeout(LINGER_TIMEOUT, farewell).await;
 }
 
+/// Says that no more will come, and reads until the other side says so, or `len_max` bytes.
+async fn drain(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    len_max: usize,
+) -> io::Result<()> {
+    stream.shutdown().await?;
+    let mut rest = stream.take(len_max as u64);
+    tokio::io::copy(&mut rest, &mut tokio::io::sink()).await?;
+    Ok(())
+}
+
 /// Writes `first` and then `second`, whole, with as few calls as the system allows; tells how many.
-/// Fails when nothing moves for `stall_timeout`.
+/// Fails when nothing moves for `stall_timeout`, or when what TLS has buffered of it does not go out in that time.
 pub(crate) async fn write_both(
     stream: &mut (impl AsyncWrite + Unpin),
     mut first: &[u8],
@@ -81,6 +97,9 @@ pub(crate) async fn write_both(
         first = &first[of_first..];
         second = &second[written - of_first..];
     }
+    timeout(stall_timeout, stream.flush())
+        .await
+        .map_err(|_| Ending::Stalled(stall_timeout))??;
     Ok(writes)
 }
 

@@ -11,7 +11,7 @@ missing: nothing was done.
 
 Where to begin: `raftctl log status DIR` on the folder of each node. Nothing is changed unless you give --yes.";
 
-/// Looks into a node's data folder, checks it, copies it and, only with --yes, repairs it.
+/// Looks into a node's data folder, checks it, copies it and, only with --yes, repairs it. Makes certificates.
 ///
 /// DIR is the folder that a node is started with. What only reads changes not a byte of it, and its node may be running.
 #[derive(Debug, Parser)]
@@ -44,6 +44,60 @@ pub(crate) enum Command {
     /// them with that list of peers. It says first what it costs; entries that only the lost nodes had are gone,
     /// though they were acknowledged. While a majority is left, do not: just start it.
     Recover(RecoverArgs),
+    /// Make certificates for TLS between the nodes: a CA, and from it one for each node.
+    ///
+    /// For development and small clusters; with a CA of your own, give each node a certificate with the DNS name
+    /// node-ID, for servers and clients both.
+    #[command(subcommand)]
+    Cert(CertCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CertCommand {
+    /// Make a CA: ca.pem, for every node, and ca.key, which signs and which no node needs.
+    Ca(CertCaArgs),
+    /// Make a node's certificate and key: node-ID.pem and node-ID.key.
+    ///
+    /// With --force the files of a running node can be renewed in place: it takes the new ones within seconds.
+    Node(CertNodeArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct CertCaArgs {
+    /// The folder for both files. Made if it is missing.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// How long it is valid, in days.
+    #[arg(long, value_name = "DAYS", default_value_t = 3650, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) days: u16,
+    /// Replace the files if they are there. The certificates that the old CA has made are of no use with the new one.
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct CertNodeArgs {
+    /// The folder that `cert ca` has made.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) ca: PathBuf,
+    /// The node's id.
+    #[arg(long, value_name = "ID", value_parser = node)]
+    pub(crate) id: NodeId,
+    /// The DNS name by which the others know the node [default: node-ID].
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// A further name or IP address that the certificate shall hold. The nodes do not look at it.
+    #[arg(long = "host", value_name = "HOST")]
+    pub(crate) hosts: Vec<String>,
+    /// How long it is valid, in days.
+    #[arg(long, value_name = "DAYS", default_value_t = 365, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) days: u16,
+    /// The folder for both files. Made if it is missing.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Replace the files if they are there.
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -15,7 +15,7 @@ use clap::{Arg, ArgMatches, Command};
 use raft_core::NodeId;
 use toml::de::{DeTable, DeValue};
 
-use super::settings::{SETTINGS, flag, variable};
+use super::settings::{SETTINGS, SWITCH, flag, variable};
 use super::{Config, Store};
 use crate::ConfigError;
 
@@ -278,6 +278,7 @@ fn read_file(
             }
             (_, DeValue::String(text)) => text.to_string(),
             (_, DeValue::Integer(number)) => number.to_string(),
+            (_, DeValue::Boolean(on)) => if *on { "on" } else { "off" }.to_owned(),
             (name, _) => {
                 let problem = format!("{name} is neither a string nor a number");
                 return Err(ConfigArgsError::Value { origin, problem });
@@ -300,11 +301,15 @@ impl clap::Args for ConfigArgs {
             if !setting.default.is_empty() {
                 help += &format!(" [default: {}]", setting.default);
             }
-            Arg::new(setting.name)
+            let arg = Arg::new(setting.name)
                 .long(flag(setting.name))
                 .value_name(setting.value_name)
                 .hide_short_help(!setting.default.is_empty())
-                .help(help)
+                .help(help);
+            if setting.value_name != SWITCH {
+                return arg;
+            }
+            arg.num_args(0..=1).default_missing_value("on")
         });
         settings.chain([file]).fold(command, |command, arg| {
             command.arg(arg.help_heading("Node"))

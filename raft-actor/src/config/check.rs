@@ -180,6 +180,7 @@ impl Config {
         for range in self.ranges() {
             range.check()?;
         }
+        self.checked_tls()?;
         Ok(peers)
     }
 
@@ -354,6 +355,22 @@ pub enum ConfigError {
         /// Why it may be no less and no more.
         why: &'static str,
     },
+    /// Of the three TLS files, some were given and some were not.
+    #[error("{given} is given and {missing} is not: TLS takes tls_ca, tls_cert and tls_key")]
+    TlsIncomplete {
+        /// One that was given, by its name in a configuration file.
+        given: &'static str,
+        /// One that was not.
+        missing: &'static str,
+    },
+    /// The name of a node's certificate is no DNS name.
+    #[error("the TLS name of node {id}, {name:?}, is no DNS name")]
+    TlsName {
+        /// Whose.
+        id: NodeId,
+        /// What was given.
+        name: String,
+    },
     /// The core refused its settings.
     #[error(transparent)]
     Core(#[from] raft_core::ConfigError),
@@ -372,6 +389,8 @@ impl ConfigError {
             Self::NoDataDir => Some("data"),
             Self::Advertise { .. } => Some("advertise"),
             Self::OutOfRange { setting, .. } => Some(setting),
+            Self::TlsIncomplete { given, .. } => Some(given),
+            Self::TlsName { .. } => Some("tls_names"),
             Self::Core(_) => None,
         }
     }

@@ -21,7 +21,7 @@ pub(super) struct Setting {
 }
 
 /// What a program cannot do without comes first.
-pub(super) const SETTINGS: [Setting; 21] = [
+pub(super) const SETTINGS: [Setting; 26] = [
     Setting {
         name: "id",
         value_name: "ID",
@@ -80,7 +80,7 @@ pub(super) const SETTINGS: [Setting; 21] = [
     },
     Setting {
         name: "early_campaign",
-        value_name: "on|off",
+        value_name: SWITCH,
         default: "on",
         help: "Whether a leader whose process has died is replaced at once; off: after the election timeout",
         set: |config, text| put(&mut config.early_campaign, text::on_or_off(text)),
@@ -174,7 +174,45 @@ pub(super) const SETTINGS: [Setting; 21] = [
             )
         },
     },
+    Setting {
+        name: "tls_ca",
+        value_name: "FILE",
+        default: "",
+        help: "TLS between the nodes: the CAs that are trusted (PEM), the same on each. With --tls-cert and --tls-key",
+        set: |config, text| put(&mut config.tls.ca, Ok(Some(PathBuf::from(text)))),
+    },
+    Setting {
+        name: "tls_cert",
+        value_name: "FILE",
+        default: "",
+        help: "This node's certificate (PEM), with the name node-ID or the one in --tls-names. Looked at again when it changes",
+        set: |config, text| put(&mut config.tls.cert, Ok(Some(PathBuf::from(text)))),
+    },
+    Setting {
+        name: "tls_key",
+        value_name: "FILE",
+        default: "",
+        help: "The key of that certificate (PEM), which not every user of the host may read",
+        set: |config, text| put(&mut config.tls.key, Ok(Some(PathBuf::from(text)))),
+    },
+    Setting {
+        name: "tls_names",
+        value_name: "ID=NAME,…",
+        default: "",
+        help: "The DNS names of the nodes' certificates, where they are not node-ID; the same on each",
+        set: |config, text| put(&mut config.tls_names, text::names(text)),
+    },
+    Setting {
+        name: "insecure",
+        value_name: SWITCH,
+        default: "off",
+        help: "Listen beyond loopback without TLS, in a network in which everybody is trusted",
+        set: |config, text| put(&mut config.insecure, text::on_or_off(text)),
+    },
 ];
+
+/// The name of the value of a setting that is on when its flag is there without one.
+pub(super) const SWITCH: &str = "on|off";
 
 /// What was read, if it could be.
 fn put<T>(to: &mut T, read: Result<T, String>) -> Result<(), String> {

@@ -2,6 +2,7 @@
 //!
 //! An error says what was written and what was expected; where it was written is the caller's to say.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytesize::ByteSize;
@@ -88,6 +89,22 @@ pub(super) fn peers(list: &str) -> Result<Vec<(NodeId, String)>, String> {
         .collect()
 }
 
+/// `ID=NAME`, separated by commas.
+pub(super) fn names(list: &str) -> Result<BTreeMap<NodeId, String>, String> {
+    let mut names = BTreeMap::new();
+    for (at, item) in list.split(',').enumerate() {
+        let wrong = |what: &str| format!("item {} ({item:?}): {what}", at + 1);
+        let (id, name) = item
+            .split_once('=')
+            .ok_or_else(|| wrong("there is no '='; each is ID=NAME"))?;
+        let id = number(id.trim()).map_err(|error| wrong(&format!("its id, {error}")))?;
+        if names.insert(NodeId(id), name.trim().to_owned()).is_some() {
+            return Err(wrong("this node has a name already"));
+        }
+    }
+    Ok(names)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,6 +169,24 @@ mod tests {
                 duration(wrong).unwrap_err().contains("no duration like"),
                 "{wrong}"
             );
+        }
+    }
+
+    #[test]
+    fn names_of_nodes_are_read() {
+        let read = names("1=a.example, 2 = b.example").unwrap();
+        let expected = [(1, "a.example"), (2, "b.example")];
+        assert!(
+            read.into_iter()
+                .eq(expected.map(|(id, name)| (NodeId(id), name.to_owned())))
+        );
+        for (list, expected) in [
+            ("a.example", "there is no '='"),
+            ("1=a,x=b", "item 2 (\"x=b\"): its id, \"x\" is not a number"),
+            ("1=a,1=b", "item 2 (\"1=b\"): this node has a name"),
+        ] {
+            let error = names(list).unwrap_err();
+            assert!(error.contains(expected), "{error}");
         }
     }
 

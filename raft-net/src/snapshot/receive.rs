@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use actix::Recipient;
+use futures_util::FutureExt;
 use raft_core::NodeId;
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 
@@ -23,6 +23,7 @@ use crate::decode::{FrameDecoder, RawFrame};
 use crate::header::FrameKind;
 use crate::limits::{FRAME_OVERHEAD_LEN, SNAPSHOT_CHUNK_LEN_MAX, SNAPSHOT_FRAME_LEN_MAX};
 use crate::socket::{farewell, write_both};
+use crate::stream::Stream;
 use crate::{EncodeError, Ending, FrameEncoder, Limits, Refusal};
 
 /// How much is read at once before chunks come.
@@ -71,7 +72,7 @@ impl fmt::Debug for Receiving {
 pub(crate) struct Incoming {
     pub(crate) from: NodeId,
     pub(crate) starts: u64,
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Stream,
     pub(crate) decoder: FrameDecoder,
     pub(crate) cut: Cut,
 }
@@ -102,7 +103,7 @@ impl Receiving {
             cut,
         } = incoming;
         decoder.establish(SNAPSHOT_FRAME_LEN_MAX);
-        let stream = match stream.into_std() {
+        let stream = match stream.detach() {
             Ok(stream) => stream,
             Err(error) => return error.into(),
         };
@@ -112,7 +113,7 @@ impl Receiving {
                 shared: &shared,
                 from,
                 starts,
-                stream: TcpStream::from_std(stream)?,
+                stream: stream.attach()?,
                 decoder,
                 encoder: FrameEncoder::for_snapshots(),
                 cut: &cut,
@@ -190,7 +191,7 @@ struct Reception<'a> {
     shared: &'a Receiving,
     from: NodeId,
     starts: u64,
-    stream: TcpStream,
+    stream: Stream,
     decoder: FrameDecoder,
     encoder: FrameEncoder,
     cut: &'a Cut,
@@ -319,8 +320,9 @@ impl Reception<'_> {
             stats.chunks += 1;
             stats.bytes += expected;
         }
-        let more = self.stream.try_read(&mut [0]);
-        if !self.decoder.buffer_mut().is_empty() || more.is_ok_and(|read| read > 0) {
+        // Whatever there is, there is now: nobody waits for more.
+        let more = self.stream.read(&mut [0]).now_or_never();
+        if !self.decoder.buffer_mut().is_empty() || matches!(more, Some(Ok(1..))) {
             return Err(Failed::because(
                 WhyNotTaken::Trailing,
                 "nothing may follow it",
@@ -386,7 +388,7 @@ fn unsayable(error: EncodeError) -> Ending {
 
 /// Waits for the next frame, and makes room for `read_len` bytes when there is none left.
 async fn read_frame(
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     decoder: &mut FrameDecoder,
     read_len: usize,
 ) -> Result<RawFrame, Ending> {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use actix::{Message, Recipient};
 use raft_core::NodeId;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -21,8 +22,9 @@ use crate::decode::FrameDecoder;
 use crate::dial::{dial, greet};
 use crate::handshake::{Broken, read_frame};
 use crate::header::FrameKind;
-use crate::local::Purpose;
+use crate::local::{Admission, Purpose};
 use crate::socket::write_both;
+use crate::stream::Stream;
 use crate::{
     DecodeError, DialError, EncodeError, EncodedFrame, Ending, FrameEncoder, Limits, Local, Refusal,
 };
@@ -275,11 +277,11 @@ impl Sending {
         let offer = encoded.map_err(TransferError::Offer)?;
         let dial = async { Ok(dial(&self.address, &self.limits).await) };
         let dialled = self.cut.guard(dial).await?;
-        let mut stream = dialled.map_err(TransferError::Unreachable)?;
+        let socket = dialled.map_err(TransferError::Unreachable)?;
         // What comes back is short.
         let mut decoder = FrameDecoder::for_handshake(&self.limits);
-        let _admission = self.greet(&mut stream, &mut decoder).await?;
-        let (mut read, mut write) = stream.split();
+        let (stream, _admission) = self.greet(socket, &mut decoder).await?;
+        let (mut read, mut write) = tokio::io::split(stream);
 
         let answer = self.ask(offer, &mut read, &mut write, &mut decoder);
         let from = self.cut.guard(async { Ok(answer.await) }).await??;
@@ -312,20 +314,20 @@ impl Sending {
 
     async fn greet(
         &self,
-        stream: &mut tokio::net::TcpStream,
+        socket: TcpStream,
         decoder: &mut FrameDecoder,
-    ) -> Result<crate::local::Admission, TransferError> {
+    ) -> Result<(Stream, Admission), TransferError> {
         let greeted = greet(
             self.peer,
             Purpose::Snapshot,
             &self.local,
             &self.limits,
-            stream,
+            socket,
             decoder,
             &self.cut,
         );
         match greeted.await {
-            Ok((admission, _)) => Ok(admission),
+            Ok((stream, admission, _)) => Ok((stream, admission)),
             Err(Broken::Refused(refusal)) => Err(TransferError::Refused(refusal)),
             Err(Broken::Malformed(error)) => {
                 Err(TransferError::Refused(Refusal::malformed(&error)))

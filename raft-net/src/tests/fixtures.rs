@@ -3,6 +3,7 @@
 
 use std::fmt::Write;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use raft_core::membership::Configuration;
@@ -18,8 +19,8 @@ use crate::handshake::Introduction;
 use crate::snapshot::wire::SnapshotFrame;
 use crate::wire::PingBody;
 use crate::{
-    Answer, EncodedFrame, ForwardOutcome, Forwarded, Frame, FrameEncoder, FrameKind, Held, Limits,
-    NotApplied, NotTaken, Refusal, SnapshotOffer, WhyNotTaken,
+    Answer, CertificateProblem, EncodedFrame, ForwardOutcome, Forwarded, Frame, FrameEncoder,
+    FrameKind, Held, Limits, NotApplied, NotTaken, Refusal, SnapshotOffer, WhyNotTaken,
 };
 
 /// What refusals say here; what they really say may be worded better without changing the format.
@@ -357,6 +358,14 @@ fn pings() -> [(&'static str, FrameKind, PingBody); 3] {
 pub(super) fn refusals() -> Vec<(&'static str, Refusal, Refusal)> {
     let node = NodeId(3);
     let same = |name, refusal: Refusal| (name, refusal.clone(), refusal);
+    let at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+    let certificate = |name, problem: CertificateProblem| {
+        let of = |ours| Refusal::Certificate {
+            ours,
+            problem: problem.clone(),
+        };
+        (name, of(false), of(true))
+    };
     vec![
         (
             "refuse_version",
@@ -438,6 +447,31 @@ pub(super) fn refusals() -> Vec<(&'static str, Refusal, Refusal)> {
                 acknowledged: LogIndex(303),
                 found_term: Term(6),
                 found: id(5, 300),
+            },
+        ),
+        same("refuse_tls_wanted", Refusal::TlsWanted),
+        same("refuse_no_tls", Refusal::NoTls),
+        certificate(
+            "refuse_certificate_expired",
+            CertificateProblem::Expired { not_after: at },
+        ),
+        certificate(
+            "refuse_certificate_not_yet_valid",
+            CertificateProblem::NotYetValid { not_before: at },
+        ),
+        certificate(
+            "refuse_certificate_name",
+            CertificateProblem::Name {
+                expected: "node-2, but node-3".into(),
+            },
+        ),
+        certificate("refuse_certificate_chain", CertificateProblem::Chain),
+        certificate("refuse_certificate_key", CertificateProblem::Key),
+        certificate("refuse_certificate_missing", CertificateProblem::Missing),
+        certificate(
+            "refuse_certificate_unfit",
+            CertificateProblem::Unfit {
+                what: "for servers only".into(),
             },
         ),
         same(

@@ -11,6 +11,8 @@ mod memory;
 mod refusals;
 mod snapshots;
 mod snapshots_hostile;
+mod tls;
+mod tls_hostile;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};

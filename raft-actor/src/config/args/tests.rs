@@ -212,6 +212,62 @@ fn the_list_of_peers_is_checked_as_a_whole_and_says_where_it_stood() {
 }
 
 #[test]
+fn tls_takes_three_files_and_names_which_is_missing() {
+    let flags = [
+        "--tls-ca=ca.pem",
+        "--tls-cert=1.pem",
+        "--tls-key=1.key",
+        "--tls-names=2=two.example",
+    ];
+    let config = read(&flags, &[], None).unwrap();
+    let (files, names) = config.checked_tls().unwrap().unwrap();
+    assert_eq!(
+        (files.ca, files.cert, files.key),
+        ("ca.pem".into(), "1.pem".into(), "1.key".into())
+    );
+    assert_eq!(names.len(), 1);
+    assert!(
+        read(&[], &[], None)
+            .unwrap()
+            .checked_tls()
+            .unwrap()
+            .is_none()
+    );
+    let incomplete = "tls_ca is given and tls_key is not: TLS takes tls_ca, tls_cert and tls_key";
+    assert_eq!(
+        error(&flags[..2], &[], None),
+        format!("--tls-ca: {incomplete}")
+    );
+    let said = error(&[], &[("RAFT_TLS_KEY", "1.key")], None);
+    assert!(
+        said.starts_with("RAFT_TLS_KEY: tls_key is given and tls_ca is not"),
+        "{said}"
+    );
+    let said = error(&["--tls-names=1=10.0.0.1"], &[], None);
+    assert_eq!(
+        said,
+        "--tls-names: the TLS name of node 1, \"10.0.0.1\", is no DNS name"
+    );
+}
+
+#[test]
+fn insecure_is_a_switch_everywhere() {
+    let insecure = |flags: &[&str], variables: &[(&str, &str)], file| {
+        read(flags, variables, file).unwrap().insecure
+    };
+    let file = file("insecure = true");
+    let path = Some(file.path());
+    assert!(!insecure(&[], &[], None));
+    assert!(insecure(&["--insecure"], &[], None) && insecure(&["--insecure=on"], &[], None));
+    assert!(insecure(&[], &[("RAFT_INSECURE", "on")], None) && insecure(&[], &[], path));
+    assert!(!insecure(
+        &["--insecure=off"],
+        &[("RAFT_INSECURE", "on")],
+        path
+    ));
+}
+
+#[test]
 fn unknown_keys_are_refused_by_file_and_line() {
     let unknown = file("id = 1\n\nsesion_timeout = \"10s\"\n");
     let said = error(&[], &[], Some(unknown.path()));
