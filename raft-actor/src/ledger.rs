@@ -28,7 +28,7 @@ mod window;
 mod tests;
 
 pub(crate) use answers::Answer;
-pub(crate) use envelope::{Malformed, Request};
+pub(crate) use envelope::{Malformed, Request, TIME_MAX_MS};
 pub use id::{ProposalId, SessionId};
 pub(crate) use window::WINDOW;
 
