@@ -19,6 +19,8 @@ mod answers;
 mod digest;
 mod encode;
 mod envelope;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 mod id;
 mod sessions;
 mod suppressed;
