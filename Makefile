@@ -3,7 +3,7 @@
 # CARGO_TARGET_DIR   cargo's target folder (default: target)
 # RAFT_ACTOR_CACHE   what is kept between builds: the RocksDB archive, cargo-deny, cargo-fuzz (default: ~/.cache/raft-actor)
 # PORT               the first of three ports (default: 7001)
-# QUICK=1            the short form of order, kill, crash, api, sim, model, mutants and fuzz
+# QUICK=1            the short form of order, kill, crash, api, failover, catchup, hostile, sim, model, mutants and fuzz
 # FUZZ_S, TARGETS    how many seconds each fuzzer runs; which of them, by their files' names in fuzz/targets
 # SEEDS, SEED        how many fates sim lives through; or one of them, step by step; SEED is crash's and api's too
 
@@ -99,6 +99,19 @@ crash: programs ## PART=kill|unsynced|tear|damage|fail|full|opening: folders cra
 .PHONY: api
 api: programs ## PART=once|linear|cursor|slow|big|diverge|first|first-from-nothing: what users rely on, under kills
 	$(PROGRAMS)/api $(PART) $(if $(QUICK),--quick) $(if $(SEED),--seed $(SEED))
+
+# Network namespaces and resetting connections need root. The short form skips by name what it cannot do.
+.PHONY: failover
+failover: programs ## ROUNDS=50: the leader killed, or its host silent: how soon the next proposal is committed
+	$(PROGRAMS)/wire failover $(if $(QUICK),--quick,--rounds $(ROUNDS))
+
+.PHONY: catchup
+catchup: programs ## GIB=2: a snapshot of that size, three times broken off, while the others commit at full load
+	$(PROGRAMS)/wire catchup $(if $(QUICK),--quick,--mib $$(($(or $(GIB),2) * 1024)))
+
+.PHONY: hostile
+hostile: programs ## strangers, broken members and crowds: each refused by its name, nothing of it in the protocol, the leader stays
+	$(PROGRAMS)/wire hostile $(if $(QUICK),--quick)
 
 .PHONY: checkers
 checkers: rocksdb ## HISTORIES=50000: api's judge of histories beside a search through every order, and another checker

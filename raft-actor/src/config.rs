@@ -133,7 +133,7 @@ impl Config {
             retention: None,
             lease_reads: None,
             unapplied_bytes_max: 64 << 20,
-            snapshot_bytes_per_s: None,
+            snapshot_bytes_per_s: Some(32 << 20),
         }
     }
 
@@ -284,8 +284,10 @@ impl Config {
         self
     }
 
-    /// How fast this node sends snapshots to another, at most, in bytes per second, from 64 KiB to 1 TiB. As fast
-    /// as the network takes them unless said.
+    /// How fast this node sends snapshots to another, at most, in bytes per second, from 64 KiB to 1 TiB; none for as
+    /// fast as the network takes them. 32 MiB unless said: what is sent as fast as it goes takes disks and processors
+    /// from those who commit meanwhile. While one is on its way the log keeps what it lacks, up to a million
+    /// entries: a state that is so large, or a log that grows so fast, that this is too little needs more.
     #[must_use]
     pub fn snapshot_bytes_per_s(mut self, bytes: impl Into<Option<u64>>) -> Self {
         self.snapshot_bytes_per_s = bytes.into();

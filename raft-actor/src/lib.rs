@@ -58,6 +58,7 @@ mod parts;
 mod proposals;
 mod reads;
 mod recent;
+mod refused;
 mod reply;
 mod snapshot;
 mod snapshotting;

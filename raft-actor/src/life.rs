@@ -88,7 +88,7 @@ impl Node {
     pub(crate) fn peer_event(&mut self, event: PeerEvent, ctx: &mut Context<Self>) {
         match event {
             PeerEvent::Connected { peer: id, hello } => {
-                self.greeting.asked(id);
+                self.greeting.satisfied(id);
                 let Some(peer) = self.peers.get_mut(&id) else {
                     return;
                 };
@@ -263,7 +263,7 @@ impl Node {
             }
             node.tell_ended();
         });
-        self.observe(boot_time());
+        self.observe(boot_time(), ctx);
     }
 
     /// Tells all who wait for the end of a failed node, and from now on all who ask.

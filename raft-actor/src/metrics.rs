@@ -29,6 +29,8 @@
 //! | `raft_subscriber_lag_entries` | gauge | | | entries that are applied here and not handled yet by the subscriber that is furthest behind |
 //! | `raft_snapshots_total` | counter | | `event` | what happened to snapshots: `taken`, `not_taken` (an error), `sent`, `not_sent`, `received` |
 //! | `raft_snapshot_duration_seconds` | histogram | s | | how long it took to write a snapshot to its file |
+//! | `raft_peer_messages_total` | counter | | `peer` | messages of the protocol that the peer sent and the protocol took in |
+//! | `raft_refused_total` | counter | | `what`, `reason` | what peers and strangers sent and the node did not take, by what was wrong with it: a `connection` that was turned away or broke off in its handshake, a `frame` that is none, a `message` that no working node could have sent, a `snapshot`, a `refusal` that cannot be |
 //! | `raft_peer_connected` | gauge | | `peer` | 1 if there is a connection to the peer, else 0 |
 //! | `raft_peer_urgent_connected` | gauge |  | `peer` | 1 if votes and heartbeats have a connection of their own to the peer, else 0: then they take the other |
 //! | `raft_peer_round_trip_seconds` | gauge | s | `peer` | how long the peer took to answer the last ping, or has not answered the next one, if that is longer; 0 without a connection |
@@ -105,7 +107,7 @@ const fn metric(
 }
 
 /// Every metric that a node emits.
-pub const METRICS: [Metric; 38] = [
+pub const METRICS: [Metric; 40] = [
     metric(
         "raft_proposals_total",
         Kind::Counter,
@@ -266,6 +268,20 @@ pub const METRICS: [Metric; 38] = [
         Unit::Seconds,
         &[],
         "how long it took to write a snapshot to its file",
+    ),
+    metric(
+        "raft_peer_messages_total",
+        Kind::Counter,
+        Unit::Count,
+        &["peer"],
+        "messages of the protocol that the peer sent and the protocol took in",
+    ),
+    metric(
+        "raft_refused_total",
+        Kind::Counter,
+        Unit::Count,
+        &["what", "reason"],
+        "what peers and strangers sent and the node did not take, by what was wrong with it: a connection that was turned away or broke off in its handshake, a frame that is none, a message that no working node could have sent, a snapshot, a refusal that cannot be",
     ),
     metric(
         "raft_peer_connected",

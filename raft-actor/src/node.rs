@@ -15,7 +15,7 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
@@ -41,7 +41,9 @@ use crate::observe::Observer;
 use crate::parts::{Parts, died};
 use crate::proposals::OwnSessionOpened;
 use crate::reads::{Ask, Unconfirmed};
+use crate::refused::Refused;
 use crate::reply::{Answer, Later, later};
+use crate::snapshot::Expected;
 use crate::snapshotting::Snapshotting;
 use crate::transfer::Transfers;
 use crate::witness::Greeting;
@@ -87,6 +89,9 @@ pub(crate) struct Node {
     pub(crate) persists: Vec<Persist>,
     pub(crate) observer: Observer,
     pub(crate) to_apply: Vec<Apply>,
+    /// By what the threads that take snapshots in judge what is offered.
+    pub(crate) expected: Arc<Mutex<Expected>>,
+    pub(crate) refused: Refused,
     /// How letting go of everything ended.
     pub(crate) close_result: Option<Ending>,
     /// Who waits for the node's end.
@@ -159,7 +164,7 @@ impl Actor for Node {
             node.consider_snapshot();
             node.end_turn(ctx);
         });
-        self.observe(boot_time());
+        self.observe(boot_time(), ctx);
         let _span = self.span().entered();
         self.consider_birth(ctx);
         self.end_turn(ctx);

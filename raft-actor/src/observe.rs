@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use actix::prelude::*;
 use raft_core::{ClusterId, LogIndex, NodeId, Persist, Raft, Role, Term, WriteId};
 use tokio::sync::watch;
 use tracing::Span;
@@ -145,7 +146,7 @@ impl Node {
     }
 
     /// Shows what has changed since the last look. At the end of every turn, so ten times in 100 ms at least.
-    pub(crate) fn observe(&mut self, now: Duration) {
+    pub(crate) fn observe(&mut self, now: Duration, ctx: &mut Context<Self>) {
         let raft = raft_of(&self.life);
         let (commit, applied) = (raft.map(Raft::commit), self.progress.borrow().index);
         let unapplied = commit.map_or(0, |commit| commit.0.saturating_sub(applied.0));
@@ -180,7 +181,20 @@ impl Node {
         if now >= self.observer.next_sample {
             self.observer.next_sample = now + SAMPLE;
             self.sample();
+            self.ask_listener(ctx);
         }
+    }
+
+    /// Asks what was turned away. There is one question at a time, for the next waits for a sample's time.
+    fn ask_listener(&self, ctx: &mut Context<Self>) {
+        let asked = self.parts.listener.send(raft_net::GetListenerStats);
+        let asked = asked.into_actor(self);
+        // A listener that is gone has nothing to say.
+        ctx.spawn(asked.map(|stats, node, _| {
+            if let Ok(stats) = stats {
+                node.refused.listener(&stats);
+            }
+        }));
     }
 
     fn sample(&mut self) {

@@ -10,10 +10,12 @@
 //! Invariant: neither the whole file nor the whole state is ever in memory here. The ledger is, which is bounded.
 
 use std::io::{self, Read, Write};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Buf, Bytes};
-use raft_core::{ClusterId, LogId, LogIndex, NodeId, SnapshotMeta};
+use raft_core::{
+    ClusterId, InstallSnapshot, LogId, LogIndex, NodeId, SnapshotMeta, TERM_LEAP_MAX, Term, Unsound,
+};
 use raft_net::{ChunkSink, ChunkSource, SnapshotOffer, SnapshotReceiver};
 use raft_storage::{
     CHUNK_BYTES, SnapshotInfo, SnapshotSink, SnapshotSource, Snapshots, StorageError,
@@ -182,23 +184,149 @@ impl ChunkSource for Outgoing {
 }
 
 /// Receives snapshots into files.
-pub(crate) struct Incoming(pub(crate) Arc<dyn Snapshots>);
+#[derive(Clone)]
+pub(crate) struct Incoming {
+    pub(crate) snapshots: Arc<dyn Snapshots>,
+    /// Whether this program has a state machine.
+    pub(crate) has_machine: bool,
+    pub(crate) expected: Arc<Mutex<Expected>>,
+}
 
-impl SnapshotReceiver for Incoming {
-    fn begin(&self, _: NodeId, offer: &SnapshotOffer) -> Result<Box<dyn ChunkSink>, String> {
-        let sink = self.0.create(&offer.message.snapshot).map_err(text)?;
-        Ok(Box::new(IncomingFile(sink)))
+impl Incoming {
+    fn expected(&self) -> Expected {
+        // Nothing panics while it holds the lock.
+        *self.expected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-struct IncomingFile(Box<dyn SnapshotSink>);
+/// What a node knows at the end of each turn, by which the threads that take snapshots in judge what is offered. The
+/// protocol judges again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Expected {
+    pub(crate) term: Term,
+    pub(crate) leader: Option<NodeId>,
+    pub(crate) commit: LogIndex,
+    pub(crate) cluster: Option<ClusterId>,
+}
+
+impl Expected {
+    /// Whether `from` may offer this here. The message is sound.
+    fn judge(&self, from: NodeId, message: &InstallSnapshot) -> Result<(), String> {
+        let (term, own) = (message.term, self.term);
+        if term < own {
+            return Err(format!("term {term} is over, this node is in {own}"));
+        }
+        if term.0 - own.0 > TERM_LEAP_MAX {
+            return Err(Unsound::TermBeyond.to_string());
+        }
+        if term == own && self.leader.is_some_and(|leader| leader != from) {
+            return Err(format!("node {from} does not lead term {term}"));
+        }
+        self.lacks(message.snapshot.last)
+    }
+
+    /// What this node has is not replaced, least of all the file of its own snapshot.
+    fn lacks(&self, last: LogId) -> Result<(), String> {
+        let commit = self.commit;
+        if last.index <= commit {
+            return Err(format!(
+                "this node has all of that: it is committed through {commit}"
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl SnapshotReceiver for Incoming {
+    fn begin(&self, from: NodeId, offer: &SnapshotOffer) -> Result<Box<dyn ChunkSink>, String> {
+        self.expected().judge(from, &offer.message)?;
+        let sink = self.snapshots.create(&offer.message.snapshot);
+        Ok(Box::new(IncomingFile {
+            incoming: self.clone(),
+            last: offer.message.snapshot.last,
+            sink: sink.map_err(text)?,
+        }))
+    }
+}
+
+struct IncomingFile {
+    incoming: Incoming,
+    last: LogId,
+    sink: Box<dyn SnapshotSink>,
+}
 
 impl ChunkSink for IncomingFile {
     fn write(&mut self, chunk: &Bytes) -> Result<(), String> {
-        self.0.write(chunk).map_err(text)
+        self.sink.write(chunk).map_err(text)
     }
 
     fn finish(self: Box<Self>) -> Result<(), String> {
-        self.0.finish().map(drop).map_err(text)
+        let Self {
+            incoming,
+            last,
+            sink,
+        } = *self;
+        let expected = incoming.expected();
+        expected.lacks(last)?;
+        sink.finish().map_err(text)?;
+        // What it holds takes the place of the whole log, which is gone then.
+        let opened = open(incoming.snapshots.as_ref(), last);
+        let judged = opened.and_then(|opened| match (opened.cluster, expected.cluster) {
+            (Some(theirs), Some(ours)) if theirs != ours => {
+                Err(format!("it is of cluster {theirs}"))
+            }
+            _ if opened.machine.is_some() != incoming.has_machine => {
+                Err("it is of another program: one of the two has no state machine".to_owned())
+            }
+            _ => Ok(()),
+        });
+        judged.inspect_err(|error| {
+            tracing::warn!(%last, "a snapshot that came in cannot be used: {error}");
+            if let Err(error) = incoming.snapshots.remove(last) {
+                tracing::warn!(%last, "cannot remove it: {error}");
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use raft_core::membership::Configuration;
+
+    use super::*;
+
+    fn offered(term: u64, last: u64) -> InstallSnapshot {
+        let last = LogId::new(Term(term.min(3)), LogIndex(last));
+        let configuration = Arc::new(Configuration::of([1, 2, 3].map(NodeId)));
+        InstallSnapshot {
+            term: Term(term),
+            snapshot: SnapshotMeta {
+                last,
+                configuration,
+            },
+        }
+    }
+
+    /// Whoever may send a snapshot could else have this node's own one replaced, under its name.
+    #[test]
+    fn an_offer_that_no_leader_makes_here_moves_no_byte() {
+        let expected = Expected {
+            term: Term(3),
+            leader: Some(NodeId(2)),
+            commit: LogIndex(100),
+            cluster: None,
+        };
+        let judge = |from, term, last| expected.judge(NodeId(from), &offered(term, last));
+        assert_eq!(judge(2, 3, 101), Ok(()));
+        assert_eq!(judge(3, 4, 101), Ok(()));
+        for (from, term, last, why) in [
+            (3, 3, 101, "does not lead"),
+            (2, 2, 101, "is over"),
+            (2, 4 + TERM_LEAP_MAX, 101, "beyond all elections"),
+            (2, 3, 100, "has all of that"),
+        ] {
+            let error = judge(from, term, last).unwrap_err();
+            assert!(error.contains(why), "{error}");
+        }
     }
 }

@@ -26,6 +26,7 @@ use crate::node::{Life, Node, Peer, dial};
 use crate::observe::{Observed, Observer};
 use crate::parts::Parts;
 use crate::reads::{Reading, Unconfirmed};
+use crate::refused::Refused;
 use crate::snapshot::Incoming;
 use crate::snapshotting::Snapshotting;
 use crate::transfer::Transfers;
@@ -249,12 +250,17 @@ fn assemble(ctx: &mut Context<RaftActor>, start: Start) -> RaftActor {
         let events = address.clone().recipient();
         let inbound = address.clone().recipient();
         let snapshots = store.snapshots();
+        let expected = Arc::default();
         let listener = bound.start(
             local.clone(),
             limits.clone(),
             inbound,
             events.clone(),
-            Arc::new(Incoming(Arc::clone(&snapshots))),
+            Arc::new(Incoming {
+                snapshots: Arc::clone(&snapshots),
+                has_machine: replica.has_machine(),
+                expected: Arc::clone(&expected),
+            }),
             address.clone().recipient(),
         );
         let peers: BTreeMap<NodeId, Peer> = dial(config.id, &addresses, &local, &limits, &events);
@@ -342,6 +348,8 @@ fn assemble(ctx: &mut Context<RaftActor>, start: Start) -> RaftActor {
             persists: Vec::new(),
             observer: Observer::new(config.id, Rc::clone(&observed)),
             to_apply: Vec::new(),
+            expected,
+            refused: Refused::new(config.id),
             close_result: None,
             ended: Vec::new(),
             let_go: Vec::new(),

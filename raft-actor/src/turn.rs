@@ -2,6 +2,7 @@
 //!
 //! [`Delivery`]: crate::delivery::Delivery
 
+use std::sync::PoisonError;
 use std::time::Instant;
 
 use actix::prelude::*;
@@ -20,6 +21,7 @@ use crate::delivery::{Apply, Office, PeerDigest};
 use crate::door::Knock;
 use crate::ledger::TIME_MAX_MS;
 use crate::node::{EntriesRead, Life, Node};
+use crate::snapshot::Expected;
 
 /// What a step said of what somebody asked for.
 pub(crate) enum Proposed {
@@ -43,6 +45,10 @@ impl Node {
             return None;
         };
         let asks = matches!(input, Input::Propose(_) | Input::TransferLeadership { .. });
+        let mut took = match &input {
+            Input::Received(envelope) => Some(envelope.from),
+            _ => None,
+        };
         let mut proposed = None;
         for effect in raft.step(input) {
             match effect {
@@ -82,8 +88,10 @@ impl Node {
                 Effect::RoleChanged { role, term, leader } => {
                     self.role_changed(role, term, leader, ctx)
                 }
+                // It said so alone, and has done nothing else.
                 Effect::Ignored { from, reason } => {
-                    tracing::warn!(peer = %from, "ignored a message: {reason}");
+                    took = None;
+                    self.refused.message(from, reason);
                 }
                 Effect::Halt(violation) => self.fail(violation.into(), ctx),
                 // Nobody asks for changes of the membership yet.
@@ -96,6 +104,9 @@ impl Node {
                 Effect::SendSnapshot { to, message } => self.send_snapshot(to, message, ctx),
                 Effect::Restore(meta) => self.to_apply.push(Apply::Restore(meta)),
             }
+        }
+        if let Some(from) = took {
+            self.refused.taken(from);
         }
         proposed
     }
@@ -157,6 +168,7 @@ impl Node {
             self.step(Input::Tick, ctx);
         }
         self.remember_committed();
+        self.expect();
         if matches!(self.life, Life::Closing | Life::Failed { .. }) {
             self.persists.clear();
             self.to_apply.clear();
@@ -171,7 +183,22 @@ impl Node {
             self.parts.delivery.do_send(apply);
         }
         self.door.set_lagging(self.is_lagging());
-        self.observe(now);
+        self.observe(now, ctx);
+    }
+
+    /// Tells the threads that take snapshots in what to expect.
+    fn expect(&mut self) {
+        let Life::Running(raft) = &self.life else {
+            return;
+        };
+        let expected = Expected {
+            term: raft.term(),
+            leader: raft.leader(),
+            commit: raft.commit(),
+            cluster: self.cluster,
+        };
+        // Nothing panics while it holds the lock.
+        *self.expected.lock().unwrap_or_else(PoisonError::into_inner) = expected;
     }
 
     /// Whether this node leads, and what is committed waits too long to be applied.

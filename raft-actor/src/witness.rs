@@ -14,7 +14,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use raft_core::{AppendOutcome, DurableMessage, Input, LogIndex, Message, NodeId, Raft, Role};
+use raft_core::{
+    AppendOutcome, DurableMessage, Envelope, Input, LogIndex, Message, NodeId, Raft, Role,
+};
 use raft_net::{Claim, Frame, Refusal};
 
 use crate::NodeFailure;
@@ -28,6 +30,8 @@ use crate::node::{Life, Node};
 pub(crate) struct Greeting {
     unasked: BTreeSet<NodeId>,
     until: Instant,
+    /// Who has found nothing missing. It cannot find anything later: a process is asked once.
+    satisfied: BTreeSet<NodeId>,
 }
 
 impl Greeting {
@@ -35,7 +39,14 @@ impl Greeting {
         Self {
             unasked: peers.keys().copied().collect(),
             until: Instant::now() + patience,
+            satisfied: BTreeSet::new(),
         }
+    }
+
+    /// The peer has found nothing missing.
+    pub(crate) fn satisfied(&mut self, peer: NodeId) {
+        self.satisfied.insert(peer);
+        self.asked(peer);
     }
 
     /// The peer has found nothing missing, or cannot be asked.
@@ -60,7 +71,7 @@ impl Node {
             Life::Running(raft)
             | Life::Draining {
                 raft: Some(raft), ..
-            } => greatest_claim(raft, frames),
+            } => greatest_claim(raft, from, frames),
             _ => None,
         };
         let believed = self.local.witness(from, starts, claim);
@@ -99,18 +110,32 @@ impl Node {
         } = refusal
             && (*node, *found_term, *found) == (self.id, held.term, held.last)
         {
+            if self.greeting.satisfied.contains(&peer) {
+                // One word of one member would end every other node, at any time.
+                return self.refused.refusal(peer, refusal);
+            }
             let refusal = Box::new(refusal.clone());
             self.fail(NodeFailure::LostAcknowledged { peer, refusal }, ctx);
         }
     }
 }
 
-/// The greatest claim that `frames` make. Every message that only a write releases claims at least its
-/// term. How far a log reaches is said to the leader of the term, and compared with its log.
-fn greatest_claim(raft: &Raft, frames: &[Frame]) -> Option<Claim> {
+/// The greatest claim that `frames` of `from` make. Every message that only a write releases claims at least its
+/// term. How far a log reaches is said to the leader of the term, and compared with its log. What the protocol
+/// refuses claims nothing: to remember it would turn its sender away for good.
+fn greatest_claim(raft: &Raft, from: NodeId, frames: &[Frame]) -> Option<Claim> {
     let leads = raft.role() == Role::Leader;
     let claim = |frame: &Frame| {
-        let Frame::Raft(Message::Durable(message)) = frame else {
+        let Frame::Raft(message @ Message::Durable(_)) = frame else {
+            return None;
+        };
+        let envelope = Envelope {
+            from,
+            to: raft.id(),
+            message: message.clone(),
+        };
+        raft.judge(&envelope).ok()?;
+        let Message::Durable(message) = &envelope.message else {
             return None;
         };
         let term = message.term();

@@ -8,7 +8,7 @@ use crate::quorum::{VoteResult, vote_result};
 use crate::raft::{Raft, RoleState};
 use crate::{
     DurableMessage, HardState, LogIndex, NodeId, OpenMessage, PreVote, PreVoteResponse, Rejection,
-    RequestVote, Term, Violation, VoteResponse, WriteId,
+    RequestVote, Term, VoteResponse, WriteId,
 };
 
 /// The ticks between two early pre-votes are drawn from here up to, but not including,
@@ -107,13 +107,12 @@ impl Raft {
 
     /// The leader hands over: nobody need wait for a timer (thesis §3.10). Whether this node is heard by a
     /// majority is asked nevertheless, or it might depose a leader in nobody's place.
-    pub(crate) fn timeout_now(&mut self, from: NodeId) -> Result<(), Violation> {
-        self.follow(from)?;
+    pub(crate) fn timeout_now(&mut self, from: NodeId) {
+        self.follow(from);
         if self.may_stand() {
             self.reset_election_timer();
             self.ask_for_pre_votes(true);
         }
-        Ok(())
     }
 
     /// Of two who ask at once the one with the shorter log, or else with the higher id, stops asking: both

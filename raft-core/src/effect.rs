@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::membership::{Change, ChangeError, Configuration};
 use crate::{
     DurableMessage, Entry, Envelope, InstallSnapshot, LogId, LogIndex, NodeId, OpenMessage, ReadId,
-    RequestId, Role, SnapshotMeta, Term, Violation, WriteId,
+    RequestId, Role, SnapshotMeta, Term, Unsound, Violation, WriteId,
 };
 
 /// One thing that happened, for [`Raft::step`](crate::Raft::step).
@@ -183,7 +183,7 @@ pub enum Effect {
         /// Who sent it.
         from: NodeId,
         /// What was wrong with it.
-        reason: &'static str,
+        reason: Unsound,
     },
     /// This node must end at once: going on could do harm. The core takes no further input.
     Halt(Violation),

@@ -46,14 +46,10 @@ impl Raft {
             self.config.election_timeout_ticks_min,
         );
         let (ticks, heartbeat_ticks) = (self.ticks, u64::from(self.config.heartbeat_ticks));
-        let began = self.round_in_progress();
         let Some(peer) = self.peer(from) else {
             return;
         };
         peer.active = true;
-        if m.round > began {
-            return self.ignore(from, "it answers a heartbeat that was never sent");
-        }
         if m.round.0 == 0 {
             return; // It told its term, which is this one by now.
         }
@@ -98,9 +94,6 @@ impl Raft {
         };
         peer.active = true;
         match m.outcome {
-            AppendOutcome::Accepted { matched } if matched > last => {
-                return self.ignore(from, "it acknowledges what was never sent");
-            }
             AppendOutcome::Accepted { matched } => {
                 let news = peer.accepted(matched, start);
                 peer.catch_up(last, patience);

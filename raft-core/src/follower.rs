@@ -7,28 +7,19 @@ use crate::raft::{Raft, RoleState};
 use crate::{
     AppendEntries, AppendOutcome, AppendResponse, CommitAdvanced, DurableMessage, Entry, EntryKind,
     Heartbeat, HeartbeatResponse, LogIndex, NodeId, OpenMessage, PreVote, PreVoteResponse,
-    RequestVote, Term, Violation, VoteResponse,
+    RequestVote, Violation, VoteResponse,
 };
 
 impl Raft {
     /// Follows the sender of a leader's message of the current term.
-    pub(crate) fn follow(&mut self, from: NodeId) -> Result<(), Violation> {
-        if let Some(leader) = self.leader
-            && leader != from
-        {
-            return Err(Violation::TwoLeaders {
-                leader,
-                other: from,
-                term: self.term(),
-            });
-        }
+    pub(crate) fn follow(&mut self, from: NodeId) {
+        debug_assert!(self.leader.is_none_or(|leader| leader == from));
         self.heard = self.ticks;
         if let RoleState::PreCandidate { transfer: true, .. } = self.role {
             self.leader = Some(from);
-            return Ok(());
+            return;
         }
         self.become_follower(self.term(), Some(from));
-        Ok(())
     }
 
     pub(crate) fn append_entries(
@@ -36,12 +27,8 @@ impl Raft {
         from: NodeId,
         m: AppendEntries,
     ) -> Result<(), Violation> {
-        self.follow(from)?;
+        self.follow(from);
         if self.writes.is_full() {
-            return Ok(());
-        }
-        if !is_run(&m) {
-            self.ignore(from, "its entries are no run behind prev");
             return Ok(());
         }
         if m.prev.index < self.log.start().index {
@@ -74,10 +61,7 @@ impl Raft {
                     index: first,
                 });
             }
-            let Some(configurations) = configurations_of(&m.entries[new..]) else {
-                self.ignore(from, "one of its entries is no configuration");
-                return Ok(());
-            };
+            let configurations = configurations_of(&m.entries[new..]);
             let mut changed = !configurations.is_empty();
             if first <= self.log.last().index {
                 self.log.truncate(first);
@@ -115,32 +99,17 @@ impl Raft {
         self.send_durable(to, DurableMessage::AppendResponse(response));
     }
 
-    pub(crate) fn heartbeat(&mut self, from: NodeId, m: &Heartbeat) -> Result<(), Violation> {
-        self.follow(from)?;
-        self.commit_through(from, m.commit);
+    pub(crate) fn heartbeat(&mut self, from: NodeId, m: &Heartbeat) {
+        self.follow(from);
+        self.commit = self.commit.max(m.commit);
         let (term, round) = (self.term(), m.round);
         let response = HeartbeatResponse { term, round };
         self.send(from, OpenMessage::HeartbeatResponse(response));
-        Ok(())
     }
 
-    pub(crate) fn commit_advanced(
-        &mut self,
-        from: NodeId,
-        m: &CommitAdvanced,
-    ) -> Result<(), Violation> {
-        self.follow(from)?;
-        self.commit_through(from, m.commit);
-        Ok(())
-    }
-
-    /// Takes over the leader's commit index, which covers only what this node has acknowledged to it.
-    fn commit_through(&mut self, from: NodeId, commit: LogIndex) {
-        if commit > self.log.last().index {
-            self.ignore(from, "it takes for acknowledged what is not in the log");
-            return;
-        }
-        self.commit = self.commit.max(commit);
+    pub(crate) fn commit_advanced(&mut self, from: NodeId, m: &CommitAdvanced) {
+        self.follow(from);
+        self.commit = self.commit.max(m.commit);
     }
 
     pub(crate) fn pre_vote(&mut self, from: NodeId, m: &PreVote) {
@@ -181,26 +150,16 @@ impl Raft {
     }
 }
 
-/// The configurations among `entries`, with their positions; none if one of them cannot be read.
-fn configurations_of(entries: &[Entry]) -> Option<Vec<(LogIndex, Configuration)>> {
+/// The configurations among `entries`, which are sound, with their positions.
+fn configurations_of(entries: &[Entry]) -> Vec<(LogIndex, Configuration)> {
     let of_that_kind = |entry: &&Entry| entry.kind == EntryKind::Configuration;
     let decode = |entry: &Entry| {
         let configuration = Configuration::decode(&entry.data).ok()?;
         Some((entry.id.index, configuration))
     };
-    entries.iter().filter(of_that_kind).map(decode).collect()
-}
-
-/// Whether the entries follow `prev` without a gap, in terms that never fall and that the leader has seen,
-/// at positions that a log can have.
-fn is_run(m: &AppendEntries) -> bool {
-    let mut before = m.prev;
-    for entry in m.entries.iter() {
-        let follows = entry.id.index == before.index.next() && entry.id.index > before.index;
-        if !follows || entry.id.term < before.term.max(Term(1)) {
-            return false;
-        }
-        before = entry.id;
-    }
-    before.term <= m.term && before.index <= LogIndex::LIMIT
+    entries
+        .iter()
+        .filter(of_that_kind)
+        .filter_map(decode)
+        .collect()
 }

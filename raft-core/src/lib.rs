@@ -158,10 +158,11 @@
 //! - *A refused term is taught with [`HeartbeatResponse`]*, whatever the question was but a pre-vote: it says
 //!   "this is my term" and nothing else. A request for a vote from a higher term that finds a leader is not
 //!   answered at all; its sender learns of the leader, and the leader of its term, by the next heartbeat.
-//! - *Broken safety ends the node.* Two leaders in a term, or a leader that contradicts a committed
-//!   entry, cannot be while all disks keep their word. Who sees it stops ([`Effect::Halt`]) instead of
-//!   choosing a side.
-//! - *Terms end at [`Term::MAX`].* A message from beyond is damaged and is ignored.
+//! - *Broken safety ends the node.* A leader that contradicts a committed entry cannot be while all disks keep
+//!   their word. Who sees it stops ([`Effect::Halt`]) instead of choosing a side.
+//! - *A second leader of a term is not heard* ([`Unsound::AnotherLeads`]). It cannot be either; but to stop at the
+//!   word of one member would let that one end all the others, and a term's first leader stays its only one.
+//! - *Terms end at [`Term::MAX`], and nobody leaps* ([`TERM_LEAP_MAX`]). A message from beyond is damaged.
 //!
 //! # What is not here
 //!
@@ -174,8 +175,8 @@
 //! | clocks other than ticks | the caller turns time into [`Input::Tick`] and [`Input::Paused`] |
 //! | witnesses, hierarchical quorums, several groups on one log | not planned |
 //!
-//! A member that lies on purpose (Byzantine) is out of scope: it can stop the cluster. What it sends
-//! makes no node panic.
+//! A member that lies on purpose (Byzantine) is out of scope: it can stop the cluster. What it sends makes no node
+//! panic, and what shows itself to be a lie is refused as if it had never come ([`Raft::judge`]).
 //!
 //! # Where to read on
 //!
@@ -208,6 +209,8 @@ mod status;
 
 // The protocol.
 mod raft;
+
+mod judge;
 
 mod follower;
 
@@ -250,6 +253,7 @@ pub use id::{
     ClusterId, Incarnation, LogId, LogIndex, NodeId, ReadBatch, ReadId, RequestId, Round, Term,
     WriteId,
 };
+pub use judge::{TERM_LEAP_MAX, Unsound};
 pub use message::{
     AppendEntries, AppendOutcome, AppendResponse, CommitAdvanced, DurableMessage, Envelope,
     Heartbeat, HeartbeatResponse, InstallSnapshot, Message, OpenMessage, PreVote, PreVoteResponse,

@@ -39,23 +39,6 @@ impl Message {
             Self::Durable(message) => message.term(),
         }
     }
-
-    /// Says why no node that works could have sent this: numbers that no log and no election reaches.
-    pub(crate) fn validate(&self) -> Result<(), &'static str> {
-        let refused = matches!(
-            self,
-            Self::Open(OpenMessage::PreVoteResponse(PreVoteResponse {
-                granted: false,
-                ..
-            }))
-        );
-        match self.term() {
-            // A node that has seen no term yet can only refuse a pre-vote in it.
-            Term(0) if !refused => Err("it is of term 0"),
-            term if term > Term::MAX => Err("its term is beyond all elections"),
-            _ => Ok(()),
-        }
-    }
 }
 
 impl From<OpenMessage> for Message {

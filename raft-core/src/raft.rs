@@ -17,7 +17,7 @@ use crate::{
     Commit, Config, ConfigError, DurableMessage, Effect, Entry, Envelope, HardState,
     HeartbeatResponse, Input, LogId, LogIndex, Message, NodeId, OpenMessage, Persist,
     PreVoteResponse, Recovered, Rejection, RequestId, Role, Round, SnapshotMeta, SnapshotWrite,
-    Status, StepDown, Term, Violation, Withheld, WriteId,
+    Status, StepDown, Term, Unsound, Violation, Withheld, WriteId,
 };
 
 /// One replica's protocol state. See the [crate's documentation](crate).
@@ -177,7 +177,7 @@ impl Raft {
             Input::Paused { ticks } => self.clock = self.clock.saturating_add(ticks),
             Input::Received(envelope) => return self.receive(envelope),
             Input::SnapshotReceived { from, message } => {
-                return self.snapshot_received(from, message);
+                self.snapshot_received(from, &message);
             }
             Input::Propose(commands) => self.propose(commands),
             Input::ReadIndex(read) => self.read_index(read),
@@ -314,25 +314,20 @@ impl Raft {
         }
     }
 
-    fn receive(&mut self, Envelope { from, to, message }: Envelope) -> Result<(), Violation> {
-        // Who is no member, as far as this node knows, may be one already: a new leader, or a candidate
-        // whose configuration this node has not seen (paper §6).
-        if to != self.config.id || from == to || from == NodeId(0) {
-            self.ignore(from, "its sender or receiver is not of this cluster");
+    fn receive(&mut self, envelope: Envelope) -> Result<(), Violation> {
+        if let Err(reason) = self.judge(&envelope) {
+            self.ignore(envelope.from, reason);
             return Ok(());
         }
-        if let Err(reason) = message.validate() {
-            self.ignore(from, reason);
-            return Ok(());
-        }
+        let Envelope { from, message, .. } = envelope;
         if !self.apply_term_rule(from, &message) {
             return Ok(());
         }
         match message {
             Message::Open(OpenMessage::AppendEntries(m)) => return self.append_entries(from, m),
-            Message::Open(OpenMessage::Heartbeat(m)) => return self.heartbeat(from, &m),
-            Message::Open(OpenMessage::CommitAdvanced(m)) => return self.commit_advanced(from, &m),
-            Message::Open(OpenMessage::TimeoutNow(_)) => return self.timeout_now(from),
+            Message::Open(OpenMessage::Heartbeat(m)) => self.heartbeat(from, &m),
+            Message::Open(OpenMessage::CommitAdvanced(m)) => self.commit_advanced(from, &m),
+            Message::Open(OpenMessage::TimeoutNow(_)) => self.timeout_now(from),
             Message::Open(OpenMessage::PreVote(m)) => self.pre_vote(from, &m),
             Message::Durable(DurableMessage::RequestVote(m)) => self.request_vote(from, &m),
             Message::Open(OpenMessage::PreVoteResponse(m)) => self.pre_vote_response(from, &m),
@@ -526,7 +521,7 @@ impl Raft {
         self.gathered.effects.push(Effect::Rejected(rejection));
     }
 
-    pub(crate) fn ignore(&mut self, from: NodeId, reason: &'static str) {
+    pub(crate) fn ignore(&mut self, from: NodeId, reason: Unsound) {
         self.gathered.effects.push(Effect::Ignored { from, reason });
     }
 

@@ -10,7 +10,7 @@ use crate::membership::Configuration;
 use crate::raft::{Raft, RoleState};
 use crate::{
     AppendOutcome, Effect, InstallSnapshot, LogId, LogIndex, NodeId, SnapshotMeta, SnapshotWrite,
-    Term, Violation,
+    Term,
 };
 
 impl Raft {
@@ -82,37 +82,29 @@ impl Raft {
         }
     }
 
-    pub(crate) fn snapshot_received(
-        &mut self,
-        from: NodeId,
-        m: InstallSnapshot,
-    ) -> Result<(), Violation> {
-        if from == self.config.id || from == NodeId(0) || !m.is_sound() {
-            self.ignore(from, "its snapshot cannot be one");
-            return Ok(());
+    pub(crate) fn snapshot_received(&mut self, from: NodeId, m: &InstallSnapshot) {
+        if let Err(reason) = self.judge_snapshot(from, m) {
+            return self.ignore(from, reason);
         }
         if m.term > self.term() {
             self.become_follower(m.term, None);
         } else if m.term < self.term() {
-            self.tell_term(from);
-            return Ok(());
+            return self.tell_term(from);
         }
-        self.follow(from)?;
+        self.follow(from);
         if self.writes.is_full() {
-            return Ok(());
+            return;
         }
         let last = m.snapshot.last;
         if last.index <= self.commit || self.log.contains(last) {
             // Nothing to install: what it stands for is in this log, and committed.
             self.commit = self.commit.max(last.index);
             let matched = self.commit;
-            self.answer_append(from, AppendOutcome::Accepted { matched });
-            return Ok(());
+            return self.answer_append(from, AppendOutcome::Accepted { matched });
         }
-        self.install(m.snapshot);
+        self.install(m.snapshot.clone());
         let matched = last.index;
         self.answer_append(from, AppendOutcome::Accepted { matched });
-        Ok(())
     }
 
     /// Puts `snapshot` in the place of the whole log, which contradicts it or ends before it.

@@ -100,16 +100,6 @@ pub struct PeerStatus {
 /// Something that cannot happen, unless a disk, a peer or this program is broken. The node ends.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Violation {
-    /// Two leaders in one term: election safety is broken (paper §5.2).
-    #[error("node {other} also leads term {term}, which node {leader} leads")]
-    TwoLeaders {
-        /// The leader that this node knows.
-        leader: NodeId,
-        /// The other.
-        other: NodeId,
-        /// The term of both.
-        term: Term,
-    },
     /// A leader's entry contradicts a committed one.
     #[error("node {leader}, leader of term {term}, contradicts committed entry {index}")]
     CommittedConflict {

@@ -8,28 +8,161 @@ use std::sync::Arc;
 
 use raft_core::membership::Configuration;
 use raft_core::{
-    Config, DurableMessage, Effect, EntryKind, HeartbeatResponse, Input, InstallSnapshot, LogId,
-    LogIndex, Message, NodeId, OpenMessage, PreVote, Raft, ReadBatch, ReadIndex, ReadIndexResponse,
-    Role, Round, SnapshotMeta, Term, Violation, WriteId,
+    AppendEntries, AppendOutcome, AppendResponse, Config, DurableMessage, Effect, Entry, EntryKind,
+    HeartbeatResponse, Input, InstallSnapshot, LogId, LogIndex, Message, NodeId, OpenMessage,
+    PreVote, PreVoteResponse, Raft, ReadBatch, ReadIndex, ReadIndexResponse, Role, Round,
+    SnapshotMeta, TERM_LEAP_MAX, Term, TimeoutNow, Unsound, Violation, VoteResponse, WriteId,
 };
 use support::disk::Disk;
 use support::node::{Node, config, disk, entry, heartbeat, id, request_vote, sent};
 
-/// Two leaders in a term, or a leader that contradicts what is committed: the safety that all rests on is
-/// gone, and the node ends rather than choose a side.
+/// What a node refuses, and that nothing else came of it.
+fn refused(effects: &[Effect]) -> Unsound {
+    match effects {
+        [Effect::Ignored { reason, .. }] => *reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A leader that contradicts what is committed: the safety that all rests on is gone, and the node ends rather
+/// than choose a side.
 #[test]
 fn broken_safety_ends_the_node_for_good() {
     let mut node = Node::new(1, None, &[]);
     node.append(2, 1, LogId::ZERO, &[entry(1, 1)], 1);
-    let mut other = Node::new(1, None, &[]);
-    other.append(2, 1, LogId::ZERO, &[entry(1, 1)], 1);
-    let effects = other.open(3, heartbeat(1, 0));
-    let two = |e: &Effect| matches!(e, Effect::Halt(Violation::TwoLeaders { .. }));
-    assert!(effects.iter().any(two), "{effects:?}");
     let effects = node.append(3, 2, LogId::ZERO, &[entry(2, 1)], 1);
     let conflict = |e: &Effect| matches!(e, Effect::Halt(Violation::CommittedConflict { .. }));
     assert!(effects.iter().any(conflict), "{effects:?}");
     assert_eq!(node.step(Input::Tick), []);
+}
+
+/// Whoever says that it leads a term that another leads is not heard, and ends nobody: neither the leader, which
+/// knows who elected it, nor those who follow that one.
+#[test]
+fn a_second_leader_of_a_term_is_not_heard() {
+    let mut leader = Node::leader(config(3), 1, &[1]);
+    let mut follower = Node::new(1, None, &[]);
+    follower.append(2, 1, LogId::ZERO, &[entry(1, 1)], 1);
+    for node in [&mut leader, &mut follower] {
+        let term = node.raft.term();
+        let before = node.raft.status();
+        let append = AppendEntries {
+            term,
+            prev: LogId::ZERO,
+            entries: [entry(1, 1), entry(1, 2)].into(),
+            commit: LogIndex(2),
+        };
+        let snapshot = SnapshotMeta {
+            last: id(1, 50),
+            configuration: Arc::new(Configuration::of([1, 2, 3].map(NodeId))),
+        };
+        let (from, message) = (NodeId(3), InstallSnapshot { term, snapshot });
+        let all = [
+            node.open(3, heartbeat(term.0, 0)),
+            node.open(3, OpenMessage::AppendEntries(append)),
+            node.open(3, OpenMessage::TimeoutNow(TimeoutNow { term })),
+            node.step(Input::SnapshotReceived { from, message }),
+        ];
+        for effects in all {
+            assert_eq!(refused(&effects), Unsound::AnotherLeads);
+        }
+        assert_eq!(node.raft.status(), before);
+    }
+}
+
+/// One message with the highest term would leave no room for any further election.
+#[test]
+fn nobody_leaps_to_a_term_that_no_election_reaches() {
+    for beyond in [3 + TERM_LEAP_MAX, Term::MAX.0] {
+        let term = Term(beyond + 1);
+        let response = HeartbeatResponse {
+            term: Term(beyond),
+            round: Round(0),
+        };
+        let granted = false;
+        let voted = DurableMessage::VoteResponse(VoteResponse {
+            term: Term(beyond),
+            granted,
+        });
+        let messages: Vec<Message> = vec![
+            OpenMessage::HeartbeatResponse(response).into(),
+            voted.into(),
+            OpenMessage::PreVoteResponse(PreVoteResponse { term, granted }).into(),
+            request_vote(beyond, id(1, 1)).into(),
+            heartbeat(beyond, 0).into(),
+        ];
+        for message in messages {
+            let mut node = Node::leader(config(3), 1, &[1]);
+            let before = node.raft.status();
+            assert_eq!(refused(&node.receive(2, message)), Unsound::TermBeyond);
+            assert_eq!(node.raft.status(), before);
+        }
+    }
+    // As far as that, a node that was away for long still comes.
+    let mut node = Node::leader(config(3), 1, &[1]);
+    let near = node.raft.term().0 + TERM_LEAP_MAX;
+    node.open(2, heartbeat(near, 0));
+    assert_eq!(node.raft.term(), Term(near));
+}
+
+/// What makes no sense deposes nobody, whatever its term, and is no sign of life.
+#[test]
+fn what_makes_no_sense_changes_nothing() {
+    let append = |prev, entries: Vec<Entry>| {
+        let (term, commit) = (Term(9), LogIndex(0));
+        let entries = entries.into();
+        OpenMessage::AppendEntries(AppendEntries {
+            term,
+            prev,
+            entries,
+            commit,
+        })
+    };
+    let mut many = entry(3, 2);
+    many.kind = EntryKind::Configuration;
+    many.data = Configuration::of((1..=10_000).map(NodeId)).encode();
+    let rejected = |prev, hint| {
+        let prev = LogIndex(prev);
+        let outcome = AppendOutcome::Rejected { prev, hint };
+        let term = Term(9);
+        DurableMessage::AppendResponse(AppendResponse { term, outcome })
+    };
+    let messages: Vec<(Message, Unsound)> = vec![
+        (
+            append(id(1, 1), vec![entry(3, 2), entry(2, 3)]).into(),
+            Unsound::Run,
+        ),
+        (append(id(1, 1), vec![entry(10, 2)]).into(), Unsound::Run),
+        (append(id(10, 1), vec![]).into(), Unsound::Position),
+        (append(id(0, 1), vec![]).into(), Unsound::Position),
+        (append(id(1, 0), vec![]).into(), Unsound::Position),
+        (append(id(1, 1), vec![many]).into(), Unsound::Configuration),
+        (heartbeat(9, 1_000).into(), Unsound::Commit),
+        (request_vote(9, id(9, 9)).into(), Unsound::Candidate),
+        (request_vote(9, id(10, 9)).into(), Unsound::Position),
+        (request_vote(9, id(0, 9)).into(), Unsound::Position),
+        (rejected(3, id(1, 4)).into(), Unsound::Position),
+        (rejected(3, id(0, 2)).into(), Unsound::Position),
+    ];
+    for (message, reason) in messages {
+        let mut node = Node::leader(config(3), 1, &[1]);
+        let before = node.raft.status();
+        assert_eq!(refused(&node.receive(2, message.clone())), reason);
+        assert_eq!(node.raft.status(), before, "{message:?}");
+    }
+    // Of this leader's own term: answers to what it never sent are no sign of life.
+    let mut node = Node::leader(config(3), 1, &[1]);
+    let (term, last) = (node.raft.term(), node.raft.last().index);
+    let before = node.raft.status();
+    let round = Round(1_000);
+    let response = OpenMessage::HeartbeatResponse(HeartbeatResponse { term, round });
+    assert_eq!(refused(&node.open(2, response)), Unsound::Round);
+    let outcome = AppendOutcome::Accepted {
+        matched: last.next(),
+    };
+    let response = DurableMessage::AppendResponse(AppendResponse { term, outcome });
+    assert_eq!(refused(&node.durable(2, response)), Unsound::Acknowledged);
+    assert_eq!(node.raft.status(), before);
 }
 
 /// Numbers that no log and no election reaches are refused, and nothing overflows.
@@ -225,7 +358,7 @@ fn unasked_answers_and_misdirected_questions_do_nothing() {
             number: 7,
         },
     );
-    let index = Some(LogIndex(u64::MAX));
+    let index = Some(LogIndex::LIMIT);
     let mut leader = Node::leader(config(3), 1, &[1]);
     let mut follower = Node::new(2, None, &[1]);
     follower.open(2, heartbeat(2, 0));

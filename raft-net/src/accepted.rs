@@ -22,11 +22,12 @@ use tokio::time::{sleep, timeout};
 use crate::cut::Cut;
 use crate::decode::{FrameDecoder, decode_body, decode_frame};
 use crate::gate::Gate;
-use crate::handshake::{Broken, Introduction, read_introduction, write_frame};
+use crate::handshake::{Broken, Introduction, read_confirm, read_introduction, write_frame};
 use crate::header::FrameKind;
 use crate::listener::last_word;
 use crate::lobby::Place;
 use crate::local::{Admission, Purpose, Side};
+use crate::random::random_u64;
 use crate::snapshot::{Incoming, Receiving};
 use crate::socket::{configure, farewell, write_both};
 use crate::wire::PingBody;
@@ -144,8 +145,8 @@ pub(crate) async fn serve(
     let Some((peer, purpose)) = connection.established.get() else {
         return;
     };
-    if matches!(ending, Ending::Malformed(_)) {
-        keeper.stats().malformed += 1;
+    if let Ending::Malformed(error) = &ending {
+        *keeper.stats().malformed.entry(error.name()).or_default() += 1;
     }
     if let Some(suppressed) = keeper.may_log(peer) {
         tracing::info!(%peer, ?purpose, %ending, suppressed, "connection from the peer ended");
@@ -260,18 +261,27 @@ impl Connection<'_> {
         let keeper = self.keeper;
         let (kind, theirs) = read_introduction(stream, decoder, &Purpose::HELLOS).await?;
         let purpose = Purpose::of(kind);
-        let admitted = keeper
-            .local
-            .admit(Side::Accepted, purpose, &theirs, self.cut);
-        let admission = admitted.map_err(|refusal| Turned {
+        let turned = |broken| Turned {
             peer: Some(theirs.from),
-            broken: Broken::Refused(refusal),
-        })?;
-        let ours = keeper.local.introduction(theirs.from);
+            broken,
+        };
+        let refused = |refusal| turned(Broken::Refused(refusal));
+        let examined = keeper.local.examine(Side::Accepted, &theirs);
+        examined.map_err(refused)?;
+        let ours = Introduction {
+            nonce: random_u64() | 1,
+            ..keeper.local.introduction(theirs.from)
+        };
         write_frame(stream, ours.encode(FrameKind::Welcome, &keeper.limits))
             .await
             .map_err(Broken::Ended)?;
-        Ok((admission, purpose, theirs))
+        // Only now it is known that this is being said now, and by whom it is said may have a connection already.
+        let confirmed = read_confirm(stream, decoder, ours.nonce).await;
+        confirmed.map_err(turned)?;
+        let admitted = keeper
+            .local
+            .admit(Side::Accepted, purpose, &theirs, self.cut);
+        Ok((admitted.map_err(refused)?, purpose, theirs))
     }
 
     /// Ends a connection that did not become established, with a reason where there is one.
@@ -286,7 +296,7 @@ impl Connection<'_> {
                 return ending;
             }
         };
-        let frame = refusal.encode(&keeper.limits);
+        let frame = refusal.without_secrets().encode(&keeper.limits);
         let told = keeper.turned(turned.peer, self.remote, refusal.clone());
         let polite = async {
             farewell(&mut stream, frame, LINGER_LEN_MAX).await;

@@ -144,6 +144,31 @@ pub enum DecodeError {
     Configuration(#[from] raft_core::membership::DecodeError),
 }
 
+impl DecodeError {
+    /// One word for it, for counters.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Magic => "magic",
+            Self::Version { .. } => "version",
+            Self::Kind { .. } => "kind",
+            Self::OutOfPlace { .. } => "out_of_place",
+            Self::Flags { .. } => "flags",
+            Self::Group { .. } => "group",
+            Self::TooLong { .. } => "too_long",
+            Self::Checksum { .. } => "checksum",
+            Self::Body { .. } => "body",
+            Self::Trailing { .. } => "trailing",
+            Self::Number { .. } => "number",
+            Self::EntryKind { .. } => "entry_kind",
+            Self::EntryTerm { .. } => "entry_term",
+            Self::Reason { .. } => "reason",
+            Self::Configuration(_) => "configuration",
+            Self::Address { .. } => "address",
+        }
+    }
+}
+
 /// A frame whose header and checksum are right and whose body is not yet looked at.
 #[derive(Debug)]
 pub(crate) struct RawFrame {
@@ -271,6 +296,7 @@ pub(crate) fn decode_frame(kind: FrameKind, body: &Bytes) -> Result<Frame, Decod
         | K::UrgentHello
         | K::Welcome
         | K::Refuse
+        | K::Confirm
         | K::Ping
         | K::Pong
         | K::SnapshotOffer

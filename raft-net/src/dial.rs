@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use crate::cut::Cut;
 use crate::decode::FrameDecoder;
-use crate::handshake::{Broken, read_introduction, write_frame};
+use crate::handshake::{Broken, confirm, read_introduction, write_frame};
 use crate::header::FrameKind;
 use crate::local::{Admission, Purpose, Side};
 use crate::socket::configure;
@@ -57,11 +57,13 @@ pub(crate) async fn greet(
         let hello = local.introduction(peer).encode(purpose.hello(), limits);
         write_frame(stream, hello).await?;
         let (_, theirs) = read_introduction(stream, decoder, &[FrameKind::Welcome]).await?;
+        confirm(stream, theirs.nonce, limits).await?;
         match local.admit(Side::Dialled(peer), purpose, &theirs, cut) {
             Ok(admission) => Ok((admission, theirs.hello())),
             Err(refusal) => {
                 // If it cannot be told, the end of the connection must do.
-                let _ = write_frame(stream, refusal.encode(limits)).await;
+                let refuse = refusal.without_secrets().encode(limits);
+                let _ = write_frame(stream, refuse).await;
                 Err(Broken::Refused(refusal))
             }
         }

@@ -3,10 +3,15 @@
 //! ```text
 //! dialler                          acceptor
 //!    │ Hello, or another of its kind ─▶ │ judges it (local.rs)
-//!    │ ◀───────────── Welcome or Refuse │
+//!    │ ◀───────────── Welcome or Refuse │ draws a number
+//!    │ Confirm ───────────────────────▶ │ judges it again, and admits it
 //!    │ judges it by the same rules      │
 //!    │ frames, or Refuse ─────────────▶ │
 //! ```
+//!
+//! The acceptor's `Welcome` holds a number that it has just drawn, and the dialler says it back at once. So a
+//! session that somebody recorded is of no use: played again it confirms another number, and nothing that the peer
+//! has, least of all its connection, was touched by then.
 //!
 //! The first frame says what the connection is for, by its kind (Hello, UrgentHello, SnapshotHello): a
 //! program that does not know what snapshots are refuses it, where one that ignored an unknown field would
@@ -23,7 +28,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use crate::decode::{FrameDecoder, RawFrame, decode_body, in_id, in_term, is_address};
 use crate::header::FrameKind;
 use crate::limits::MEMBERS_MAX;
-use crate::wire::{IntroductionBody, List, RefuseBody};
+use crate::wire::{IntroductionBody, List, PingBody, RefuseBody};
 use crate::{
     DecodeError, EncodeError, EncodedFrame, Ending, FrameEncoder, Held, Limits, PeerHello, Refusal,
 };
@@ -51,6 +56,8 @@ pub(crate) struct Introduction {
     pub(crate) members: Vec<NodeId>,
     /// Where it says that it is dialled; may be empty.
     pub(crate) address: String,
+    /// In a `Welcome`: what the other side must say back. 0 says nothing, and travels as nothing.
+    pub(crate) nonce: u64,
 }
 
 impl Introduction {
@@ -78,6 +85,8 @@ impl Introduction {
             return Err(EncodeError::Address { address });
         }
         let id = |number: u128| ByteArray::new(number.to_be_bytes());
+        let nonce = self.nonce.to_be_bytes();
+        let extra: &[u8] = if self.nonce == 0 { &[] } else { &nonce };
         let body = IntroductionBody {
             version_min: self.version_min,
             version_max: self.version_max,
@@ -93,7 +102,7 @@ impl Introduction {
             held_last_index: self.held.last.index.0,
             members: List(self.members.iter().map(|member| member.0).collect()),
             address: &self.address,
-            extra: &[],
+            extra,
         };
         let frame = FrameEncoder::new(limits).body(kind, &body, 1 + members, self.address.len())?;
         let (len, max) = (frame.len(), limits.handshake_frame_len_max);
@@ -127,6 +136,11 @@ impl Introduction {
             },
             members: body.members.0.into_iter().map(NodeId).collect(),
             address: body.address.to_owned(),
+            // What a later version has behind it is not for this one.
+            nonce: body
+                .extra
+                .first_chunk()
+                .map_or(0, |nonce| u64::from_be_bytes(*nonce)),
         })
     }
 }
@@ -212,6 +226,36 @@ pub(crate) async fn read_introduction(
     Err(Broken::Malformed(DecodeError::OutOfPlace {
         kind: frame.kind,
     }))
+}
+
+/// Says back the number of a `Welcome`.
+pub(crate) async fn confirm(
+    stream: &mut (impl AsyncWrite + Unpin),
+    number: u64,
+    limits: &Limits,
+) -> Result<(), Ending> {
+    let frame = FrameEncoder::new(limits).body(FrameKind::Confirm, &PingBody { number }, 1, 0);
+    write_frame(stream, frame).await
+}
+
+/// Waits until the other side has said back `number`.
+pub(crate) async fn read_confirm(
+    stream: &mut (impl AsyncRead + Unpin),
+    decoder: &mut FrameDecoder,
+    number: u64,
+) -> Result<(), Broken> {
+    let frame = read_frame(stream, decoder).await?;
+    match frame.kind {
+        FrameKind::Confirm => {
+            let body: PingBody = decode_body(frame.kind, &frame.body).map_err(Broken::Malformed)?;
+            if body.number == number {
+                return Ok(());
+            }
+            Err(Broken::Refused(Refusal::Replayed))
+        }
+        // Who was recorded before there were numbers.
+        kind => Err(Broken::Malformed(DecodeError::OutOfPlace { kind })),
+    }
 }
 
 /// Writes an encoded frame of a handshake.

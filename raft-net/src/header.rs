@@ -65,6 +65,8 @@ kinds! {
     SnapshotHello = 4,
     /// The dialling side introduces itself, to send votes and heartbeats over this connection.
     UrgentHello = 5,
+    /// The dialling side says back the number that the accepting side has just drawn.
+    Confirm = 6,
     /// The dialling side asks whether the accepting side is there.
     Ping = 8,
     /// The accepting side is, and answers on the same connection.
@@ -117,7 +119,12 @@ impl FrameKind {
     pub fn is_handshake(self) -> bool {
         matches!(
             self,
-            Self::Hello | Self::SnapshotHello | Self::UrgentHello | Self::Welcome | Self::Refuse
+            Self::Hello
+                | Self::SnapshotHello
+                | Self::UrgentHello
+                | Self::Welcome
+                | Self::Refuse
+                | Self::Confirm
         )
     }
 

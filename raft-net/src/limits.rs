@@ -135,7 +135,7 @@ impl Default for Limits {
             queue_bytes_max: 32 << 20,
             urgent_frames_max: 256,
             connect_timeout: Duration::from_secs(2),
-            handshake_timeout: Duration::from_secs(5),
+            handshake_timeout: Duration::from_secs(4),
             ping_interval: Duration::from_secs(1),
             idle_timeout: Duration::from_secs(30),
             stall_timeout: Duration::from_secs(10),

@@ -192,8 +192,9 @@ pub struct ListenerStats {
     pub broken: u64,
     /// Refusals, by [`Refusal::number`](crate::Refusal::number).
     pub refused: BTreeMap<u8, u64>,
-    /// Established connections that ended because of a malformed frame.
-    pub malformed: u64,
+    /// Established connections that ended because of a malformed frame, by
+    /// [`DecodeError::name`](crate::DecodeError::name).
+    pub malformed: BTreeMap<&'static str, u64>,
     /// Connections whose task panicked.
     pub panicked: u64,
     /// Failures of `accept`.

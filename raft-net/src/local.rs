@@ -261,7 +261,26 @@ impl Local {
             held: self.0.held,
             members: state.listed(),
             address: state.advertised.clone(),
+            nonce: 0,
         }
+    }
+
+    /// Judges what a peer says of itself, before it has confirmed it.
+    pub(crate) fn examine(&self, side: Side, theirs: &Introduction) -> Result<(), Refusal> {
+        self.examine_in(&mut self.state(), side, theirs)
+    }
+
+    fn examine_in(
+        &self,
+        state: &mut State,
+        side: Side,
+        theirs: &Introduction,
+    ) -> Result<(), Refusal> {
+        let judged = self.judge(state, side, theirs);
+        if let Err(refusal @ Refusal::LostAcknowledged { .. }) = &judged {
+            state.has_lost(theirs.from, refusal);
+        }
+        judged
     }
 
     /// Judges what a peer says of itself and, if nothing is wrong with it, registers the connection.
@@ -273,12 +292,7 @@ impl Local {
         cut: &Cut,
     ) -> Result<Admission, Refusal> {
         let mut state = self.state();
-        if let Err(refusal) = self.judge(&state, side, theirs) {
-            if matches!(refusal, Refusal::LostAcknowledged { .. }) {
-                state.has_lost(theirs.from, &refusal);
-            }
-            return Err(refusal);
-        }
+        self.examine_in(&mut state, side, theirs)?;
         let known = state.seen.remove(&theirs.from);
         let known = known.filter(|seen| seen.incarnation == theirs.incarnation);
         let seen = Seen {

@@ -166,6 +166,13 @@ pub enum Refusal {
         /// The limit.
         limit_ms: u64,
     },
+    /// The dialling side did not say back what the accepting side had just told it: somebody plays a recorded
+    /// session again.
+    #[error(
+        "the connection confirms what another one was asked: a recorded session was played again; find \
+         out who does that, and use TLS"
+    )]
+    Replayed,
     /// A reason that this program is too old to know.
     #[error("{text}")]
     Other {
@@ -267,7 +274,48 @@ impl Refusal {
             Self::Slow { .. } => 11,
             Self::OtherPeers { .. } => 12,
             Self::LostAcknowledged { .. } => 13,
+            Self::Replayed => 23,
             Self::Other { number, .. } => *number,
+        }
+    }
+
+    /// One word for the refusal that travels by `number`, for counters.
+    #[must_use]
+    pub fn name_of(number: u8) -> &'static str {
+        match number {
+            1 => "version",
+            2 => "wrong_cluster",
+            3 => "not_me",
+            4 => "itself",
+            5 => "unknown_node",
+            6 => "wrong_incarnation",
+            7 => "old_copy",
+            8 => "duplicate_node",
+            9 => "malformed",
+            10 => "too_many_connections",
+            11 => "slow",
+            12 => "other_peers",
+            13 => "lost_acknowledged",
+            23 => "replayed",
+            _ => "other",
+        }
+    }
+
+    /// The same without what would have been right: who has not shown who it is could come back with it. Of ids only
+    /// the first eight digits are left, by which people tell them apart; the log of this side holds the whole.
+    pub(crate) fn without_secrets(&self) -> Self {
+        let start = |id: u128| id & !(u128::MAX >> 32);
+        match self {
+            Self::WrongCluster { theirs, ours } => Self::WrongCluster {
+                theirs: *theirs,
+                ours: ClusterId(start(ours.0)),
+            },
+            Self::WrongIncarnation { node, known, shown } => Self::WrongIncarnation {
+                node: *node,
+                known: Incarnation(start(known.0)),
+                shown: Incarnation(start(shown.0)),
+            },
+            other => other.clone(),
         }
     }
 
@@ -343,7 +391,7 @@ impl Refusal {
                 })
             }
             Self::Malformed { what } => rmp_serde::to_vec(what),
-            Self::TooManyConnections | Self::Other { .. } => Ok(Vec::new()),
+            Self::TooManyConnections | Self::Replayed | Self::Other { .. } => Ok(Vec::new()),
         }
     }
 
@@ -425,6 +473,7 @@ impl Refusal {
                     found: in_id(details.found_last_term, details.found_last_index)?,
                 }
             }
+            23 => Self::Replayed,
             number => Self::Other {
                 number,
                 text: printable(body.text),

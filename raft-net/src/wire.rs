@@ -56,7 +56,7 @@ pub(crate) struct RefuseBody<'a> {
     pub(crate) details: &'a [u8],
 }
 
-/// `Ping` and `Pong`.
+/// `Confirm`, `Ping` and `Pong`.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct PingBody {
     /// The dialling side's name for the ping.

@@ -10,8 +10,8 @@
 //! - `limits`: what is under way, and what is not committed.
 //! - `pre-vote-leaves-no-mark`: a pre-vote changes no term and writes nothing.
 //! - `leader-kept`: a follower forgets its leader only when that is silent for the shortest election timeout, when its
-//!   process is gone, or for a higher term; and grants no pre-vote before. So an election that comes early deposes
-//!   no leader whom a majority hears: whoever hears it elects nobody.
+//!   process is gone, for a higher term, or when it was told to stand itself; and grants no pre-vote before. So an
+//!   election that comes early deposes no leader whom a majority hears: whoever hears it elects nobody.
 //! - `isolated-leader`: a leader that hears no majority steps down within two election timeouts.
 //! - `stuck-disk`: a leader whose disk does not answer for an election timeout steps down.
 //! - `read-is-answered`, `transfer-ends`: in time.
@@ -154,7 +154,9 @@ impl World {
         let silent = run.ticks - run.followed;
         let waits = silent < u64::from(self.fate.timeout.0);
         let forgets = leader.is_none();
-        let told = about.kind == Kind::Campaign || about.gone == Some(followed);
+        // Whom its leader has told to stand hears it, and goes on asking until the timer takes over.
+        let stands = before.role == Role::PreCandidate;
+        let told = stands || about.kind == Kind::Campaign || about.gone == Some(followed);
         hold!(
             !(forgets && waits && !told),
             "leader-kept",

@@ -165,7 +165,7 @@ pub(super) const SETTINGS: [Setting; 21] = [
     Setting {
         name: "snapshot_bytes_per_s",
         value_name: "SIZE|off",
-        default: "off",
+        default: "32MiB",
         help: "How fast snapshots are sent to another node, in a second; off: as fast as it goes",
         set: |config, text| {
             put(

@@ -5,7 +5,8 @@
 //! the log, or its memory is broken. Who of two is wrong cannot be told; then all report it.
 //!
 //! Bounds: the digests of the last [`KEPT`] entries, and what was said of the last [`COMPARED_MAX`] entries that
-//! were announced.
+//! were announced. What is said of entries that are furthest ahead goes first: nobody keeps the others from being compared
+//! by speaking of entries that never come.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -93,15 +94,25 @@ impl Digests {
             return;
         }
         self.note(from, index, digest);
-        if announced && self.due.len() < COMPARED_MAX {
+        if announced && !self.due.contains(&index) {
             self.due.push(index);
+            if self.due.len() > COMPARED_MAX {
+                self.due.sort_unstable();
+                self.due.pop();
+            }
         }
     }
 
     fn note(&mut self, from: NodeId, index: LogIndex, digest: u128) {
         self.said.entry(index).or_default().insert(from, digest);
         while self.said.len() > COMPARED_MAX {
-            self.said.pop_first();
+            let ahead = self.said.range(self.last.next()..).next_back().is_some();
+            let gone = if ahead {
+                self.said.pop_last()
+            } else {
+                self.said.pop_first()
+            };
+            debug_assert!(gone.is_some());
         }
     }
 
@@ -234,6 +245,30 @@ mod tests {
                 assert_eq!(verdict, expected, "node {node} with {wrong} wrong");
             }
         }
+    }
+
+    /// One node speaks of entries that never come, and of its own divergence nobody would hear.
+    #[test]
+    fn nobody_keeps_the_others_from_being_compared() {
+        let bad = |index: u64| u128::from(index) + 1;
+        let mut nodes = [
+            digests(1, 9, u128::from),
+            digests(2, 9, u128::from),
+            digests(3, 9, bad),
+        ];
+        for node in &mut nodes {
+            for index in 0..1000 {
+                let far = LogIndex(1 << 62).0 + index;
+                node.heard(NodeId(2), LogIndex(far), 0, index % 2 == 0);
+            }
+        }
+        let diverged = Verdict::Diverged {
+            index: LogIndex(9),
+            own: 10,
+            majority: 9,
+        };
+        let verdicts = exchange(&mut nodes);
+        assert_eq!(verdicts, [Verdict::Fine, Verdict::Fine, diverged]);
     }
 
     #[test]

@@ -89,7 +89,7 @@ pub fn message(data: &[u8]) {
             taken_by_the_core(message);
         }
     }
-    if matches!(kind, FrameKind::Ping | FrameKind::Pong) {
+    if matches!(kind, FrameKind::Ping | FrameKind::Pong | FrameKind::Confirm) {
         let _ = decode_body::<PingBody>(kind, &frame.body);
     }
     if let Ok(decoded) = SnapshotFrame::decode(&frame) {

@@ -223,7 +223,7 @@ impl Node {
 fn introduction(choices: &mut Choices<'_>) -> Option<Introduction> {
     let incarnation = |number: u64| Incarnation(number.into());
     let (flags, from) = (choices.byte()?, choices.number()?);
-    let listed = choices.byte()?;
+    let (listed, run) = (choices.byte()?, choices.number()?);
     Some(Introduction {
         version_min: if flags & 1 != 0 {
             choices.byte()?
@@ -252,7 +252,7 @@ fn introduction(choices: &mut Choices<'_>) -> Option<Introduction> {
             from
         }),
         starts: choices.number()?,
-        run: choices.number()?,
+        run,
         known: match flags & 64 {
             0 => None,
             _ => Some(incarnation(choices.number()?)),
@@ -268,6 +268,7 @@ fn introduction(choices: &mut Choices<'_>) -> Option<Introduction> {
             0..200 => [1, 2, 3, 4].map(NodeId).into(),
             200.. => (0..u64::from(listed)).map(|id| NodeId(id % 7)).collect(),
         },
+        nonce: run >> 1,
         address: match flags & 128 {
             0 => String::new(),
             _ => format!("host:{}", listed.max(1)),

@@ -164,7 +164,7 @@ impl NotTaken {
 }
 
 macro_rules! whys {
-    ($($(#[doc = $doc:literal])* $name:ident = $number:literal, $text:literal;)*) => {
+    ($($(#[doc = $doc:literal])* $name:ident = $number:literal, $name_text:literal, $text:literal;)*) => {
         /// Why a receiver did not take a snapshot. It travels by number, which never changes its meaning.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
         #[non_exhaustive]
@@ -185,6 +185,15 @@ macro_rules! whys {
                 }
             }
 
+            /// One word for the one that travels by `number`, for counters.
+            #[must_use]
+            pub fn name_of(number: u8) -> &'static str {
+                match number {
+                    $($number => $name_text,)*
+                    _ => "other",
+                }
+            }
+
             fn from_number(number: u8) -> Self {
                 match number {
                     $($number => Self::$name,)*
@@ -197,23 +206,23 @@ macro_rules! whys {
 
 whys! {
     /// It came, and was of no use: the node has as much, or follows another leader.
-    Unwanted = 1, "the node had no use for it";
+    Unwanted = 1, "unwanted", "the node had no use for it";
     /// The receiver takes as many snapshots as it may.
-    Busy = 2, "too many snapshots come in";
+    Busy = 2, "busy", "too many snapshots come in";
     /// The receiver could not begin it, keep it or look at it, or did not want to begin.
-    Failed = 3, "it could not be kept";
+    Failed = 3, "failed", "it could not be kept";
     /// No working leader offers that.
-    Unsound = 4, "the offer is unsound";
+    Unsound = 4, "unsound", "the offer is unsound";
     /// It is larger than the receiver takes.
-    TooLarge = 5, "it is too large";
+    TooLarge = 5, "too_large", "it is too large";
     /// Another chunk came than the next one.
-    OutOfOrder = 6, "a chunk is out of order";
+    OutOfOrder = 6, "out_of_order", "a chunk is out of order";
     /// A chunk is not as long as the offer says.
-    WrongLength = 7, "a chunk has the wrong length";
+    WrongLength = 7, "wrong_length", "a chunk has the wrong length";
     /// Something came behind the last chunk.
-    Trailing = 8, "bytes behind the last chunk";
+    Trailing = 8, "trailing", "bytes behind the last chunk";
     /// What came is no frame, or none of a snapshot.
-    Malformed = 9, "malformed";
+    Malformed = 9, "malformed", "malformed";
     /// A chunk, or the offer, did not come in time.
-    Slow = 10, "too slow";
+    Slow = 10, "slow", "too slow";
 }

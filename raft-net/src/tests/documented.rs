@@ -33,7 +33,7 @@ fn every_frame_is_in_the_table_and_nothing_else() {
             FrameKind::Hello => "main",
             FrameKind::UrgentHello => "urgent",
             FrameKind::SnapshotHello => "snapshot",
-            FrameKind::Welcome | FrameKind::Refuse => "any",
+            FrameKind::Welcome | FrameKind::Refuse | FrameKind::Confirm => "any",
             FrameKind::Ping | FrameKind::Pong => "main, urgent",
             _ if number >= FrameKind::SnapshotOffer as u8 => "snapshot",
             _ => "main",

@@ -322,6 +322,7 @@ fn introductions() -> [(&'static str, FrameKind, Introduction); 4] {
         },
         members: [1, 2, u64::MAX].map(NodeId).into(),
         address: String::new(),
+        nonce: 0,
     };
     let born = Introduction {
         cluster: Some(ClusterId(u128::MAX)),
@@ -343,9 +344,10 @@ fn introductions() -> [(&'static str, FrameKind, Introduction); 4] {
 }
 
 /// What a connection is kept alive with.
-fn pings() -> [(&'static str, FrameKind, PingBody); 2] {
+fn pings() -> [(&'static str, FrameKind, PingBody); 3] {
     let body = |number| PingBody { number };
     [
+        ("confirm", FrameKind::Confirm, body(0x0102_0304_0506_0708)),
         ("ping", FrameKind::Ping, body(1000)),
         ("pong", FrameKind::Pong, body(u64::MAX)),
     ]
@@ -416,6 +418,7 @@ pub(super) fn refusals() -> Vec<(&'static str, Refusal, Refusal)> {
         ),
         same("refuse_too_many_connections", Refusal::TooManyConnections),
         same("refuse_slow", Refusal::Slow { limit_ms: 5000 }),
+        same("refuse_replayed", Refusal::Replayed),
         (
             "refuse_other_peers",
             Refusal::OtherPeers {

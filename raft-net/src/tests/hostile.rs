@@ -10,7 +10,7 @@ use super::codec::forge;
 use super::snapshots::Shared;
 use super::{Node, ONE, TWO, commit, encode, limits, local};
 use crate::decode::FrameDecoder;
-use crate::handshake::read_frame;
+use crate::handshake::{Introduction, confirm, read_frame};
 use crate::{
     Ending, FrameKind, GetListenerStats, Inbound, Limits, Listener, Local, PeerConnection,
     PeerEvent, Refusal,
@@ -30,7 +30,43 @@ pub(super) async fn greeted(node: &Node, from: &Local, hello: FrameKind) -> TcpS
     let mut decoder = FrameDecoder::new(&Limits::default());
     let frame = read_frame(&mut stream, &mut decoder).await.unwrap();
     assert_eq!(frame.kind, FrameKind::Welcome);
+    let nonce = Introduction::decode(&frame).unwrap().nonce;
+    assert_ne!(nonce, 0);
+    confirm(&mut stream, nonce, &limits()).await.unwrap();
     stream
+}
+
+/// All that a peer had said, its acceptor's number confirmed: played again it touches nothing.
+#[actix_rt::test]
+async fn a_recorded_session_is_of_no_use() {
+    let mut two = Node::new(local(TWO));
+    let mut live = established(&two).await;
+    live.write_all(encode(&commit(1)).as_bytes()).await.unwrap();
+    assert_eq!(two.batch().await.frames, [commit(1)]);
+    for kind in [
+        FrameKind::Hello,
+        FrameKind::UrgentHello,
+        FrameKind::SnapshotHello,
+    ] {
+        let mut recorded = TcpStream::connect(two.address).await.unwrap();
+        let hello = local(ONE).introduction(TWO).encode(kind, &limits());
+        recorded.write_all(hello.unwrap().as_bytes()).await.unwrap();
+        confirm(&mut recorded, 7, &limits()).await.unwrap();
+        // The node may have closed it by now.
+        let _ = recorded.write_all(encode(&commit(9)).as_bytes()).await;
+        let turned = two
+            .event(|event| match event {
+                PeerEvent::Turned { peer, reason, .. } => Some((*peer, reason.clone())),
+                _ => None,
+            })
+            .await;
+        assert_eq!(turned, (Some(ONE), Refusal::Replayed));
+    }
+    // The peer's own connection goes on.
+    live.write_all(encode(&commit(2)).as_bytes()).await.unwrap();
+    assert_eq!(two.batch().await.frames, [commit(2)]);
+    let stats = two.listener.send(GetListenerStats).await.unwrap();
+    assert_eq!((stats.accepted, stats.frames), (1, 2));
 }
 
 #[actix_rt::test]
@@ -51,7 +87,8 @@ async fn a_bad_frame_ends_the_connection_after_the_good_ones_before_it() {
     assert!(reason.contains("out of range"), "{reason}");
     assert!(two.inbound.try_recv().is_err());
     let stats = two.listener.send(GetListenerStats).await.unwrap();
-    assert_eq!((stats.malformed, stats.frames), (1, 1));
+    assert_eq!(stats.malformed, [("number", 1)].into());
+    assert_eq!(stats.frames, 1);
     let _ = stream.read(&mut [0]).await;
 }
 

@@ -625,6 +625,13 @@ pub(super) async fn greeted(from: &Local, node: &Node) -> TcpStream {
     stream.write_all(hello.unwrap().as_bytes()).await.unwrap();
     let mut decoder = crate::decode::FrameDecoder::for_handshake(&limits());
     let frame = crate::handshake::read_frame(&mut stream, &mut decoder).await;
-    assert_eq!(frame.unwrap().kind, crate::FrameKind::Welcome);
+    let frame = frame.unwrap();
+    assert_eq!(frame.kind, crate::FrameKind::Welcome);
+    let nonce = crate::handshake::Introduction::decode(&frame)
+        .unwrap()
+        .nonce;
+    crate::handshake::confirm(&mut stream, nonce, &limits())
+        .await
+        .unwrap();
     stream
 }

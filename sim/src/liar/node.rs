@@ -328,7 +328,7 @@ impl Node {
             Effect::Halt(violation) => {
                 self.ended = true;
                 match violation {
-                    Violation::TwoLeaders { .. } | Violation::CommittedConflict { .. } => {}
+                    Violation::CommittedConflict { .. } => {}
                     Violation::Log(_) if self.disk_failed => {}
                     broken => panic!("{broken}"),
                 }

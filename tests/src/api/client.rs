@@ -1,6 +1,6 @@
 //! Who asks the replicas: connections that come and go with them, and sessions that outlive both.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -102,6 +102,14 @@ impl Link {
     pub fn status(&self) -> Result<Status, Trouble> {
         match self.ask(Ask::Status, Duration::from_secs(2))? {
             Told::Status(status) => Ok(status),
+            _ => Err(Trouble::Gone),
+        }
+    }
+
+    /// What the node's process has counted and measured.
+    pub fn metrics(&self) -> Result<BTreeMap<String, u64>, Trouble> {
+        match self.ask(Ask::Metrics, Duration::from_secs(2))? {
+            Told::Metrics(metrics) => Ok(metrics),
             _ => Err(Trouble::Gone),
         }
     }

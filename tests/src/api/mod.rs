@@ -19,6 +19,7 @@ pub mod machine;
 pub mod memory;
 pub mod nemesis;
 pub mod proxy;
+pub mod recorder;
 pub mod replica;
 pub mod sink;
 pub mod wire;

@@ -26,6 +26,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 
 use super::machine::{Command, Machine};
+use super::recorder::Kept;
 use super::sink::Sink;
 use super::wire::{Ask, Name, Refused, Reply, Request, Status, Told};
 
@@ -56,7 +57,7 @@ pub struct Arguments {
     /// A leader whose process has died is replaced only when the election timeout is over.
     #[arg(long)]
     pub no_early_campaign: bool,
-    /// How fast it sends snapshots, in bytes per second; as fast as it goes unless said.
+    /// How fast it sends snapshots, in bytes per second, unless as nodes do by themselves.
     #[arg(long)]
     pub snapshot_bytes_per_s: Option<u64>,
 }
@@ -70,6 +71,7 @@ const UNDER_WAY_MAX: usize = 1024;
 struct Replica {
     raft: Addr<RaftActor>,
     flip: Arc<AtomicBool>,
+    kept: Kept,
     subscriptions: RefCell<HashMap<String, Subscription>>,
 }
 
@@ -105,22 +107,29 @@ fn config(arguments: &Arguments) -> Result<Config> {
         every_bytes: 0,
         margin_entries: arguments.margin,
     };
-    Ok(Config::new(NodeId(arguments.id))
+    let config = Config::new(NodeId(arguments.id))
         .peers(peers)
         .data_dir(&arguments.data)
         .snapshots(snapshots)
         .early_campaign(!arguments.no_early_campaign)
-        .snapshot_bytes_per_s(arguments.snapshot_bytes_per_s)
-        .lease_reads(arguments.lease_drift_ms.map(Duration::from_millis)))
+        .lease_reads(arguments.lease_drift_ms.map(Duration::from_millis));
+    Ok(match arguments.snapshot_bytes_per_s {
+        Some(rate) => config.snapshot_bytes_per_s(rate),
+        None => config,
+    })
 }
 
 async fn serve(arguments: &Arguments) -> Result<()> {
+    // Before the node is there: what it counts is kept from the beginning on.
+    let kept = Kept::default();
+    metrics::set_global_recorder(kept.clone()).context("another recorder")?;
     let flip = Arc::new(AtomicBool::new(false));
     let machine = Machine::new(Arc::clone(&flip));
     let raft = RaftActor::spawn_with(config(arguments)?, machine)?;
     let replica = Rc::new(Replica {
         raft: raft.clone(),
         flip,
+        kept,
         subscriptions: RefCell::default(),
     });
     let listener = TcpListener::bind(arguments.control).await;
@@ -254,6 +263,7 @@ impl Replica {
                 let taken = self.raft.send(TakeSnapshot).await.map_err(gone)?;
                 taken.map(|last| Told::Value(last.index.0)).map_err(failed)
             }
+            Ask::Metrics => Ok(Told::Metrics(self.kept.all())),
             Ask::Flip => {
                 self.flip.store(true, Ordering::Relaxed);
                 Ok(Told::Done)
@@ -318,6 +328,7 @@ impl Replica {
             term: status.term.0,
             commit: status.commit.0,
             applied: status.applied.0,
+            snapshot: status.snapshot.0,
             is_running: status.phase == Phase::Running,
             is_diverged: matches!(failure, Some(NodeFailure::Diverged { .. })),
             failure: failure.map(ToString::to_string),

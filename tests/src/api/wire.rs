@@ -2,6 +2,7 @@
 //!
 //! Several requests may be under way on a connection; an answer carries the number of its request.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -79,6 +80,8 @@ pub enum Ask {
     Snapshot,
     /// A hash over the bulk, as this node has it.
     BulkHash,
+    /// What the process has counted and measured.
+    Metrics,
     /// The next answer of this node's state machine is false.
     Flip,
     /// The node ends in order, and its process with it.
@@ -119,6 +122,8 @@ pub enum Told {
     Value(u64),
     /// How the node sees itself.
     Status(Status),
+    /// What was counted and measured, by name and labels.
+    Metrics(BTreeMap<String, u64>),
     /// A subscription began, and nothing before this index is delivered.
     Subscribed(u64),
     /// It is done.
@@ -138,6 +143,8 @@ pub struct Status {
     pub commit: u64,
     /// How far it has applied.
     pub applied: u64,
+    /// The last entry that its snapshot covers; 0 if it has none.
+    pub snapshot: u64,
     /// It takes part.
     pub is_running: bool,
     /// Why it does not, if it failed.

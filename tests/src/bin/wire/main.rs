@@ -5,6 +5,7 @@
 
 mod catchup;
 mod failover;
+mod hostile;
 mod hosts;
 mod load;
 mod report;
@@ -45,6 +46,8 @@ enum Command {
         #[arg(long)]
         mib_per_s: Option<u64>,
     },
+    /// Strangers, broken members and crowds: each is refused by its name, and the leader stays.
+    Hostile,
     /// Runs a program that is killed when this process's parent ends.
     #[command(hide = true)]
     Guard {
@@ -77,6 +80,7 @@ fn run(arguments: Arguments) -> Result<bool> {
             mib: form(mib, 2048, 128),
             rate: mib_per_s.map(|mib| mib << 20),
         },
+        Command::Hostile => Part::Hostile,
         Command::Guard { parent, program } => {
             return guard(parent, &program).map(|()| false);
         }

@@ -23,6 +23,7 @@ pub(crate) enum Part {
         /// How many bytes of it are sent in a second, if that is said.
         rate: Option<u64>,
     },
+    Hostile,
 }
 
 impl Part {
@@ -30,6 +31,7 @@ impl Part {
         match self {
             Self::Failover { .. } => "failover",
             Self::Catchup { .. } => "catchup",
+            Self::Hostile => "hostile",
         }
     }
 }
@@ -84,6 +86,7 @@ impl Report {
         match self.part {
             Part::Failover { rounds } => crate::failover::run(&mut self, rounds),
             Part::Catchup { mib, rate } => crate::catchup::run(&mut self, mib, rate),
+            Part::Hostile => crate::hostile::run(&mut self),
         }
         .with_context(|| format!("logs and data are in {}", dir.display()))?;
         let (faults, name) = (self.faults.len() as u64, self.part.name());
