@@ -1,9 +1,10 @@
 # The same words for people and for CI. `make help` lists them.
 #
 # CARGO_TARGET_DIR   cargo's target folder (default: target)
-# RAFT_ACTOR_CACHE   what is kept between builds: the RocksDB archive, cargo-deny (default: ~/.cache/raft-actor)
+# RAFT_ACTOR_CACHE   what is kept between builds: the RocksDB archive, cargo-deny, cargo-fuzz (default: ~/.cache/raft-actor)
 # PORT               the first of three ports (default: 7001)
-# QUICK=1            the short form of order, kill, crash, api, failover, catchup, hostile, sim, model and mutants
+# QUICK=1            the short form of order, kill, crash, api, failover, catchup, hostile, sim, model, mutants and fuzz
+# FUZZ_S, TARGETS    how many seconds each fuzzer runs; which of them, by their files' names in fuzz/targets
 # SEEDS, SEED        how many fates sim lives through; or one of them, step by step; SEED is crash's and api's too
 
 SHELL := /bin/bash
@@ -69,7 +70,7 @@ chat: rocksdb ## ID=1|2|3: one node of such a cluster in this terminal
 	@PORT=$(PORT) ID=$(ID) scripts/chat
 
 .PHONY: test
-test: rocksdb ## every test, then the short forms of order, kill, crash, api, sim, model and mutants
+test: rocksdb ## every test, then the short forms of order, kill, crash, api, sim, model, mutants and fuzz
 	@$(MAKE) programs PROFILE=dev
 	DEMO_CHAT=$(TARGET)/debug/demo-chat cargo test $(LOCKED) --workspace --no-fail-fast
 	@$(MAKE) order PROFILE=dev QUICK=1
@@ -79,6 +80,7 @@ test: rocksdb ## every test, then the short forms of order, kill, crash, api, si
 	@$(MAKE) sim QUICK=1
 	@$(MAKE) model QUICK=1
 	@$(MAKE) mutants QUICK=1
+	@$(MAKE) fuzz QUICK=1
 
 .PHONY: order
 order: programs ## 10,000 messages from three nodes at once, through kills: one order, none lost, none twice
@@ -155,6 +157,10 @@ sequences: rocksdb ## SEQUENCES=10000: random writes, snapshots and reopenings; 
 mutants: setup ## bugs put into a copy of the protocol, and which instrument kills each
 	@mkdir -p $(FIGURES_DIR)
 	scripts/mutants $(if $(QUICK),--quick)
+
+.PHONY: fuzz
+fuzz: setup ## FUZZ_S=600 seconds each, TARGETS="step ...": any bytes for what a peer sends and a disk holds; QUICK=1: seconds
+	@scripts/fuzz $(if $(QUICK),--quick) $(TARGETS)
 
 .PHONY: script
 script: setup ## FILE=path: run a golden script and show what it makes happen

@@ -19,6 +19,8 @@ mod answers;
 mod digest;
 mod encode;
 mod envelope;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 mod id;
 mod sessions;
 mod suppressed;
@@ -28,7 +30,7 @@ mod window;
 mod tests;
 
 pub(crate) use answers::Answer;
-pub(crate) use envelope::{Malformed, Request};
+pub(crate) use envelope::{Malformed, Request, TIME_MAX_MS};
 pub use id::{ProposalId, SessionId};
 pub(crate) use window::WINDOW;
 

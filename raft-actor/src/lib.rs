@@ -84,6 +84,9 @@ pub use handle::{
     CommandError, CommandReceiver, CommandSender, Event, Events, NodeEnded, Position, Raft, Session,
 };
 pub use health::{GetHealth, Health, NotReady};
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub use ledger::fuzz;
 pub use ledger::{ProposalId, SessionId};
 pub use logged::Logged;
 pub use machine::{ApplyError, At, BytesStateMachine, Capture, StateMachine, capture, restored};

@@ -19,6 +19,7 @@ use crate::boot_time::boot_time;
 use crate::clock::Passed;
 use crate::delivery::{Apply, Office, PeerDigest};
 use crate::door::Knock;
+use crate::ledger::TIME_MAX_MS;
 use crate::node::{EntriesRead, Life, Node};
 use crate::snapshot::Expected;
 
@@ -212,7 +213,7 @@ impl Node {
         let led = self.leads_since.map_or(0, |(before, since)| {
             before.saturating_add(u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX))
         });
-        applied.max(led)
+        applied.max(led).min(TIME_MAX_MS)
     }
 
     fn committed(&mut self, mut commit: Commit, ctx: &mut Context<Self>) {

@@ -7,7 +7,7 @@ use crate::membership::Configuration;
 use crate::quorum::{VoteResult, vote_result};
 use crate::raft::{Raft, RoleState};
 use crate::{
-    DurableMessage, HardState, NodeId, OpenMessage, PreVote, PreVoteResponse, Rejection,
+    DurableMessage, HardState, LogIndex, NodeId, OpenMessage, PreVote, PreVoteResponse, Rejection,
     RequestVote, Term, VoteResponse, WriteId,
 };
 
@@ -74,7 +74,8 @@ impl Raft {
     /// asks those who vote now, and does not count itself.
     fn may_stand(&self) -> bool {
         let votes = |configuration: &Configuration| configuration.votes(self.config.id);
-        let room = self.term() < Term::MAX;
+        // A leader appends. A log that ends so high is a liar's work, and what is put behind its end could not be read.
+        let room = self.term() < Term::MAX && self.log.last().index <= LogIndex::LIMIT_OF_LEADERS;
         self.roster.possible(self.commit).any(votes) && !self.disk_is_stuck() && room
     }
 
@@ -128,6 +129,11 @@ impl Raft {
 
     /// Enters a new term and votes for itself; asks the others once that is durable.
     fn become_candidate(&mut self, transfer: bool) {
+        if !self.may_stand() {
+            // Its leader went on while it asked.
+            self.role = RoleState::Follower;
+            return;
+        }
         self.reset_election_timer();
         self.early = None;
         self.leader = None;

@@ -80,6 +80,9 @@ impl LogIndex {
     /// is damaged.
     pub const LIMIT: Self = Self(u64::MAX / 2);
 
+    /// Who has a longer log does not stand for election: half of all positions are more than a leader fills.
+    pub(crate) const LIMIT_OF_LEADERS: Self = Self(Self::LIMIT.0 / 2);
+
     /// The position after this one; the one after the last number that there is, is that number.
     #[must_use]
     pub fn next(self) -> Self {

@@ -307,6 +307,32 @@ fn a_snapshot_that_cannot_be_or_is_not_wanted_changes_nothing() {
     }
 }
 
+/// A log that ends where positions do is a liar's work. Who has it does not stand for election: what it appended as a
+/// leader could not be read at its next start.
+#[test]
+fn a_log_that_ends_where_positions_do_elects_nobody() {
+    let end = LogIndex::LIMIT.0;
+    for (last, stands) in [
+        (5, true),
+        (end / 2, true),
+        (end / 2 + 1, false),
+        (end, false),
+    ] {
+        let mut node = Node::new(2, None, &[1]);
+        let snapshot = SnapshotMeta {
+            last: id(2, last),
+            configuration: Arc::new(Configuration::of([1, 2, 3].map(NodeId))),
+        };
+        let (from, term) = (NodeId(2), Term(2));
+        let message = InstallSnapshot { term, snapshot };
+        node.step(Input::SnapshotReceived { from, message });
+        assert_eq!(node.raft.last(), id(2, last));
+        node.persisted();
+        node.step(Input::Campaign);
+        assert_eq!(node.raft.role() == Role::PreCandidate, stands, "{last}");
+    }
+}
+
 /// Bytes that are no configuration do not become the one in effect, nor a part of the log.
 #[test]
 fn an_entry_that_is_no_configuration_is_not_taken() {

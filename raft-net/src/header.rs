@@ -28,7 +28,8 @@ pub(crate) const VERSION_MAX: u8 = 1;
 
 const MAGIC: [u8; 4] = *b"rAFt";
 const KIND_AT: usize = 5;
-const CRC_AT: usize = 20;
+/// Where a header holds the checksum.
+pub(crate) const CRC_AT: usize = 20;
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $name:ident = $number:literal,)*) => {
@@ -243,6 +244,7 @@ impl Header {
     }
 }
 
-fn checksum(frame: &[u8]) -> u32 {
+/// The checksum of `frame`, the whole frame, whatever its header says of it.
+pub(crate) fn checksum(frame: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&frame[..CRC_AT]), &frame[HEADER_LEN..])
 }

@@ -63,6 +63,10 @@ mod accepted;
 mod listener;
 mod lobby;
 
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzz;
+
 #[cfg(test)]
 mod tests;
 

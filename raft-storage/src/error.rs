@@ -98,9 +98,9 @@ pub enum StorageError {
     Injected,
 }
 
-#[cfg(feature = "rocksdb")]
 impl StorageError {
     /// Whether the database says that what it has stored is damaged, and not that something is refused to it.
+    #[cfg(feature = "rocksdb")]
     pub(crate) fn is_corruption(&self) -> bool {
         let Self::Database { cause, .. } = self else {
             return false;
@@ -115,6 +115,7 @@ impl StorageError {
     }
 
     /// For `map_err`: what was tried, and on what.
+    #[cfg(any(feature = "rocksdb", feature = "fuzzing"))]
     pub(crate) fn io(
         action: &'static str,
         path: impl Into<PathBuf>,

@@ -19,21 +19,35 @@
 //!
 //! What is promised, what is taken for granted and what cannot be noticed is in `docs/durability.md`. What is
 //! not here yet: many groups in one store (the group is in every key, and 0).
+// It reads what is stored, without the store that would use the rest.
+#![cfg_attr(
+    all(feature = "fuzzing", not(feature = "rocksdb")),
+    allow(dead_code, unreachable_pub)
+)]
 
 mod actor;
 mod batch;
 #[cfg(feature = "rocksdb")]
 mod crash_point;
 mod error;
-#[cfg(feature = "rocksdb")]
+#[cfg(any(feature = "rocksdb", feature = "fuzzing"))]
 mod folder;
-#[cfg(feature = "rocksdb")]
+#[cfg(any(all(test, feature = "rocksdb"), feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzz;
+#[cfg(any(feature = "rocksdb", feature = "fuzzing"))]
+mod manifest;
+#[cfg(any(feature = "rocksdb", feature = "fuzzing"))]
 mod mark;
 mod memory;
 mod reads;
+#[cfg(any(feature = "rocksdb", feature = "fuzzing"))]
+mod records;
 #[cfg(feature = "rocksdb")]
 mod rocks;
-#[cfg(feature = "rocksdb")]
+#[cfg(any(feature = "rocksdb", feature = "fuzzing"))]
+mod run;
+#[cfg(any(feature = "rocksdb", feature = "fuzzing"))]
 mod sealed;
 mod shape;
 mod snapshot;

@@ -42,10 +42,10 @@ pub(crate) const FILE: &str = "mark";
 /// The name under which it is made.
 pub(crate) const FILE_NEW: &str = "mark.new";
 
-const SLOT_LEN: usize = 512;
+pub(crate) const SLOT_LEN: usize = 512;
 const SLOT_AT: [u64; 2] = [0, 4096];
 const FILE_LEN: u64 = 8192;
-const MAGIC: &[u8] = b"raftmark";
+pub(crate) const MAGIC: &[u8] = b"raftmark";
 
 /// What the mark says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -240,7 +240,7 @@ impl Mark {
 }
 
 /// A slot's bytes: magic, then a sealed body that zeros fill up to the slot's end.
-fn encode(sequence: u64, record: &Record) -> Vec<u8> {
+pub(crate) fn encode(sequence: u64, record: &Record) -> Vec<u8> {
     let Record {
         node,
         incarnation,
@@ -294,7 +294,7 @@ fn read_slot(file: &File, at: u64) -> std::io::Result<Result<(u64, Record), Dama
     }
 }
 
-fn decode(slot: &[u8; SLOT_LEN]) -> Result<(u64, Record), Damage> {
+pub(crate) fn decode(slot: &[u8; SLOT_LEN]) -> Result<(u64, Record), Damage> {
     let sealed = slot.strip_prefix(MAGIC).ok_or(Damage::Checksum)?;
     let mut fields = Fields(sealed::open(MAGIC, sealed)?);
     let sequence = fields.u64()?;

@@ -10,7 +10,7 @@
 //! (the loop), `node`, `disk`, `network`, `machine` (what is simulated), `process`, `faults`, `operator`,
 //! `client`, `snapshots` (who does what), `step`, `carry` (one step of a core), `shadow`, `observe`,
 //! `inspect`, `claims`, `history` (the checks), `ending` (what must be true in the end), `campaign` (many
-//! seeds).
+//! seeds). `liar` is by itself: one node among members that lie, as a fuzzer chooses.
 #![allow(clippy::unwrap_used)]
 
 mod broken;
@@ -26,6 +26,7 @@ mod fate;
 mod faults;
 mod history;
 mod inspect;
+mod liar;
 mod machine;
 mod mix;
 mod network;
@@ -46,4 +47,5 @@ mod world;
 pub use broken::Broken;
 pub use campaign::{Campaign, Report};
 pub use events::{Counts, Event};
+pub use liar::liar;
 pub use run::{Outcome, run, run_traced};

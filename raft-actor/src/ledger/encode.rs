@@ -23,6 +23,7 @@ use raft_core::{LogId, LogIndex, Term};
 use super::{
     Answer, Ledger, SessionId,
     answers::{self, ANSWERS_BYTES_MAX},
+    envelope::TIME_MAX_MS,
     sessions::{OUTCOMES_MAX, OUTCOMES_SURE, SESSIONS_MAX, Session, Sessions},
     suppressed::Suppressed,
     window::{Outcome, WINDOW, Window},
@@ -127,6 +128,9 @@ impl Ledger {
         }
         let applied = from.id("the applied entry")?;
         let time_ms = from.number("the log time")?;
+        if time_ms > TIME_MAX_MS {
+            return Err(LedgerDamaged::Impossible("a log time that no clock shows"));
+        }
         let digest = u128::from_be_bytes(from.array("the digest")?);
         let suppressed = from.suppressed(applied.index)?;
         let mut sessions = Sessions::default();

@@ -13,7 +13,8 @@
 //! Invariants:
 //! - A command has no length of its own: it ends where the entry ends. What has no command ends behind its last
 //!   field; an envelope with one byte more or less is malformed, on every node alike.
-//! - Who proposes does not know the log time and writes 0. The leader that appends it [stamps](restamp) it.
+//! - Who proposes does not know the log time. The leader that appends it stamps it, with at most [`TIME_MAX_MS`]:
+//!   behind a later one a session could have no deadline.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -24,6 +25,9 @@ const IN_SESSION: u8 = 2;
 const OPEN: u8 = 3;
 const CLOSE: u8 = 4;
 const CANCEL: u8 = 5;
+
+/// The latest log time: no clock shows it, and every deadline that is counted from it is later.
+pub(crate) const TIME_MAX_MS: u64 = u64::MAX / 2;
 
 /// Tag and log time.
 const HEAD_LEN: usize = 1 + 8;
@@ -132,6 +136,9 @@ fn put_proposal(id: ProposalId, low: u64, to: &mut BytesMut) {
 fn parse(data: &[u8]) -> Result<(u64, Request<&[u8]>), Malformed> {
     let (&tag, mut rest) = data.split_first().ok_or(Malformed)?;
     let time_ms = number(&mut rest)?;
+    if time_ms > TIME_MAX_MS {
+        return Err(Malformed);
+    }
     let request = match tag {
         PLAIN => {
             let command = std::mem::take(&mut rest);

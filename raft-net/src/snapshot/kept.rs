@@ -1,7 +1,8 @@
-//! The beginnings of snapshots whose transfer broke off.
+//! The beginnings of snapshots: of those that come in, and of those whose transfer broke off.
 //!
-//! Invariants: at most one of each peer, so many in all and for so long as [`Limits`] say; a file is never
-//! removed on the thread of the node, which dropping a sink may do; after `close` nothing is kept.
+//! Invariants: a sink is handed the chunks of its offer in order, each once and of the right length; of what
+//! broke off there is at most one of each peer, so many in all and for so long as [`Limits`] say; a file is
+//! never removed on the thread of the node, which dropping a sink may do; after `close` nothing is kept.
 
 use std::convert::Infallible;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,7 +13,8 @@ use tokio::sync::Notify;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until};
 
-use super::{ChunkSink, SnapshotOffer};
+use super::wire::SnapshotFrame;
+use super::{ChunkSink, NotTaken, SnapshotOffer, WhyNotTaken};
 use crate::Limits;
 
 /// What has come of a snapshot.
@@ -20,6 +22,33 @@ pub(super) struct Begun {
     pub(super) sink: Box<dyn ChunkSink>,
     /// The chunk that comes next.
     pub(super) next: u64,
+}
+
+impl Begun {
+    /// Takes the frame that follows, which must be the next chunk of `offer`; gives its length.
+    pub(super) fn take(
+        &mut self,
+        offer: &SnapshotOffer,
+        frame: SnapshotFrame,
+    ) -> Result<u64, NotTaken> {
+        let SnapshotFrame::Chunk { number, data } = frame else {
+            return Err(NotTaken::new(WhyNotTaken::Malformed, "not a chunk"));
+        };
+        let next = self.next;
+        if number != next {
+            let text = format_args!("chunk {number} came, {next} is the next one");
+            return Err(NotTaken::new(WhyNotTaken::OutOfOrder, text));
+        }
+        let (len, expected) = (data.len(), offer.chunk_len(number));
+        if len as u64 != expected {
+            let text = format_args!("chunk {number} has {len} bytes instead of {expected}");
+            return Err(NotTaken::new(WhyNotTaken::WrongLength, text));
+        }
+        let written = self.sink.write(&data);
+        written.map_err(|error| NotTaken::new(WhyNotTaken::Failed, error))?;
+        self.next += 1;
+        Ok(expected)
+    }
 }
 
 struct Kept {

@@ -23,6 +23,8 @@
 //! - What broke off for the network's sake is kept by the receiver for a while, and goes on there if the same
 //!   node offers the same file again.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod kept;
 mod receive;
 mod send;
@@ -35,6 +37,8 @@ use std::fmt;
 use actix::Message;
 use bytes::Bytes;
 use raft_core::{InstallSnapshot, NodeId};
+
+use crate::limits::SNAPSHOT_CHUNK_LEN_MAX;
 
 pub use receive::ReceptionStats;
 pub(crate) use receive::{Incoming, Receiving};
@@ -66,6 +70,25 @@ impl SnapshotOffer {
         let chunk_bytes = u64::from(self.chunk_bytes);
         let before = number.saturating_mul(chunk_bytes);
         self.bytes.saturating_sub(before).min(chunk_bytes)
+    }
+
+    /// Whether a receiver that takes at most `bytes_max` bytes may begin to take it.
+    fn judge(&self, bytes_max: u64) -> Result<(), NotTaken> {
+        if !self.message.is_sound() {
+            let text = "no working leader sends this message";
+            return Err(NotTaken::new(WhyNotTaken::Unsound, text));
+        }
+        let (chunk_bytes, max) = (self.chunk_bytes, SNAPSHOT_CHUNK_LEN_MAX);
+        if !(1..=max).contains(&(chunk_bytes as usize)) {
+            let text = format_args!("chunks of {chunk_bytes} bytes, from 1 to {max} may be");
+            return Err(NotTaken::new(WhyNotTaken::Unsound, text));
+        }
+        let bytes = self.bytes;
+        if bytes > bytes_max {
+            let text = format_args!("{bytes} bytes, the limit is {bytes_max}");
+            return Err(NotTaken::new(WhyNotTaken::TooLarge, text));
+        }
+        Ok(())
     }
 
     /// Whether it is an offer of the same file, in the same chunks; the term may be another one.

@@ -21,7 +21,7 @@ use super::{
 use crate::cut::Cut;
 use crate::decode::{FrameDecoder, RawFrame};
 use crate::header::FrameKind;
-use crate::limits::{FRAME_OVERHEAD_LEN, SNAPSHOT_CHUNK_LEN_MAX, SNAPSHOT_FRAME_LEN_MAX};
+use crate::limits::{FRAME_OVERHEAD_LEN, SNAPSHOT_FRAME_LEN_MAX};
 use crate::socket::{farewell, write_both};
 use crate::stream::Stream;
 use crate::{EncodeError, Ending, FrameEncoder, Limits, Refusal};
@@ -178,6 +178,12 @@ impl Failed {
     }
 }
 
+impl From<NotTaken> for Failed {
+    fn from(not_taken: NotTaken) -> Self {
+        Self::NotTaken(not_taken)
+    }
+}
+
 impl<E: Into<Ending>> From<E> for Failed {
     fn from(error: E) -> Self {
         match error.into() {
@@ -264,22 +270,7 @@ impl Reception<'_> {
             ));
         };
         self.shared.stats().offered += 1;
-        if !offer.message.is_sound() {
-            return Err(Failed::because(
-                WhyNotTaken::Unsound,
-                "no working leader sends this message",
-            ));
-        }
-        let (chunk_bytes, max) = (offer.chunk_bytes, SNAPSHOT_CHUNK_LEN_MAX);
-        if !(1..=max).contains(&(chunk_bytes as usize)) {
-            let text = format_args!("chunks of {chunk_bytes} bytes, from 1 to {max} may be");
-            return Err(Failed::because(WhyNotTaken::Unsound, text));
-        }
-        let (bytes, max) = (offer.bytes, self.shared.limits.snapshot_bytes_max);
-        if bytes > max {
-            let text = format_args!("{bytes} bytes, the limit is {max}");
-            return Err(Failed::because(WhyNotTaken::TooLarge, text));
-        }
+        offer.judge(self.shared.limits.snapshot_bytes_max)?;
         Ok(offer)
     }
 
@@ -300,25 +291,11 @@ impl Reception<'_> {
         self.say(&wanted).await?;
         let read_len = offer.chunk_bytes as usize + FRAME_OVERHEAD_LEN;
         while begun.next < offer.chunks() {
-            let SnapshotFrame::Chunk { number, data } = self.next_frame(read_len).await? else {
-                return Err(Failed::because(WhyNotTaken::Malformed, "not a chunk"));
-            };
-            let next = begun.next;
-            if number != next {
-                let text = format_args!("chunk {number} came, {next} is the next one");
-                return Err(Failed::because(WhyNotTaken::OutOfOrder, text));
-            }
-            let (len, expected) = (data.len(), offer.chunk_len(number));
-            if len as u64 != expected {
-                let text = format_args!("chunk {number} has {len} bytes instead of {expected}");
-                return Err(Failed::because(WhyNotTaken::WrongLength, text));
-            }
-            let written = begun.sink.write(&data);
-            written.map_err(|error| Failed::because(WhyNotTaken::Failed, error))?;
-            begun.next += 1;
+            let frame = self.next_frame(read_len).await?;
+            let bytes = begun.take(offer, frame)?;
             let mut stats = self.shared.stats();
             stats.chunks += 1;
-            stats.bytes += expected;
+            stats.bytes += bytes;
         }
         // Whatever there is, there is now: nobody waits for more.
         let more = self.stream.read(&mut [0]).now_or_never();

@@ -16,12 +16,13 @@ use rocksdb::{
     ColumnFamily, DB, DBRawIterator, Direction, IteratorMode, Options, WriteBatch, WriteOptions,
 };
 
-use super::{
+use super::options::{self, LOG, STATE};
+use crate::{
+    Damage, StorageError,
+    error::Item,
     manifest,
-    options::{self, LOG, STATE},
     run::{self, Run},
 };
-use crate::{Damage, StorageError, error::Item};
 
 const BACKGROUND_ERRORS: &str = "rocksdb.background-errors";
 

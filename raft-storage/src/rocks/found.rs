@@ -4,16 +4,14 @@ use raft_core::{
     Entry, HardState, LogId, LogIndex, NodeId, Recovered, SnapshotMeta, membership::Configuration,
 };
 
-use super::{
-    db::Database,
-    run::{self, Run},
-    state::{Owner, State},
-};
+use super::{db::Database, state::State};
 use crate::{
     Damage, OpenError, StorageError,
     error::{Claim, Item},
     folder::Folder,
     mark::Record,
+    records::Owner,
+    run::{self, Run},
     shape::Shape,
 };
 

@@ -13,12 +13,12 @@
 
 mod db;
 mod found;
-mod manifest;
+
 pub mod offline;
 mod open;
 mod options;
 mod read;
-mod run;
+
 mod state;
 mod sweeper;
 
@@ -33,13 +33,15 @@ use crate::{
     error::{Claim, Item},
     folder::Folder,
     mark::Mark,
+    records::Pointer,
+    run,
     shape::Shape,
     snapshot::files::SnapshotFiles,
 };
 use db::Database;
 pub use open::open_rocksdb;
 use read::Shared;
-use state::{Pointer, State};
+use state::State;
 use sweeper::Sweeper;
 
 /// The open store.

@@ -19,8 +19,7 @@ use super::{
     RocksStore, Shared,
     db::Database,
     found::{Found, wrong_node},
-    manifest::{self, Torn},
-    state::{self, Owner},
+    state,
     sweeper::Sweeper,
 };
 use crate::{
@@ -28,7 +27,9 @@ use crate::{
     crash_point::{self, CrashPoint},
     error::Claim,
     folder::{Folder, strange_file, sync_folder},
+    manifest::{self, Torn},
     mark::{self, Mark},
+    records::{Owner, Pointer},
     snapshot::files::{FileSource, SnapshotFiles},
     store::random_incarnation,
 };
@@ -98,7 +99,7 @@ fn open_folder(folder: Folder, node: NodeId) -> Result<Opened, OpenError> {
         position: found.shape.last(),
     })?;
 
-    let named = found.state.pointer.as_ref().map(state::Pointer::named);
+    let named = found.state.pointer.as_ref().map(Pointer::named);
     let snapshots = SnapshotFiles::new(folder.path(), found.state.cluster, named);
     snapshots.remove_others()?;
     let recovered = found.recovered();
@@ -259,7 +260,7 @@ pub(super) fn judge(
 }
 
 /// Whether the snapshot that the log begins behind is there and whole, as far as its frame tells.
-fn check_snapshot(folder: &Folder, pointer: &state::Pointer) -> Result<(), OpenError> {
+fn check_snapshot(folder: &Folder, pointer: &Pointer) -> Result<(), OpenError> {
     let files = SnapshotFiles::new(folder.path(), None, None);
     let file = files.file(pointer.meta.last);
     if !file.is_file() {

@@ -7,7 +7,7 @@ use rocksdb::{
     Options, ReadOptions, WriteOptions,
 };
 
-use super::run;
+use crate::run;
 
 /// Table files that RocksDB keeps open, at most.
 const OPEN_FILES_MAX: i32 = 128;

@@ -13,8 +13,8 @@ use std::sync::{
 
 use raft_core::{Entry, LogIndex};
 
-use super::{db::Database, run};
-use crate::{Damage, LogReader, StorageError, error::Item};
+use super::db::Database;
+use crate::{Damage, LogReader, StorageError, error::Item, run};
 
 /// What the writer and the readers share.
 pub(super) struct Shared {

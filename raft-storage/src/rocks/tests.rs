@@ -703,7 +703,7 @@ fn what_an_operator_forced_ends_where_the_recovered_cluster_goes_on() {
         store.close().unwrap();
         rewrite(dir.path(), |db, rows| {
             let configuration = three.clone();
-            let forced = state::Forced {
+            let forced = crate::records::Forced {
                 through: LogIndex(through),
                 configuration,
             };

@@ -410,6 +410,11 @@ impl FileSource {
     /// Opens any file of a snapshot, wherever it is.
     pub(crate) fn open(path: &Path) -> Result<Self, StorageError> {
         let file = File::open(path).map_err(StorageError::io("open", path))?;
+        Self::of(file, path)
+    }
+
+    /// Takes what was opened under this name.
+    pub(crate) fn of(file: File, path: &Path) -> Result<Self, StorageError> {
         let mut source = Self {
             file,
             path: path.to_owned(),

@@ -16,9 +16,9 @@
 //! - A snapshot that cannot be written, for want of space say, is no failure of the log: its sink says why,
 //!   and leaves nothing behind.
 
-#[cfg(feature = "rocksdb")]
+#[cfg(any(feature = "rocksdb", feature = "fuzzing"))]
 pub(crate) mod files;
-#[cfg(feature = "rocksdb")]
+#[cfg(any(feature = "rocksdb", feature = "fuzzing"))]
 pub(crate) mod format;
 
 use bytes::Bytes;

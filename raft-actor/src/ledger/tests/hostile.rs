@@ -37,6 +37,29 @@ fn a_newer_format_is_refused_by_name() {
     );
 }
 
+/// A session that is opened at the end of time would have ended when it begins, and nobody could read the ledger.
+#[test]
+fn a_time_that_no_clock_shows_is_no_envelopes_nor_ledgers() {
+    let open = Request::Open { timeout_ms: 1 };
+    let mut ledger = Ledger::new();
+    let mut settled = |time_ms| {
+        let index = ledger.applied().index.next();
+        let data = envelope(&open, time_ms);
+        let entry = Entry::new(Term(1), index, EntryKind::Command, data);
+        let step = ledger.begin(&entry).unwrap();
+        assert_eq!(Ledger::decode(&ledger.encode()).unwrap(), ledger);
+        step
+    };
+    let opened = |step| matches!(step, Step::Settled(Settlement::Opened { .. }));
+    assert!(opened(settled(TIME_MAX_MS)));
+    for time_ms in [TIME_MAX_MS + 1, u64::MAX] {
+        assert_eq!(settled(time_ms), Step::Settled(Settlement::Malformed));
+    }
+    ledger.time_ms = TIME_MAX_MS + 1;
+    let refused = LedgerDamaged::Impossible("a log time that no clock shows");
+    assert_eq!(Ledger::decode(&ledger.encode()).unwrap_err(), refused);
+}
+
 /// Each number in turn claims the most that it can, and something small.
 #[test]
 fn huge_claims_are_refused() {

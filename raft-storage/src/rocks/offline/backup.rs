@@ -31,13 +31,9 @@ use crate::{
     error::{Claim, Item},
     folder::{DATABASE, parent, sync_folder},
     mark::Mark,
-    rocks::{
-        db::Database,
-        found::Found,
-        open::look,
-        run,
-        state::{self, Owner},
-    },
+    records::{self, Owner},
+    rocks::{db::Database, found::Found, open::look, state},
+    run,
     snapshot::files::{FOLDER as SNAPSHOTS, FileSource, SnapshotFiles},
 };
 
@@ -131,7 +127,7 @@ fn copy_database(
     let mut rows = WriteBatch::default();
     for (key, value) in state::rows(from)? {
         // What another version has written goes along, if it is whole.
-        if let Err((_, damage)) = state::check(&key, &value)
+        if let Err((_, damage)) = records::check(&key, &value)
             && damage != Damage::Unknown
         {
             return Err(from.damaged(Item::Database, damage));

@@ -9,7 +9,7 @@ use super::{
     moment::sight,
     walk::{Step, walk},
 };
-use crate::{OpenError, StorageError, error::Item, rocks::run};
+use crate::{OpenError, StorageError, error::Item, run};
 
 /// Which entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

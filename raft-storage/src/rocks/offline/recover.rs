@@ -29,9 +29,10 @@ use crate::{
     OpenError, StorageError,
     folder::{Folder, user_of},
     mark::Mark,
+    records::Forced,
     rocks::{
         open::{Sight, reopen, try_look},
-        state::{self, Forced, State},
+        state::{self, State},
     },
 };
 

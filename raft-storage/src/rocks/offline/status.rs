@@ -19,13 +19,9 @@ use crate::{
     Claim, OpenError, SnapshotSource as _, StorageError,
     folder::{DATABASE, user_of},
     mark::Mark,
-    rocks::{
-        db::Database,
-        found::Found,
-        open::look,
-        run,
-        state::{Pointer, State},
-    },
+    records::Pointer,
+    rocks::{db::Database, found::Found, open::look, state::State},
+    run,
     snapshot::files::{FOLDER as SNAPSHOTS, FileSource, SnapshotFiles},
 };
 

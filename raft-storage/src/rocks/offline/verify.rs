@@ -16,12 +16,9 @@ use crate::{
     Damage, Item, OpenError, SnapshotSource as _, StorageError,
     folder::DATABASE,
     mark::{self, Mark},
-    rocks::{
-        db::Database,
-        open::look,
-        run::{self, Run},
-        state::{self, Pointer},
-    },
+    records::{self, Pointer},
+    rocks::{db::Database, open::look, state},
+    run::{self, Run},
     snapshot::files::{FOLDER as SNAPSHOTS, FileSource, SnapshotFiles},
 };
 
@@ -170,7 +167,7 @@ fn verify_records(db: &Database, path: &Path, report: &mut Report) {
         Err(error) => return report.failed(path, "the records", &error),
     };
     for (key, value) in rows {
-        match state::check(&key, &value) {
+        match records::check(&key, &value) {
             Ok(()) => report.checked.records += 1,
             Err((name, Damage::Unknown)) => {
                 report.note(path, format!("the record \"{name}\""), Damage::Unknown);

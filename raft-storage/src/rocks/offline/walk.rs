@@ -4,10 +4,8 @@ use raft_core::LogIndex;
 
 use crate::{
     StorageError,
-    rocks::{
-        db::{Database, Runs},
-        run::Run,
-    },
+    rocks::db::{Database, Runs},
+    run::Run,
 };
 use bytes::Bytes;
 

@@ -3,7 +3,7 @@
 use std::{sync::mpsc, thread, time::Duration};
 
 use super::*;
-use crate::rocks::{manifest, open::look};
+use crate::{manifest, rocks::open::look};
 
 /// RocksDB reads some damaged lists for ever: then a test fails, and its thread ends with the process.
 const LIMIT: Duration = Duration::from_secs(20);

@@ -1,7 +1,7 @@
 //! Looking, which changes nothing.
 
 use super::*;
-use crate::{mark::Mark, rocks::db::Database, rocks::run, rocks::state as records};
+use crate::{mark::Mark, rocks::db::Database, rocks::state as records, run};
 use rocksdb::WriteBatch;
 
 /// Everything that only reads.

@@ -29,9 +29,9 @@ use std::{
 
 use crate::{Damage, StorageError, error::Item};
 
-const BLOCK_LEN: usize = 32 << 10;
-const HEADER_LEN: usize = 7;
-const FULL: u8 = 1;
+pub(crate) const BLOCK_LEN: usize = 32 << 10;
+pub(crate) const HEADER_LEN: usize = 7;
+pub(crate) const FULL: u8 = 1;
 const FIRST: u8 = 2;
 const MIDDLE: u8 = 3;
 const LAST: u8 = 4;
@@ -42,7 +42,7 @@ const CURRENT_LEN_MAX: u64 = 64;
 ///
 /// # Errors
 /// [`StorageError::Damaged`] with the file's name; [`StorageError::Io`] if the file cannot be read.
-pub(super) fn check(database: &Path) -> Result<(), StorageError> {
+pub(crate) fn check(database: &Path) -> Result<(), StorageError> {
     let (path, _) = current(database)?;
     match walk_file(&path)?.bad {
         Some(at) => Err(damaged(path, Damage::NoRecord { at })),
@@ -91,7 +91,7 @@ fn damaged(path: PathBuf, damage: Damage) -> StorageError {
 }
 
 /// A list with something in it that is no record.
-pub(super) struct Torn {
+pub(crate) struct Torn {
     manifest: PathBuf,
     name: String,
     /// Where its last whole record ends.
@@ -106,7 +106,7 @@ impl Torn {
     ///
     /// # Errors
     /// As [`check`]'s, where there is no list that could be cut.
-    pub(super) fn find(database: &Path, links: PathBuf) -> Result<Option<Self>, StorageError> {
+    pub(crate) fn find(database: &Path, links: PathBuf) -> Result<Option<Self>, StorageError> {
         let (manifest, name) = current(database)?;
         let walked = walk_file(&manifest)?;
         Ok(walked.bad.map(|_| Self {
@@ -118,7 +118,7 @@ impl Torn {
     }
 
     /// Makes a database of links to the same files, with the list cut.
-    pub(super) fn link(&self) -> io::Result<&Path> {
+    pub(crate) fn link(&self) -> io::Result<&Path> {
         remove(&self.links)?;
         fs::create_dir(&self.links)?;
         let database = self.manifest.parent().unwrap_or(Path::new("."));
@@ -136,7 +136,7 @@ impl Torn {
     }
 
     /// Cuts the list itself, durably.
-    pub(super) fn cut(&self) -> Result<(), StorageError> {
+    pub(crate) fn cut(&self) -> Result<(), StorageError> {
         let cut = || {
             let file = OpenOptions::new().write(true).open(&self.manifest)?;
             file.set_len(self.end)?;
@@ -154,7 +154,7 @@ impl Drop for Torn {
 }
 
 /// Removes a folder of links, if there is one.
-pub(super) fn remove(links: &Path) -> io::Result<()> {
+pub(crate) fn remove(links: &Path) -> io::Result<()> {
     match fs::remove_dir_all(links) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
@@ -163,16 +163,16 @@ pub(super) fn remove(links: &Path) -> io::Result<()> {
 
 /// What a walk has found.
 #[derive(Debug, PartialEq)]
-struct Walked {
+pub(crate) struct Walked {
     /// Where the last record ends before which all are whole.
-    end: u64,
+    pub(crate) end: u64,
     /// Where something stands behind it that is no record. What is merely not written to its end is none of that:
     /// RocksDB takes it for what it is, and in a folder that is in use it may be a record on its way.
-    bad: Option<u64>,
+    pub(crate) bad: Option<u64>,
 }
 
 /// Walks a list with a block of it in memory at a time.
-fn walk(mut file: impl Read) -> io::Result<Walked> {
+pub(crate) fn walk(mut file: impl Read) -> io::Result<Walked> {
     let mut block = Vec::with_capacity(BLOCK_LEN);
     let (mut begin, mut end) = (0, 0);
     let mut in_parts = false;
@@ -239,7 +239,7 @@ fn read_block(file: &mut impl Read, block: &mut Vec<u8>) -> io::Result<()> {
 }
 
 /// RocksDB stores a checksum changed, so that the checksum of data with checksums in it is not special.
-fn checksum(kind: u8, data: &[u8]) -> u32 {
+pub(crate) fn checksum(kind: u8, data: &[u8]) -> u32 {
     let sum = crc32c::crc32c_append(crc32c::crc32c(&[kind]), data);
     sum.rotate_right(15).wrapping_add(0xa282_ead8)
 }

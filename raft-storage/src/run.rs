@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// The group that every key names. There is one, for now.
-pub(super) const GROUP: u64 = 0;
+pub(crate) const GROUP: u64 = 0;
 /// A run has at most so many entries,
 const ENTRIES_MAX: usize = 64;
 /// and, unless it has one only, at most so many bytes of data.
@@ -42,12 +42,12 @@ const TABLE_AT: usize = 20;
 const ROW_LEN: usize = 5;
 
 /// The key of the run that begins with entry `first`.
-pub(super) fn key(first: LogIndex) -> [u8; 16] {
+pub(crate) fn key(first: LogIndex) -> [u8; 16] {
     key_in(GROUP, first)
 }
 
 /// The first key behind all of this group.
-pub(super) fn key_of_next_group() -> [u8; 16] {
+pub(crate) fn key_of_next_group() -> [u8; 16] {
     key_in(GROUP + 1, LogIndex::ZERO)
 }
 
@@ -56,33 +56,33 @@ fn key_in(group: u64, first: LogIndex) -> [u8; 16] {
 }
 
 /// The entry that the run under `key` begins with; none for a key that is not one of a run.
-pub(super) fn first_of(key: &[u8]) -> Option<LogIndex> {
+pub(crate) fn first_of(key: &[u8]) -> Option<LogIndex> {
     let index = key.strip_prefix(&GROUP.to_be_bytes())?;
     Some(LogIndex(u64::from_be_bytes(index.try_into().ok()?)))
 }
 
 /// What a run is, without its data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Run {
+pub(crate) struct Run {
     /// Its first entry.
-    pub(super) first: LogId,
+    pub(crate) first: LogId,
     /// The term of the entry before it. Where two logs have the same entry, they have the same before it; so
     /// this chains the runs: an old run that comes to light again, because a table file was lost that
     /// had cut it off, fits none behind it.
-    pub(super) term_before: Term,
+    pub(crate) term_before: Term,
     /// How many entries it has; at least one.
-    pub(super) count: u32,
+    pub(crate) count: u32,
 }
 
 impl Run {
     /// Its last entry's position.
-    pub(super) fn last(&self) -> LogIndex {
+    pub(crate) fn last(&self) -> LogIndex {
         LogIndex(self.first.index.0 + u64::from(self.count) - 1)
     }
 }
 
 /// Calls `each` with the entries run by run.
-pub(super) fn split<'e>(
+pub(crate) fn split<'e>(
     entries: impl Iterator<Item = &'e Entry>,
     mut each: impl FnMut(&[&'e Entry]),
 ) {
@@ -108,7 +108,7 @@ pub(super) fn split<'e>(
 }
 
 /// Writes the value of a run of one term, behind an entry of the term `before`, into `out`, and gives its key.
-pub(super) fn encode(before: Term, run: &[&Entry], out: &mut Vec<u8>) -> [u8; 16] {
+pub(crate) fn encode(before: Term, run: &[&Entry], out: &mut Vec<u8>) -> [u8; 16] {
     let first = run[0].id;
     let key = key(first.index);
     sealed::begin(out);
@@ -132,7 +132,7 @@ fn small(length: usize) -> [u8; 4] {
 }
 
 /// Checks a value against its checksum, and says what run it is.
-pub(super) fn header(first: LogIndex, value: &[u8]) -> Result<Run, Damage> {
+pub(crate) fn header(first: LogIndex, value: &[u8]) -> Result<Run, Damage> {
     let mut fields = Fields(sealed::open(&key(first), value)?);
     let first = LogId::new(Term(fields.u64()?), first);
     let term_before = Term(fields.u64()?);
@@ -149,7 +149,7 @@ pub(super) fn header(first: LogIndex, value: &[u8]) -> Result<Run, Damage> {
 
 /// Hands out the entries of a value whose header was read, from entry `from` on, until `each` answers
 /// that it has enough. They share the value's memory.
-pub(super) fn decode(
+pub(crate) fn decode(
     run: Run,
     value: &Bytes,
     from: LogIndex,
@@ -166,7 +166,7 @@ pub(super) fn decode(
 }
 
 /// The data of those entries of a value whose header was read that are configurations, with their positions.
-pub(super) fn configurations(run: Run, value: &[u8]) -> Result<Vec<(LogIndex, &[u8])>, Damage> {
+pub(crate) fn configurations(run: Run, value: &[u8]) -> Result<Vec<(LogIndex, &[u8])>, Damage> {
     let mut found = Vec::new();
     rows(run, value, |index, kind, data| {
         if kind == EntryKind::Configuration as u8 {
