@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// The ticks between two early pre-votes are drawn from here up to, but not including,
-/// [`EARLY_TICKS_END`]: 10 to 20 ms with the usual tick.
+/// [`EARLY_TICKS_END`]. The first of them is a part of one: with a tick of 10 ms it is up to 20 ms.
 const EARLY_TICKS_MIN: u32 = 1;
 const EARLY_TICKS_END: u32 = 3;
 

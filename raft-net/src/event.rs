@@ -68,7 +68,8 @@ pub enum PeerEvent {
     Unreachable {
         /// The peer.
         peer: NodeId,
-        /// Whether the peer's host refused the connection: nobody listens at the address.
+        /// Whether the host where the peer was connected last refused the connection: nobody listens there any
+        /// more. What the hosts at its other addresses say is no sign of it.
         refused: bool,
         /// What happened.
         reason: DialError,

@@ -68,6 +68,7 @@ impl PeerConnection {
         let driver = Driver {
             configured: address.clone(),
             address,
+            met_at: String::new(),
             urgent: Lane {
                 purpose: Purpose::Urgent,
                 queue: Arc::clone(&urgent),
@@ -121,6 +122,14 @@ impl Handler<Ended> for PeerConnection {
     }
 }
 
+/// Whether the host at the dialled address is there, and says that nobody listens.
+fn is_refused(error: &DialError) -> bool {
+    let DialError::Connect { source, .. } = error else {
+        return false;
+    };
+    source.kind() == io::ErrorKind::ConnectionRefused
+}
+
 /// Runs `work`; none if it panics.
 async fn survive<T>(work: impl Future<Output = T>) -> Option<T> {
     AssertUnwindSafe(work).catch_unwind().await.ok()
@@ -131,6 +140,8 @@ struct Driver {
     configured: String,
     /// Where it is dialled now.
     address: String,
+    /// Where it was connected last.
+    met_at: String,
     main: Lane,
     urgent: Lane,
     events: Recipient<PeerEvent>,
@@ -163,11 +174,13 @@ impl Driver {
             }
             let mut delay = backoff.next();
             match self.connected_at.get() {
-                Some(at) if at.elapsed() > LIVED => {
-                    backoff.reset();
-                    delay = Duration::ZERO;
+                Some(at) => {
+                    self.met_at.clone_from(&self.address);
+                    if at.elapsed() > LIVED {
+                        backoff.reset();
+                        delay = Duration::ZERO;
+                    }
                 }
-                Some(_) => {}
                 None => self.address = self.other_address(),
             }
             tokio::select! {
@@ -228,8 +241,7 @@ impl Driver {
             }
             Outcome::Unreachable(reason) => PeerEvent::Unreachable {
                 peer,
-                refused: matches!(&reason, DialError::Connect { source, .. }
-                    if source.kind() == io::ErrorKind::ConnectionRefused),
+                refused: self.address == self.met_at && is_refused(&reason),
                 reason,
             },
             Outcome::Lost(reason) if self.connected_at.get().is_some() => PeerEvent::Lost {

@@ -187,7 +187,7 @@ impl ConfigArgs {
             |(origin, path)| read_file(origin, &path),
         )?;
         let mut origins = BTreeMap::new();
-        for setting in &SETTINGS {
+        for setting in SETTINGS {
             let name = setting.name;
             let given = if let Some(value) = self.flags.get(name) {
                 Some((Origin::Flag(flag(name)), value.clone()))
@@ -329,7 +329,7 @@ impl clap::FromArgMatches for ConfigArgs {
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        for setting in &SETTINGS {
+        for setting in SETTINGS {
             if matches.value_source(setting.name) == Some(ValueSource::CommandLine)
                 && let Some(value) = matches.get_one::<String>(setting.name)
             {

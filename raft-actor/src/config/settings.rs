@@ -21,7 +21,7 @@ pub(super) struct Setting {
 }
 
 /// What a program cannot do without comes first.
-pub(super) const SETTINGS: [Setting; 26] = [
+pub(super) const SETTINGS: &[Setting] = &[
     Setting {
         name: "id",
         value_name: "ID",

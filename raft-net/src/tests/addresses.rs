@@ -7,7 +7,7 @@ use socket2::SockRef;
 use super::{CLUSTER, CONFIGURED, Node, ONE, TWO, born, bulk, encode, folder, lead, limits, local};
 use crate::decode::is_address;
 use crate::socket::configure;
-use crate::{ADDRESS_LEN_MAX, EncodeError, FrameKind, Held, Local, PeerConnection, Stop};
+use crate::{ADDRESS_LEN_MAX, EncodeError, FrameKind, Held, Local, PeerConnection, PeerEvent, Stop};
 
 #[actix_rt::test]
 async fn a_node_that_comes_back_at_another_port_is_found() {
@@ -32,6 +32,34 @@ async fn a_node_that_comes_back_at_another_port_is_found() {
     two.reopen();
     one.connected(TWO).await;
     assert_eq!(to_two.address(), two.address.to_string());
+}
+
+/// A link that breaks resets the connection, and then a host at which the peer never was refuses a dial: the peer lives.
+#[actix_rt::test]
+async fn a_process_is_gone_only_from_where_it_was() {
+    let (mut one, two) = (Node::new(local(ONE)), Node::new(local(TWO)));
+    let nobodys = "127.0.0.1:1";
+    two.local.advertise(nobodys);
+    let _to_two = one.dial(TWO, two.address);
+    let _to_one = two.dial(ONE, one.address);
+    one.connected(TWO).await;
+    while one.local.said_address(TWO).is_none() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    two.listener.send(Stop).await.unwrap();
+    let mut seen = [false; 2];
+    while seen != [true; 2] {
+        let (there, refused) = one
+            .event(|event| match event {
+                PeerEvent::Unreachable {
+                    refused, reason, ..
+                } => Some((reason.to_string().contains(nobodys), *refused)),
+                _ => None,
+            })
+            .await;
+        assert_eq!(refused, !there);
+        seen[usize::from(there)] = true;
+    }
 }
 
 #[actix_rt::test]

@@ -61,6 +61,9 @@ impl Seat {
 }
 
 impl Replicas {
+    /// In an argument, what becomes the id of the node that is started with it.
+    pub const ID: &'static str = "{id}";
+
     /// Three of them in an empty `folder`, with wires between them, none started; each will be given `args`.
     pub fn new(programs: &Programs, folder: &Path, args: &[&str]) -> Result<Self> {
         let mut replicas = Self::at(programs, folder, args, Seat::local(3)?)?;
@@ -141,10 +144,14 @@ impl Replicas {
             .arg("--data")
             .arg(self.folder.join(format!("node{id}")))
             .args(["--control", &seat.control.to_string()])
-            .args(&self.args)
+            .args(self.args.iter().map(|arg| arg.replace(Self::ID, &id.to_string())))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);
+        if !self.wires.is_empty() {
+            // Nobody listens there. Else the others would go around a wire that is cut.
+            command.args(["--advertise", "127.0.0.1:1"]);
+        }
         let child = spawn(command)?;
         let before = self.process(id).replace(child);
         ensure!(before.is_none(), "node {id} ran already");

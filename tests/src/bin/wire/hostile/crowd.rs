@@ -9,8 +9,9 @@ use anyhow::{Context as _, Result};
 use tests::api::cluster::Replicas;
 use tests::api::memory::look;
 
+use super::PACE;
 use super::forge::{connect, frame, kind};
-use super::load::{Pace, Seen, proposing};
+use super::load::{Seen, proposing};
 use super::scene::{counted, refused, wait_counted};
 use crate::report::Report;
 
@@ -22,12 +23,6 @@ const SLOW_PER_NODE: usize = 33;
 const ATTEMPT: Duration = Duration::from_millis(1);
 /// How many of them are held open.
 const HELD: usize = 1_000;
-/// Proposals that are to be as fast as ever.
-const PACE: Pace = Pace {
-    threads: 4,
-    pause: Duration::from_millis(2),
-    bytes: 256,
-};
 
 /// One byte a second: how long each is suffered.
 pub(crate) fn slow(report: &mut Report, replicas: &Replicas) -> Result<()> {
@@ -82,80 +77,87 @@ pub(crate) fn slow(report: &mut Report, replicas: &Replicas) -> Result<()> {
     Ok(())
 }
 
-/// Connections that say half of what a handshake may be, and then nothing: what each costs the node.
-pub(crate) fn memory(report: &mut Report, replicas: &Replicas, node: u64) -> Result<()> {
-    let pid = replicas.pid(node)?;
-    let bytes = frame(0, kind::HELLO, 4_072, &[0xc0; 4_000]);
-    let before = look(pid)?.anonymous;
-    let mut held = Vec::new();
-    for _ in 0..HELD {
-        let mut stream = connect(replicas.seat(node).address)?;
-        // Those that the node has let go of do not take it.
-        let _ = stream.write_all(&bytes);
-        held.push(stream);
-    }
-    let mut most = 0;
-    for _ in 0..20 {
-        most = most.max(look(pid)?.anonymous.saturating_sub(before));
-        thread::sleep(Duration::from_millis(50));
-    }
-    drop(held);
-    // Of those that are held open here, the node keeps as many as it has places for.
-    let each = most.div_ceil(PLACES as u64);
-    report
-        .figures
-        .at_most("hostile_connection_memory", each, "KiB", 64);
-    Ok(())
+/// Who comes to a node and is not let in.
+pub(super) struct Crowd<'a> {
+    /// What its figures begin with.
+    pub(super) name: &'a str,
+    /// What they say who stay.
+    pub(super) held: &'a [u8],
+    /// What they say who only try, by their number.
+    pub(super) attempts: &'a dyn Fn(usize) -> &'a [u8],
 }
 
-/// Ten thousand attempts under load, a thousand of them held open.
-pub(crate) fn flood(report: &mut Report, replicas: &Replicas) -> Result<()> {
-    let nodes: Vec<u64> = replicas.ids().collect();
-    let rest = Duration::from_secs(report.form(20, 4));
-    let quiet = || proposing(replicas, &nodes, PACE, || thread::sleep(rest)).1;
-    let before = quiet();
-    let attempts = 10_000;
-    let (flooded, during) = proposing(replicas, &nodes, PACE, || attack(replicas, attempts));
-    flooded?;
-    let after = quiet();
-    // The machine may have been faster before than after, or slower.
-    let calm = before.median_micros.max(after.median_micros).max(1);
-    report.say(&format!(
-        "median of a commit: {} µs quiet, {} µs with {attempts} attempts, {} µs after",
-        before.median_micros, during.median_micros, after.median_micros
-    ));
-    let failed: u64 = [before, during, after]
-        .iter()
-        .map(|seen: &Seen| seen.failed)
-        .sum();
-    report
-        .figures
-        .exactly("hostile_crowd_failed_proposals", failed, "count", 0);
-    report.figures.at_most(
-        "hostile_crowd_latency",
-        during.median_micros * 100 / calm,
-        "%",
-        200,
-    );
-    Ok(())
-}
-
-fn attack(replicas: &Replicas, attempts: usize) -> Result<()> {
-    let nodes: Vec<u64> = replicas.ids().collect();
-    let mut held: Vec<TcpStream> = Vec::new();
-    let mut next = Instant::now();
-    for number in 0..attempts {
-        let address = replicas.seat(nodes[number % nodes.len()]).address;
-        let stream = TcpStream::connect_timeout(&address, Duration::from_secs(2));
-        let mut stream = stream.with_context(|| format!("attempt {number}"))?;
-        let _ = stream.write_all(&[b"rAFt"[number % 4]]);
-        if held.len() < HELD {
+impl Crowd<'_> {
+    /// Connections that say a part of what a handshake may be, and then nothing: what each costs the node.
+    pub(super) fn memory(&self, report: &mut Report, replicas: &Replicas, node: u64) -> Result<()> {
+        let pid = replicas.pid(node)?;
+        let before = look(pid)?.anonymous;
+        let mut held = Vec::new();
+        for _ in 0..HELD {
+            let mut stream = connect(replicas.seat(node).address)?;
+            // Those that the node has let go of do not take it.
+            let _ = stream.write_all(self.held);
             held.push(stream);
-        } else {
-            held[number % HELD] = stream;
         }
-        next += ATTEMPT;
-        thread::sleep(next.saturating_duration_since(Instant::now()));
+        let mut most = 0;
+        for _ in 0..20 {
+            most = most.max(look(pid)?.anonymous.saturating_sub(before));
+            thread::sleep(Duration::from_millis(50));
+        }
+        drop(held);
+        // Of those that are held open here, the node keeps as many as it has places for.
+        let each = most.div_ceil(PLACES as u64);
+        let name = format!("{}_connection_memory", self.name);
+        report.figures.at_most(&name, each, "KiB", 64);
+        Ok(())
     }
-    Ok(())
+
+    /// Ten thousand attempts under load, a thousand of them held open.
+    pub(super) fn flood(&self, report: &mut Report, replicas: &Replicas) -> Result<()> {
+        let nodes: Vec<u64> = replicas.ids().collect();
+        let rest = Duration::from_secs(report.form(20, 4));
+        let quiet = || proposing(replicas, &nodes, PACE, || thread::sleep(rest)).1;
+        let before = quiet();
+        let attempts = 10_000;
+        let (flooded, during) =
+            proposing(replicas, &nodes, PACE, || self.attack(replicas, attempts));
+        flooded?;
+        let after = quiet();
+        // The machine may have been faster before than after, or slower.
+        let calm = before.median_micros.max(after.median_micros).max(1);
+        report.say(&format!(
+            "median of a commit: {} µs quiet, {} µs with {attempts} attempts, {} µs after",
+            before.median_micros, during.median_micros, after.median_micros
+        ));
+        let failed: u64 = [before, during, after]
+            .iter()
+            .map(|seen: &Seen| seen.failed)
+            .sum();
+        let name = |what| format!("{}_crowd_{what}", self.name);
+        let figures = &mut report.figures;
+        figures.exactly(&name("failed_proposals"), failed, "count", 0);
+        let latency = during.median_micros * 100 / calm;
+        figures.at_most(&name("latency"), latency, "%", 200);
+        Ok(())
+    }
+
+    fn attack(&self, replicas: &Replicas, attempts: usize) -> Result<()> {
+        let nodes: Vec<u64> = replicas.ids().collect();
+        let mut held: Vec<TcpStream> = Vec::new();
+        let mut next = Instant::now();
+        for number in 0..attempts {
+            let address = replicas.seat(nodes[number % nodes.len()]).address;
+            let stream = TcpStream::connect_timeout(&address, Duration::from_secs(2));
+            let mut stream = stream.with_context(|| format!("attempt {number}"))?;
+            let _ = stream.write_all((self.attempts)(number));
+            if held.len() < HELD {
+                held.push(stream);
+            } else {
+                held[number % HELD] = stream;
+            }
+            next += ATTEMPT;
+            thread::sleep(next.saturating_duration_since(Instant::now()));
+        }
+        Ok(())
+    }
 }

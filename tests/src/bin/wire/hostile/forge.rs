@@ -145,6 +145,24 @@ type Fields = (
 );
 
 impl Introduction {
+    /// What node 3 might say to `to`, by somebody who knows nothing of the cluster.
+    pub(crate) fn nobodys(to: u64) -> Self {
+        Self {
+            versions: (1, 1),
+            cluster: vec![1; 16],
+            from: 3,
+            to,
+            incarnation: vec![2; 16],
+            starts: 1,
+            run: 1,
+            known: vec![3; 16],
+            held: [0; 3],
+            members: vec![1, 2, 3],
+            address: String::new(),
+            extra: Vec::new(),
+        }
+    }
+
     /// As a frame of this kind.
     pub(crate) fn frame(&self, kind: u8) -> Vec<u8> {
         let body = Body::array(15)

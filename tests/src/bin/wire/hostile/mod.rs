@@ -9,6 +9,8 @@
 //! - `hostile_crowd_latency`: the median of a commit while ten thousand strangers come, of that when none does.
 //! - `hostile_slow_cut`: the longest time that one byte a second was suffered.
 //! - `hostile_hung_memory`: what the leader takes more when a peer reads nothing.
+//!
+//! And those of `hostile_tls`, of three nodes with mutual TLS (`tls.rs`).
 
 mod cases;
 mod crowd;
@@ -18,6 +20,7 @@ mod load;
 mod members;
 mod scene;
 mod strangers;
+mod tls;
 
 use std::fs;
 use std::time::Duration;
@@ -26,6 +29,8 @@ use anyhow::{Context as _, Result, ensure};
 use tests::api::cluster::{RECOVERY, Replicas, Seat};
 
 use crate::report::Report;
+use crowd::Crowd;
+use forge::{frame, kind};
 use load::{Pace, proposing};
 use scene::{BORROWED, Scene, counted};
 
@@ -44,9 +49,15 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
     replicas.start_all()?;
     let leader = lead_by_other(&replicas)?;
     let reign = Reign::of(&replicas)?;
-    crowd::memory(report, &replicas, leader)?;
+    let half = frame(0, kind::HELLO, 4_072, &[0xc0; 4_000]);
+    let crowd = Crowd {
+        name: "hostile",
+        held: &half,
+        attempts: &|number| &b"rAFt"[number % 4..][..1],
+    };
+    crowd.memory(report, &replicas, leader)?;
     crowd::slow(report, &replicas)?;
-    crowd::flood(report, &replicas)?;
+    crowd.flood(report, &replicas)?;
     reign.judge(report, &replicas, "hostile_crowd_elections")?;
 
     let scene = Scene::borrow(&replicas)?;
@@ -73,7 +84,10 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
     let reign = Reign::of(&replicas)?;
     hung::run(report, &scene)?;
     reign.judge(report, &replicas, "hostile_hung_elections")?;
-    survivors(report, &replicas)
+    survivors(report, &replicas, &nodes, "hostile_hurt")?;
+    drop(scene);
+    drop(replicas);
+    tls::run(report)
 }
 
 /// Sends everything; says how much of it was refused by its name, and how much was sent.
@@ -141,10 +155,15 @@ impl Reign {
 }
 
 /// The nodes are what they were: no process has ended, none has failed, nothing has panicked.
-fn survivors(report: &mut Report, replicas: &Replicas) -> Result<()> {
+fn survivors(
+    report: &mut Report,
+    replicas: &Replicas,
+    nodes: &[u64],
+    figure: &str,
+) -> Result<()> {
     let mut hurt = 0;
-    for id in replicas.ids().filter(|id| *id != BORROWED) {
-        let status = replicas.status(id)?;
+    for id in nodes {
+        let status = replicas.status(*id)?;
         if let Some(failure) = status.failure {
             report.fault(&format!("node {id} has failed: {failure}"));
             hurt += 1;
@@ -157,7 +176,8 @@ fn survivors(report: &mut Report, replicas: &Replicas) -> Result<()> {
             hurt += 1;
         }
     }
-    ensure!(replicas.leader(Some(BORROWED)).is_some(), "nobody leads");
-    report.figures.exactly("hostile_hurt", hurt, "count", 0);
+    let stopped = replicas.ids().find(|id| !nodes.contains(id));
+    ensure!(replicas.leader(stopped).is_some(), "nobody leads");
+    report.figures.exactly(figure, hurt, "count", 0);
     Ok(())
 }

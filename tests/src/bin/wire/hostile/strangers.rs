@@ -61,6 +61,7 @@ pub(crate) const CASES: &[Case] = &[
         Way::Stranger(future_version),
     ),
     connection("a recorded session", "replayed", Way::Own(replayed)),
+    connection("TLS", "no_tls", Way::Own(speaks_tls)),
 ];
 
 const fn connection(name: &'static str, reason: &'static str, way: Way) -> Case {
@@ -161,5 +162,11 @@ fn replayed(scene: &Scene<'_>, now: &super::cases::Now, node: u64) -> anyhow::Re
     );
     let mut stream = connect(scene.replicas.seat(node).address)?;
     send(&mut stream, &bytes);
+    wait_end(&mut stream).map(drop)
+}
+
+fn speaks_tls(scene: &Scene<'_>, _: &super::cases::Now, node: u64) -> anyhow::Result<()> {
+    let mut stream = connect(scene.replicas.seat(node).address)?;
+    send(&mut stream, &super::tls::first_words()?);
     wait_end(&mut stream).map(drop)
 }
