@@ -123,6 +123,15 @@ impl Cluster {
     }
 }
 
+/// A cluster does not outlive its test: it would take the processor from those that still run.
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for node in &self.nodes {
+            node.do_send(Shutdown);
+        }
+    }
+}
+
 async fn until<T>(what: &str, mut check: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
@@ -315,10 +324,12 @@ async fn a_failing_disk_ends_the_leader_by_name_and_the_others_go_on() {
         .send(Propose::new("lost or not").without_session())
         .await
         .unwrap();
-    assert!(
-        matches!(outcome, Err(ProposeError::Unknown { .. }) | Ok(_)),
-        "{outcome:?}"
+    // It may have noticed by itself.
+    let known = matches!(
+        outcome,
+        Ok(_) | Err(ProposeError::Unknown { .. } | ProposeError::Failed(_))
     );
+    assert!(known, "{outcome:?}");
     cluster.node(leader).send(Ended).await.unwrap().unwrap_err();
     let other = (1..=3).find(|id| *id != leader).unwrap();
     // Before it hears that the leader is gone, it would forward to it, and never know what came of that.
@@ -540,7 +551,12 @@ async fn a_subscriber_from_now_sees_nothing_older() {
 async fn a_flood_of_proposals_starves_nobody() {
     let mut cluster = Cluster::new(3);
     cluster.nodes = (1..=3)
-        .map(|id| RaftActor::spawn(cluster.config(id).proposals_max(64, 1 << 20)).unwrap())
+        .map(|id| {
+            // Shorter than the flood, and longer than a busy machine lets a thread wait.
+            let timeout = (Duration::from_secs(2), Duration::from_millis(2500));
+            let config = cluster.config(id).election_timeout(timeout.0, timeout.1);
+            RaftActor::spawn(config.proposals_max(64, 1 << 20)).unwrap()
+        })
         .collect();
     let leader = cluster.leader().await;
     let before = status(cluster.node(leader)).await;

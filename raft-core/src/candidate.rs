@@ -124,6 +124,8 @@ impl Raft {
         let theirs = (m.transfer, m.last, Reverse(other));
         if theirs > (transfer, self.log.last(), Reverse(self.config.id)) {
             self.role = RoleState::Follower;
+            // To ask again soon would cross with the other's vote for itself.
+            self.early = None;
         }
     }
 

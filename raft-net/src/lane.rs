@@ -2,8 +2,8 @@
 //! at a time; pings out; and in comes nothing but answers to these, or a refusal.
 //!
 //! A peer has two: the main one, and an urgent one below it, which is dialled while there is a main one and
-//! ends with it. So the urgent one needs no word of its own to the node: where it is missing, its frames
-//! take the main one.
+//! ends with it. So the urgent one needs no word of its own to the node: where it is missing or does not answer,
+//! its frames take the main one.
 //!
 //! Invariants:
 //! - The loop wakes by what is sent, and once in a [`Limits::ping_interval`](crate::Limits::ping_interval)

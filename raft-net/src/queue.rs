@@ -117,6 +117,8 @@ pub(crate) struct Queue {
     frames_max: usize,
     bytes_max: usize,
     frame_len_max: usize,
+    /// A ping that is not answered for so long shows that nothing arrives, or nobody is there to read it.
+    silent_after: Duration,
     state: Mutex<State>,
     wake: Notify,
 }
@@ -139,6 +141,7 @@ impl Queue {
             frames_max: limits.queue_frames_max,
             bytes_max: limits.queue_bytes_max,
             frame_len_max: limits.frame_len_max.min(limits.queue_bytes_max),
+            silent_after: limits.ping_interval * 2,
             state: Mutex::default(),
             wake: Notify::new(),
         }
@@ -158,10 +161,11 @@ impl Queue {
         self.push_into(self.state(), frame)
     }
 
-    /// As `push`, but gives the frame back if there is no connection.
-    fn push_if_open(&self, frame: EncodedFrame) -> Result<Result<(), SendError>, EncodedFrame> {
+    /// As `push`, but gives the frame back if there is no connection, or if it is silent.
+    fn push_if_heard(&self, frame: EncodedFrame) -> Result<Result<(), SendError>, EncodedFrame> {
         let state = self.state();
-        if state.stats.connected {
+        let silent = |(_, since): (u64, Instant)| since.elapsed() > self.silent_after;
+        if state.stats.connected && !state.pinged.is_some_and(silent) {
             Ok(self.push_into(state, frame))
         } else {
             Err(frame)
@@ -368,7 +372,7 @@ impl PeerSender {
     }
 
     /// Puts `frame` into the peer's queue: an [urgent](crate::FrameKind::is_urgent) one into that of the
-    /// urgent lane, if that is open. Whether it arrives nobody knows; frames of one lane that arrive do so in
+    /// urgent lane, if that is open and answers. Whether it arrives nobody knows; frames of one lane that arrive do so in
     /// order.
     ///
     /// # Errors
@@ -377,7 +381,7 @@ impl PeerSender {
         if !frame.is_urgent() {
             return self.0.main.push(frame);
         }
-        match self.0.urgent.push_if_open(frame) {
+        match self.0.urgent.push_if_heard(frame) {
             Ok(result) => result,
             Err(frame) => self.0.main.push(frame),
         }

@@ -281,7 +281,7 @@ impl Cluster {
         self.leader().await % self.nodes.len() as u64 + 1
     }
 
-    pub(crate) async fn shut_down(self) {
+    pub(crate) async fn shut_down(&self) {
         let ends: Vec<_> = self.nodes.iter().map(|node| node.send(Shutdown)).collect();
         for end in ends {
             end.await.unwrap().unwrap();
@@ -292,6 +292,15 @@ impl Cluster {
     pub(crate) async fn state(&self, id: u64) -> (u64, u64) {
         let read = Read::new(|adder: &Adder| (adder.state.sum, adder.state.count));
         self.node(id).send(read).await.unwrap().unwrap().value
+    }
+}
+
+/// A cluster does not outlive its test: it would take the processor from those that still run.
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for node in &self.nodes {
+            node.do_send(Shutdown);
+        }
     }
 }
 

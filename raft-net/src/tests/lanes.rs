@@ -140,6 +140,36 @@ async fn without_an_urgent_lane_all_takes_the_main_one() {
 }
 
 #[actix_rt::test]
+async fn behind_a_silent_urgent_lane_all_takes_the_main_one() {
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let patient = Limits {
+        idle_timeout: PATIENCE,
+        ..hasty()
+    };
+    let mut one = Node::with(local(ONE), patient);
+    let to_two = one.dial(TWO, socket.local_addr().unwrap());
+    let (mut main, mut decoder) = welcome(&socket).await;
+    one.connected(TWO).await;
+    // It is greeted, and then nothing on it is answered.
+    let _silent = welcome(&socket).await;
+    both_lanes(&to_two).await;
+    to_two.try_send(encode(&heartbeat(1))).unwrap();
+    tokio::time::sleep(hasty().ping_interval * 4).await;
+    to_two.try_send(encode(&heartbeat(2))).unwrap();
+    let heard = async {
+        loop {
+            let frame = read_frame(&mut main, &mut decoder).await.unwrap();
+            if frame.kind == FrameKind::Heartbeat {
+                return crate::decode::decode_frame(frame.kind, &frame.body).unwrap();
+            }
+        }
+    };
+    let heard = tokio::time::timeout(PATIENCE, heard).await.unwrap();
+    assert_eq!(heard, heartbeat(2));
+    assert!(to_two.stats().urgent_connected);
+}
+
+#[actix_rt::test]
 async fn the_urgent_lane_comes_back_and_ends_with_the_main_one() {
     let mut two = Node::new(local(TWO));
     let mut one = Node::new(local(ONE));
