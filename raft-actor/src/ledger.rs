@@ -20,6 +20,8 @@ mod digest;
 mod encode;
 mod envelope;
 #[cfg(any(test, feature = "fuzzing"))]
+// Reachable where the fuzzers are built.
+#[cfg_attr(not(feature = "fuzzing"), allow(unreachable_pub))]
 pub mod fuzz;
 mod id;
 mod sessions;

@@ -283,7 +283,7 @@ pub const METRICS: [Metric; 42] = [
         Kind::Counter,
         Unit::Count,
         &["outcome"],
-        "how often changed TLS files were put to use (`loaded`), or were no good (`failed`)",
+        "how often changed TLS files were put to use (loaded), or were no good (failed)",
     ),
     metric(
         "raft_peer_messages_total",

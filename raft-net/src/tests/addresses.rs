@@ -7,7 +7,9 @@ use socket2::SockRef;
 use super::{CLUSTER, CONFIGURED, Node, ONE, TWO, born, bulk, encode, folder, lead, limits, local};
 use crate::decode::is_address;
 use crate::socket::configure;
-use crate::{ADDRESS_LEN_MAX, EncodeError, FrameKind, Held, Local, PeerConnection, PeerEvent, Stop};
+use crate::{
+    ADDRESS_LEN_MAX, EncodeError, FrameKind, Held, Local, PeerConnection, PeerEvent, Stop,
+};
 
 #[actix_rt::test]
 async fn a_node_that_comes_back_at_another_port_is_found() {

@@ -144,7 +144,11 @@ impl Replicas {
             .arg("--data")
             .arg(self.folder.join(format!("node{id}")))
             .args(["--control", &seat.control.to_string()])
-            .args(self.args.iter().map(|arg| arg.replace(Self::ID, &id.to_string())))
+            .args(
+                self.args
+                    .iter()
+                    .map(|arg| arg.replace(Self::ID, &id.to_string())),
+            )
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);

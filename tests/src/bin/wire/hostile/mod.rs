@@ -155,12 +155,7 @@ impl Reign {
 }
 
 /// The nodes are what they were: no process has ended, none has failed, nothing has panicked.
-fn survivors(
-    report: &mut Report,
-    replicas: &Replicas,
-    nodes: &[u64],
-    figure: &str,
-) -> Result<()> {
+fn survivors(report: &mut Report, replicas: &Replicas, nodes: &[u64], figure: &str) -> Result<()> {
     let mut hurt = 0;
     for id in nodes {
         let status = replicas.status(*id)?;

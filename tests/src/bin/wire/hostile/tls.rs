@@ -5,7 +5,6 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -204,11 +203,7 @@ fn cases(ca: &Authority) -> Result<[Case; 8]> {
             "certificate_missing",
             Way::Client(ca.client(None)?),
         ),
-        case(
-            "a recorded session",
-            "malformed",
-            Way::Bytes(recorded(ca)?),
-        ),
+        case("a recorded session", "malformed", Way::Bytes(recorded(ca)?)),
         case(
             "garbage that begins as TLS does",
             "malformed",
@@ -278,8 +273,7 @@ fn recorded(ca: &Authority) -> Result<Vec<u8>> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(ca.cert.as_bytes())?)?;
-    let wants =
-        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+    let wants = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
     let config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .with_client_cert_verifier(wants.build()?)
@@ -314,7 +308,9 @@ impl Write for Wire<'_> {
         let len = bytes.len();
         while !bytes.is_empty() {
             self.server.read_tls(&mut bytes)?;
-            self.server.process_new_packets().map_err(io::Error::other)?;
+            self.server
+                .process_new_packets()
+                .map_err(io::Error::other)?;
         }
         Ok(len)
     }
