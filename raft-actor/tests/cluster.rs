@@ -1118,10 +1118,8 @@ async fn a_link_that_breaks_deposes_nobody() {
     let leader = cluster.leader().await;
     let before = status(cluster.node(leader)).await;
     let is_whole = |node: &NodeStatus| {
-        let others = node.members.iter().filter(|member| member.id != node.id);
-        others
-            .map(|member| member.connected)
-            .all(|connected| connected)
+        let mut others = node.members.iter().filter(|member| member.id != node.id);
+        others.all(|member| member.connected)
     };
     for _ in 0..5 {
         breaks.send(()).unwrap();
