@@ -457,6 +457,9 @@ impl FileSource {
         if header_len > format::HEADER_LEN_MAX {
             return Err(Damage::Length.into());
         }
+        if 12 + header_len as u64 > len {
+            return Err(Damage::Length.into());
+        }
         self.info = format::read_header(&self.read_at(12, header_len)?)?;
         self.header_len = 12 + header_len as u64;
         let end = len.checked_sub(format::TRAILER_LEN as u64);
