@@ -70,13 +70,16 @@ chat: rocksdb ## ID=1|2|3: one node of such a cluster in this terminal
 	@PORT=$(PORT) ID=$(ID) scripts/chat
 
 .PHONY: test
-test: rocksdb ## every test, then the short forms of order, kill, crash, api, sim, model, mutants and fuzz
+test: rocksdb ## every test, then the short forms of all that measures and looks for bugs
 	@$(MAKE) programs PROFILE=dev
 	DEMO_CHAT=$(TARGET)/debug/demo-chat cargo test $(LOCKED) --workspace --no-fail-fast
 	@$(MAKE) order PROFILE=dev QUICK=1
 	@$(MAKE) kill PROFILE=dev QUICK=1
 	@$(MAKE) crash PROFILE=dev QUICK=1
 	@$(MAKE) api PROFILE=dev QUICK=1
+	@$(MAKE) failover PROFILE=dev QUICK=1
+	@$(MAKE) catchup PROFILE=dev QUICK=1
+	@$(MAKE) hostile PROFILE=dev QUICK=1
 	@$(MAKE) sim QUICK=1
 	@$(MAKE) model QUICK=1
 	@$(MAKE) mutants QUICK=1

@@ -61,9 +61,6 @@ impl Seat {
 }
 
 impl Replicas {
-    /// In an argument, what becomes the id of the node that is started with it.
-    pub const ID: &'static str = "{id}";
-
     /// Three of them in an empty `folder`, with wires between them, none started; each will be given `args`.
     pub fn new(programs: &Programs, folder: &Path, args: &[&str]) -> Result<Self> {
         let mut replicas = Self::at(programs, folder, args, Seat::local(3)?)?;
@@ -144,11 +141,7 @@ impl Replicas {
             .arg("--data")
             .arg(self.folder.join(format!("node{id}")))
             .args(["--control", &seat.control.to_string()])
-            .args(
-                self.args
-                    .iter()
-                    .map(|arg| arg.replace(Self::ID, &id.to_string())),
-            )
+            .args(&self.args)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);

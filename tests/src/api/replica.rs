@@ -60,6 +60,12 @@ pub struct Arguments {
     /// How fast it sends snapshots, in bytes per second, unless as nodes do by themselves.
     #[arg(long)]
     pub snapshot_bytes_per_s: Option<u64>,
+    /// Where it tells the others to find it, if not at its address among the peers.
+    #[arg(long)]
+    pub advertise: Option<String>,
+    /// Mutual TLS with the files of this folder: `ca.pem`, `node-ID.pem`, `node-ID.key`.
+    #[arg(long)]
+    pub tls: Option<PathBuf>,
 }
 
 /// Exit code: the node did not start.
@@ -113,9 +119,21 @@ fn config(arguments: &Arguments) -> Result<Config> {
         .snapshots(snapshots)
         .early_campaign(!arguments.no_early_campaign)
         .lease_reads(arguments.lease_drift_ms.map(Duration::from_millis));
-    Ok(match arguments.snapshot_bytes_per_s {
+    let config = match arguments.snapshot_bytes_per_s {
         Some(rate) => config.snapshot_bytes_per_s(rate),
         None => config,
+    };
+    let config = match &arguments.advertise {
+        Some(address) => config.advertise(address),
+        None => config,
+    };
+    Ok(match &arguments.tls {
+        Some(folder) => {
+            let own = |ending| folder.join(format!("node-{}.{ending}", arguments.id));
+            config.tls(folder.join("ca.pem"), own("pem"), own("key"))
+        }
+        // Some are in network namespaces, whose addresses are not loopback's.
+        None => config.insecure(),
     })
 }
 

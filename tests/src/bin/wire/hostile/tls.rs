@@ -6,7 +6,7 @@
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -101,8 +101,8 @@ impl Authority {
         Ok(Arc::new(config))
     }
 
-    /// The files that three nodes are started with, and the arguments that name them.
-    fn give(&self, folder: &Path) -> Result<[String; 6]> {
+    /// Gives three nodes their files.
+    fn give(&self, folder: &Path) -> Result<()> {
         fs::create_dir_all(folder)?;
         fs::write(folder.join("ca.pem"), &self.cert)?;
         for id in 1..=3 {
@@ -113,10 +113,7 @@ impl Authority {
             let path = folder.join(format!("node-{id}.key"));
             key.open(path)?.write_all(shown.key.as_bytes())?;
         }
-        let path = |name: &str| folder.join(name).display().to_string();
-        let own = |ending: &str| path(&format!("node-{}.{ending}", Replicas::ID));
-        let [ca, cert, key] = ["--tls-ca", "--tls-cert", "--tls-key"].map(str::to_owned);
-        Ok([ca, path("ca.pem"), cert, own("pem"), key, own("key")])
+        Ok(())
     }
 }
 
@@ -137,10 +134,10 @@ enum Way {
 /// Shows all of it. The nodes of `report`'s run without TLS are stopped by now.
 pub(super) fn run(report: &mut Report) -> Result<()> {
     let ca = Authority::new()?;
-    let dir: PathBuf = report.dir().join("tls");
-    let args = ca.give(&dir.join("certs"))?;
-    let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let cluster = dir.join("cluster");
+    let dir = report.dir().join("tls");
+    let (certs, cluster) = (dir.join("certs"), dir.join("cluster"));
+    ca.give(&certs)?;
+    let args = ["--tls", &certs.display().to_string()];
     let replicas = Replicas::at(&report.programs, &cluster, &args, Seat::local(3)?)?;
     let leader = replicas.start_all()?;
 
