@@ -137,7 +137,9 @@ pub(crate) fn header(first: LogIndex, value: &[u8]) -> Result<Run, Damage> {
     let first = LogId::new(Term(fields.u64()?), first);
     let term_before = Term(fields.u64()?);
     let count = fields.u32()?;
-    if count == 0 {
+    let behind = first.index.0.checked_add(u64::from(count));
+    // Nor is there anything at the highest positions: they are nobody's.
+    if count == 0 || behind.is_none_or(|behind| behind - 1 > LogIndex::LIMIT.0) {
         return Err(Damage::Length);
     }
     Ok(Run {
