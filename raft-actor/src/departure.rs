@@ -33,7 +33,8 @@ impl Departure {
 
     /// A dial failed; `refused` by the peer's host, or otherwise.
     pub(crate) fn unreachable(&mut self, refused: bool) {
-        self.refused = self.reset && refused;
+        // What another of its addresses says later takes nothing back.
+        self.refused |= self.reset && refused;
     }
 
     /// The peer's dial was accepted.
@@ -88,6 +89,8 @@ mod tests {
         // What it said last is heard first.
         assert_eq!(gone(&[ACCEPTED, RESET, REFUSED]), 0);
         assert_eq!(gone(&[ACCEPTED, RESET, REFUSED, CLOSED]), 1);
+        // It was heard to its end only behind a dial of another address.
+        assert_eq!(gone(&[ACCEPTED, RESET, REFUSED, SILENT, CLOSED]), 1);
         // The host was still closing when it was dialled.
         assert_eq!(gone(&[RESET, SILENT, REFUSED]), 1);
     }

@@ -25,7 +25,7 @@ use raft_core::{
 };
 use raft_net::{Frame, FrameEncoder, Inbound, Local, PeerConnection, PeerEvent, PeerSender};
 use raft_storage::{LogReads, Written};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::birth::Forming;
 use crate::boot_time::boot_time;
@@ -128,6 +128,9 @@ pub(crate) enum Life {
     },
 }
 
+/// Digests of one peer on their way to be compared. It says ten in a second.
+pub(crate) const DIGESTS_MAX: usize = 16;
+
 /// How a node ended.
 pub(crate) type Ending = Result<(), NodeFailure>;
 
@@ -142,6 +145,8 @@ pub(crate) struct Peer {
     pub(crate) trouble: Option<String>,
     /// It refuses this node, for a reason that will not pass.
     pub(crate) refuses: bool,
+    /// Places for what it says of its state, [`DIGESTS_MAX`].
+    pub(crate) digests: Arc<Semaphore>,
 }
 
 /// The answer to a read that the core asked for.
@@ -370,6 +375,7 @@ pub(crate) fn dial(
                 departure: Departure::default(),
                 trouble: None,
                 refuses: false,
+                digests: Arc::new(Semaphore::new(DIGESTS_MAX)),
             },
         )
     };

@@ -300,7 +300,7 @@ impl Node {
 }
 
 /// The protocol, while it runs.
-fn raft_of(life: &Life) -> Option<&Raft> {
+pub(crate) fn raft_of(life: &Life) -> Option<&Raft> {
     match life {
         Life::Running(raft)
         | Life::Draining {

@@ -29,7 +29,7 @@ const VERSION: u8 = 1;
 /// The bytes before the ledger.
 const HEADER_LEN: usize = 26;
 /// The longest ledger that is read. What a ledger keeps is bounded well below it.
-const LEDGER_BYTES_MAX: u64 = 1 << 30;
+const LEDGER_BYTES_MAX: u64 = 256 << 20;
 
 /// A state as it was at one moment, on its way to a file.
 pub(crate) struct Captured {

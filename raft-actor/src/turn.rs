@@ -2,16 +2,17 @@
 //!
 //! [`Delivery`]: crate::delivery::Delivery
 
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use actix::prelude::*;
 use raft_core::{
-    ClusterId, Commit, Effect, EntryKind, Envelope, Input, LogIndex, Message, NodeId, ReadFailure,
-    Rejection, RequestId, Role, StepDown, Term,
+    ClusterId, Commit, Effect, EntryKind, Envelope, Input, LogIndex, Message, NodeId, Raft,
+    ReadFailure, Rejection, RequestId, Role, StepDown, Term,
 };
 use raft_net::Frame;
 use raft_storage::{ReadEntries, StorageError, Write};
+use tokio::sync::Semaphore;
 
 use crate::NodeFailure;
 use crate::birth::Birth;
@@ -21,6 +22,7 @@ use crate::delivery::{Apply, Office, PeerDigest};
 use crate::door::Knock;
 use crate::ledger::TIME_MAX_MS;
 use crate::node::{EntriesRead, Life, Node};
+use crate::observe::raft_of;
 use crate::snapshot::Expected;
 
 /// What a step said of what somebody asked for.
@@ -128,12 +130,26 @@ impl Node {
                 index,
                 digest,
                 announced,
-            } => self.parts.delivery.do_send(PeerDigest {
+            } => self.digest_said(from, index, digest, announced),
+        }
+    }
+
+    /// Hands on what a peer says its state came to. Only the leader asks for that of all, and of no peer are there more
+    /// on their way than it takes: what is missed is said again of a later entry.
+    fn digest_said(&self, from: NodeId, index: LogIndex, digest: u128, announced: bool) {
+        let leader = raft_of(&self.life).and_then(Raft::leader);
+        if announced && leader != Some(from) {
+            return;
+        }
+        let digests = self.peers.get(&from).map(|peer| Arc::clone(&peer.digests));
+        if let Some(Ok(permit)) = digests.map(Semaphore::try_acquire_owned) {
+            self.parts.delivery.do_send(PeerDigest {
                 from,
                 index,
                 digest,
                 announced,
-            }),
+                _permit: permit,
+            });
         }
     }
 

@@ -222,7 +222,8 @@ pub(crate) async fn read_introduction(
         let introduction = Introduction::decode(&frame).map_err(Broken::Malformed)?;
         return Ok((frame.kind, introduction));
     }
-    if frame.kind == FrameKind::Refuse {
+    // Who dials has been refused nothing yet: what a stranger says of itself is no refusal of this node's.
+    if frame.kind == FrameKind::Refuse && kinds.contains(&FrameKind::Welcome) {
         return Err(Refusal::decode(&frame).map_or_else(Broken::Malformed, Broken::Refused));
     }
     Err(Broken::Malformed(DecodeError::OutOfPlace {

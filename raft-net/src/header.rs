@@ -141,7 +141,6 @@ impl FrameKind {
                 | Self::RequestVote
                 | Self::VoteResponse
                 | Self::TimeoutNow
-                | Self::Digest
         )
     }
 }

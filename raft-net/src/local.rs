@@ -9,7 +9,8 @@
 //! - There is at most one accepted connection of a node for each purpose: its main one, its urgent one, and
 //!   one on which it sends a snapshot. All are judged by the same rules. A newer one of the same process
 //!   cuts the older one of its purpose, and one of a later start on the same folder cuts all of the
-//!   earlier start; it reads nothing before those have ended.
+//!   earlier start; it reads nothing before those have ended, but for one that brings a snapshot, which may hang
+//!   in the disk. What this node has dialled of the earlier start is cut too.
 //! - Of a node's starts only the newest is believed, and none that is over; a newer one is admitted only
 //!   if its disk held all that the earlier ones have claimed to this node. That is decided under the same
 //!   lock as claims are noted, so that no claim comes between.
@@ -330,9 +331,14 @@ impl Local {
         }
         let mut replaced = Vec::new();
         if side == Side::Accepted {
-            replaced = state.cut_accepted(theirs.from, &Why::Replaced, |live| {
+            let cut = state.cut_accepted(theirs.from, &Why::Replaced, |live| {
                 live.purpose == purpose || live.hello.starts != theirs.starts
             });
+            let cut = cut.iter();
+            let awaited =
+                cut.filter(|live| live.purpose != Purpose::Snapshot || live.purpose == purpose);
+            replaced = awaited.map(|live| live.ended.clone()).collect();
+            state.cut_dialled_before(theirs);
             if let Some(waker) = state.wakers.get(&theirs.from) {
                 waker.notify_one();
             }
@@ -508,21 +514,23 @@ impl State {
         }
     }
 
-    /// Cuts those connections that `peer` has dialled and `which` says, and gives what tells when they
-    /// have ended.
-    fn cut_accepted(
-        &self,
-        peer: NodeId,
-        why: &Why,
-        which: impl Fn(&Live) -> bool,
-    ) -> Vec<CancellationToken> {
+    /// Cuts what this node has dialled of an earlier start of who introduces itself: its host may be silent, and
+    /// would be spoken to until that is noticed.
+    fn cut_dialled_before(&self, theirs: &Introduction) {
+        for live in self.live.values() {
+            let is_its = live.peer == theirs.from && live.hello.incarnation == theirs.incarnation;
+            if live.side != Side::Accepted && is_its && live.hello.starts < theirs.starts {
+                live.cut.cut(Why::Replaced);
+            }
+        }
+    }
+
+    /// Cuts those connections that `peer` has dialled and `which` says, and gives them.
+    fn cut_accepted(&self, peer: NodeId, why: &Why, which: impl Fn(&Live) -> bool) -> Vec<&Live> {
         let accepted =
             |live: &&Live| live.side == Side::Accepted && live.peer == peer && which(live);
-        let cut = |live: &Live| {
-            live.cut.cut(why.clone());
-            live.ended.clone()
-        };
-        self.live.values().filter(accepted).map(cut).collect()
+        let cut = |live: &&Live| live.cut.cut(why.clone());
+        self.live.values().filter(accepted).inspect(cut).collect()
     }
 
     fn cut_contradicted(&self) {

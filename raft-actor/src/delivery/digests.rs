@@ -27,6 +27,8 @@ pub(crate) struct Digests {
     said: BTreeMap<LogIndex, BTreeMap<NodeId, u128>>,
     /// Entries that were announced and that this node has not applied yet.
     due: Vec<LogIndex>,
+    /// The highest entry for which this node has said its own. What it says goes to all, so it says it once.
+    answered: LogIndex,
     announced: LogIndex,
     /// It was reported that no majority agrees, and all have not agreed since.
     disagree: bool,
@@ -55,6 +57,7 @@ impl Digests {
             last: LogIndex::ZERO,
             said: BTreeMap::new(),
             due: Vec::new(),
+            answered: LogIndex::ZERO,
             announced: LogIndex::ZERO,
             disagree: false,
         }
@@ -94,7 +97,7 @@ impl Digests {
             return;
         }
         self.note(from, index, digest);
-        if announced && !self.due.contains(&index) {
+        if announced && index > self.answered && !self.due.contains(&index) {
             self.due.push(index);
             if self.due.len() > COMPARED_MAX {
                 self.due.sort_unstable();
@@ -123,7 +126,10 @@ impl Digests {
         for index in due {
             if index > self.last {
                 self.due.push(index);
-            } else if let Some(digest) = self.at(index) {
+                continue;
+            }
+            self.answered = self.answered.max(index);
+            if let Some(digest) = self.at(index) {
                 self.note(self.own, index, digest);
                 answers.push((index, digest));
             }
@@ -269,6 +275,21 @@ mod tests {
         };
         let verdicts = exchange(&mut nodes);
         assert_eq!(verdicts, [Verdict::Fine, Verdict::Fine, diverged]);
+    }
+
+    #[test]
+    fn what_is_asked_again_is_answered_once() {
+        let mut digests = digests(1, 9, u128::from);
+        for _ in 0..3 {
+            digests.heard(NodeId(2), LogIndex(9), 9, true);
+            digests.heard(NodeId(2), LogIndex(8), 8, true);
+        }
+        let mut answers = digests.answers();
+        answers.sort_unstable();
+        assert_eq!(answers, [(LogIndex(8), 8), (LogIndex(9), 9)]);
+        digests.heard(NodeId(2), LogIndex(9), 9, true);
+        digests.heard(NodeId(2), LogIndex(7), 7, true);
+        assert_eq!(digests.answers(), []);
     }
 
     #[test]

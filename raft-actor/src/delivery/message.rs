@@ -2,6 +2,7 @@
 
 use actix::Message;
 use raft_core::{ClusterId, Commit, LogId, LogIndex, NodeId, SnapshotMeta, Term};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::reads::ReadJob;
 use crate::NodeFailure;
@@ -57,6 +58,8 @@ pub(crate) struct PeerDigest {
     pub(crate) index: LogIndex,
     pub(crate) digest: u128,
     pub(crate) announced: bool,
+    /// One of the peer's [`DIGESTS_MAX`](crate::node::DIGESTS_MAX) on their way.
+    pub(crate) _permit: OwnedSemaphorePermit,
 }
 
 /// The state is to be captured for a snapshot.

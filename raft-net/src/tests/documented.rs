@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{bulk, encode};
 use crate::header::{HEADER_LEN, VERSION_MAX, VERSION_MIN};
+use crate::stream::HANDSHAKE_LEN_MAX;
 use crate::{ADDRESS_LEN_MAX, FrameKind, ITEMS_MAX, Limits, SNAPSHOT_CHUNK_LEN_MAX};
 
 const DOCUMENT: &str = include_str!("../../../docs/wire.md");
@@ -83,6 +84,7 @@ fn the_bounds_are_the_defaults() {
             "handshake_frame_len_max",
             kib(limits.handshake_frame_len_max),
         ),
+        ("the other side's TLS handshake", kib(HANDSHAKE_LEN_MAX)),
         ("frame_len_max", mib(limits.frame_len_max)),
         ("queue_frames_max", number(limits.queue_frames_max)),
         ("queue_bytes_max", mib(limits.queue_bytes_max)),

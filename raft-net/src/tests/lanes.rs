@@ -148,10 +148,11 @@ async fn behind_a_silent_urgent_lane_all_takes_the_main_one() {
     };
     let mut one = Node::with(local(ONE), patient);
     let to_two = one.dial(TWO, socket.local_addr().unwrap());
-    let (mut main, mut decoder) = welcome(&socket).await;
+    let two = local(TWO);
+    let (mut main, mut decoder) = welcome_as(&two, &socket).await;
     one.connected(TWO).await;
     // It is greeted, and then nothing on it is answered.
-    let _silent = welcome(&socket).await;
+    let _silent = welcome_as(&two, &socket).await;
     both_lanes(&to_two).await;
     to_two.try_send(encode(&heartbeat(1))).unwrap();
     tokio::time::sleep(hasty().ping_interval * 4).await;
@@ -215,6 +216,23 @@ async fn a_later_start_ends_every_connection_of_the_earlier_one() {
 }
 
 #[actix_rt::test]
+async fn a_later_start_is_not_spoken_to_where_the_earlier_one_was() {
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut one = Node::new(local(ONE));
+    let started = |starts| {
+        let cluster = Some(CLUSTER);
+        Local::new(TWO, folder(TWO), starts, cluster, born(), Held::default())
+    };
+    let _to_two = one.dial(TWO, socket.local_addr().unwrap());
+    let _silent = welcome_as(&started(1), &socket).await;
+    one.connected(TWO).await;
+    // Its host is silent, and it comes from another one.
+    let _again = greeted(&one, &started(2), FrameKind::Hello).await;
+    let ending = one.lost().await;
+    assert!(matches!(ending, Ending::Replaced), "{ending}");
+}
+
+#[actix_rt::test]
 async fn the_end_is_told_behind_the_last_urgent_word() {
     let mut two = Node::new(local(TWO));
     let one = local(ONE);
@@ -256,10 +274,15 @@ async fn the_round_trip_is_measured() {
 
 /// Accepts one connection and plays node 2 through its handshake.
 async fn welcome(socket: &TcpListener) -> (TcpStream, FrameDecoder) {
+    welcome_as(&local(TWO), socket).await
+}
+
+/// The same, in the name of one process each time.
+async fn welcome_as(two: &Local, socket: &TcpListener) -> (TcpStream, FrameDecoder) {
     let (mut stream, _) = socket.accept().await.unwrap();
     let mut decoder = FrameDecoder::new(&Limits::default());
     read_frame(&mut stream, &mut decoder).await.unwrap();
-    let welcome = local(TWO).introduction(ONE);
+    let welcome = two.introduction(ONE);
     let welcome = welcome.encode(FrameKind::Welcome, &limits()).unwrap();
     stream.write_all(welcome.as_bytes()).await.unwrap();
     let confirm = read_frame(&mut stream, &mut decoder).await.unwrap();
