@@ -28,8 +28,9 @@ use crate::machine::Capture;
 const VERSION: u8 = 1;
 /// The bytes before the ledger.
 const HEADER_LEN: usize = 26;
-/// The longest ledger that is read. What a ledger keeps is bounded well below it.
-const LEDGER_BYTES_MAX: u64 = 256 << 20;
+/// The longest ledger that is read. Sessions, outcomes and answers are bounded at an eighth of it; the suppressed
+/// indexes of the log's entries, 16 bytes for each run of them, may take the rest.
+const LEDGER_BYTES_MAX: u64 = 1 << 30;
 
 /// A state as it was at one moment, on its way to a file.
 pub(crate) struct Captured {

@@ -70,6 +70,27 @@ async fn a_recorded_session_is_of_no_use() {
     assert_eq!((stats.accepted, stats.frames), (1, 2));
 }
 
+/// Else a stranger would choose under which name it is counted, and what the log says.
+#[actix_rt::test]
+async fn a_strangers_refusal_is_none_of_this_nodes() {
+    let mut two = Node::new(local(TWO));
+    let mut stream = TcpStream::connect(two.address).await.unwrap();
+    let refusal = Refusal::UnknownNode { node: ONE }.encode(&limits());
+    let refusal = refusal.unwrap();
+    stream.write_all(refusal.as_bytes()).await.unwrap();
+    let turned = two
+        .event(|event| match event {
+            PeerEvent::Turned { peer, reason, .. } => Some((*peer, reason.clone())),
+            _ => None,
+        })
+        .await;
+    let named = matches!(turned, (None, Refusal::Malformed { .. }));
+    assert!(named, "{turned:?}");
+    let stats = two.listener.send(GetListenerStats).await.unwrap();
+    let malformed = turned.1.number();
+    assert_eq!(stats.refused.keys().collect::<Vec<_>>(), [&malformed]);
+}
+
 #[actix_rt::test]
 async fn a_bad_frame_ends_the_connection_after_the_good_ones_before_it() {
     let mut two = Node::new(local(TWO));
