@@ -1,11 +1,13 @@
 # The same words for people and for CI. `make help` lists them.
 #
 # CARGO_TARGET_DIR   cargo's target folder (default: target)
-# RAFT_ACTOR_CACHE   what is kept between builds: the RocksDB archive, cargo-deny, cargo-fuzz (default: ~/.cache/raft-actor)
+# RAFT_ACTOR_CACHE   what is kept between builds: the RocksDB archive, cargo-deny, cargo-fuzz, peers (default: ~/.cache/raft-actor)
 # PORT               the first of three ports (default: 7001)
-# QUICK=1            the short form of order, kill, crash, api, failover, catchup, hostile, sim, model, mutants and fuzz
+# QUICK=1            the short form of order, kill, crash, api, cluster, failover, catchup, hostile, docs-check, sim,
+#                    model, mutants, fuzz, instructions, peers and the benches
 # FUZZ_S, TARGETS    how many seconds each fuzzer runs; which of them, by their files' names in fuzz/targets
-# SEEDS, SEED        how many fates sim lives through; or one of them, step by step; SEED is crash's and api's too
+# PEERS              beside whom peers measures: etcd,nats,... (default: all that can be had)
+# SEEDS, SEED        how many fates sim lives through; or one of them, step by step; SEED is crash's, api's and cluster's too
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -16,7 +18,7 @@ TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 PORT ?= 7001
 ROUNDS ?= $(if $(QUICK),5,50)
 SEEDS ?= 2000
-# Which build order, kill, crash, api and the demo's script run: release, or dev with debug assertions.
+# Which build order, kill, crash, api, cluster and the demo's script run: release, or dev with debug assertions.
 PROFILE ?= release
 PROGRAMS := $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 
@@ -51,7 +53,7 @@ archive-env: setup ## print the exports that give the archive to your own projec
 
 .PHONY: build
 build: rocksdb ## all programs, optimized
-	cargo build $(LOCKED) --release --workspace --bins
+	cargo build $(LOCKED) --profile $(PROFILE) --workspace --bins
 
 # The nodes, and the harness that starts them. Always the whole workspace: a part of it would unify other features of the
 # dependencies, and compile those again.
@@ -62,12 +64,12 @@ programs: rocksdb
 
 .PHONY: demo
 demo: programs ## three nodes and the chat on node 1; without a terminal, a scripted conversation
-	@if [[ -t 0 && -t 1 ]]; then PORT=$(PORT) scripts/demo; else $(PROGRAMS)/harness demo --port $(PORT); fi
+	@if [[ -t 0 && -t 1 ]]; then PROGRAMS=$(PROGRAMS) PORT=$(PORT) scripts/demo; else $(PROGRAMS)/harness demo --port $(PORT); fi
 
 .PHONY: chat
 chat: rocksdb ## ID=1|2|3: one node of such a cluster in this terminal
-	@cargo build $(LOCKED) --release --workspace --bins
-	@PORT=$(PORT) ID=$(ID) scripts/chat
+	@cargo build $(LOCKED) --profile $(PROFILE) --workspace --bins
+	@PROGRAMS=$(PROGRAMS) PORT=$(PORT) ID=$(ID) scripts/chat
 
 .PHONY: test
 test: rocksdb ## every test, then the short forms of all that measures and looks for bugs
@@ -77,13 +79,16 @@ test: rocksdb ## every test, then the short forms of all that measures and looks
 	@$(MAKE) kill PROFILE=dev QUICK=1
 	@$(MAKE) crash PROFILE=dev QUICK=1
 	@$(MAKE) api PROFILE=dev QUICK=1
+	@$(MAKE) cluster PROFILE=dev QUICK=1
 	@$(MAKE) failover PROFILE=dev QUICK=1
 	@$(MAKE) catchup PROFILE=dev QUICK=1
 	@$(MAKE) hostile PROFILE=dev QUICK=1
+	@$(MAKE) docs-check PROFILE=dev QUICK=1
 	@$(MAKE) sim QUICK=1
 	@$(MAKE) model QUICK=1
 	@$(MAKE) mutants QUICK=1
 	@$(MAKE) fuzz QUICK=1
+	@$(MAKE) instructions QUICK=1
 
 .PHONY: order
 order: programs ## 10,000 messages from three nodes at once, through kills: one order, none lost, none twice
@@ -103,6 +108,10 @@ crash: programs ## PART=kill|unsynced|tear|damage|fail|full|opening: folders cra
 api: programs ## PART=once|linear|cursor|slow|big|diverge|first|first-from-nothing: what users rely on, under kills
 	$(PROGRAMS)/api $(PART) $(if $(QUICK),--quick) $(if $(SEED),--seed $(SEED))
 
+.PHONY: cluster
+cluster: programs ## RUNS=3: members come, go and are replaced under load; killed at every step; and those who must not come in
+	$(PROGRAMS)/cluster $(PART) $(if $(QUICK),--quick) $(if $(RUNS),--runs $(RUNS)) $(if $(SEED),--seed $(SEED))
+
 # Network namespaces and resetting connections need root. The short form skips by name what it cannot do.
 .PHONY: failover
 failover: programs ## ROUNDS=50: the leader killed, or its host silent: how soon the next proposal is committed
@@ -115,6 +124,11 @@ catchup: programs ## GIB=2: a snapshot of that size, three times broken off, whi
 .PHONY: hostile
 hostile: programs ## strangers, broken members and crowds: each refused by its name, nothing of it in the protocol, the leader stays
 	$(PROGRAMS)/wire hostile $(if $(QUICK),--quick)
+
+.PHONY: docs-check
+docs-check: programs ## every command in README and docs; DOCS="docs/start.md ...": only in these
+	@scripts/setup docs
+	$(PROGRAMS)/docs $(if $(QUICK),--quick) $(DOCS)
 
 .PHONY: checkers
 checkers: rocksdb ## HISTORIES=50000: api's judge of histories beside a search through every order, and another checker
@@ -169,22 +183,37 @@ fuzz: setup ## FUZZ_S=600 seconds each, TARGETS="step ...": any bytes for what a
 script: setup ## FILE=path: run a golden script and show what it makes happen
 	@SCRIPT=$(abspath $(FILE)) cargo test $(LOCKED) --quiet --package raft-core --test scripts -- --nocapture
 
-.PHONY: bench-core
-bench-core: setup ## nanoseconds and allocations that an entry costs the protocol itself
+# Behind ARGS criterion's words: a name, or --save-baseline before, and later --baseline before.
+.PHONY: bench-micro
+bench-micro: rocksdb ## ARGS="codec": core, codec, storage, mailboxes and delivery, each by itself, timed
+	cargo bench $(LOCKED) --package parts --bench micro -- $(ARGS)
+
+# Not the whole workspace: it is built in release for this alone where nothing else is measured.
+.PHONY: instructions
+instructions: rocksdb ## instructions and allocations for each commit, part by part, under valgrind; KEEP=1: what they may be from now on
+	@scripts/setup bench$(if $(QUICK), || true)
 	@mkdir -p $(FIGURES_DIR)
-	cargo bench $(LOCKED) --package raft-core --bench core
+	cargo build $(LOCKED) --release --package parts --bin instructions
+	$(TARGET)/release/instructions $(if $(QUICK),--quick) $(if $(KEEP),--keep)
 
 .PHONY: bench
-bench: rocksdb ## commits/s, latency and CPU for each commit, three processes with fsync on
+bench: rocksdb ## ONLY="three,TLS": throughput, latency and CPU of clusters of processes, and what they are judged by
 	@mkdir -p $(FIGURES_DIR)
 	cargo build $(LOCKED) --release --workspace --bins
-	$(TARGET)/release/bench
+	$(TARGET)/release/bench matrix $(if $(QUICK),--quick) $(if $(ONLY),--only "$(ONLY)")
 
 .PHONY: bench-storage
 bench-storage: rocksdb ## the log store alone, beside a plain file with fdatasync; QUICK=1: shorter, 10^6 entries
 	@mkdir -p $(FIGURES_DIR)
 	cargo build $(LOCKED) --release --workspace --bins
 	$(TARGET)/release/bench storage $(if $(QUICK),--quick)
+
+# A workspace of its own, and a folder of its own in the target folder. An interrupted run goes on where it was.
+.PHONY: peers
+peers: rocksdb ## beside etcd, NATS JetStream, Redis, openraft and d-engine, in turns with ours; half an hour, QUICK=1: minutes
+	@mkdir -p $(FIGURES_DIR)
+	cargo build $(LOCKED) --release --workspace --bins
+	scripts/peers --bench $(TARGET)/release/bench $(if $(QUICK),--quick) $(if $(PEERS),--peers $(PEERS))
 
 .PHONY: fmt
 fmt: setup-lint ## format the code

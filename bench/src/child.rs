@@ -1,5 +1,6 @@
 //! The parent's end of a child: requests out, answers in, each waited for with a bound.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
@@ -12,33 +13,31 @@ use anyhow::{Context as _, Result, anyhow, bail};
 
 use crate::protocol::{Answer, Request, State};
 
-/// A node's process. Dropped, it is killed.
+/// A process of a cluster. Dropped, it is killed.
 #[derive(Debug)]
-pub(crate) struct Node {
-    pub(crate) id: u64,
+pub(crate) struct Process {
+    pub(crate) name: String,
+    arguments: Vec<OsString>,
+    folder: PathBuf,
     child: Child,
     input: ChildStdin,
     answers: mpsc::Receiver<Answer>,
     log: PathBuf,
 }
 
-impl Node {
-    /// Starts node `id` of a cluster at `ports`, its data and log below `folder`.
-    pub(crate) fn start(id: u64, ports: &[u16], folder: &Path) -> Result<Self> {
-        let log = folder.join(format!("node{id}.log"));
-        let peers = (1..)
-            .zip(ports)
-            .map(|(id, port)| format!("{id}=127.0.0.1:{port}"))
-            .collect::<Vec<_>>()
-            .join(",");
+impl Process {
+    /// Starts this program with `arguments`; its log is `name` with `.log`, in `folder`.
+    pub(crate) fn start(name: &str, arguments: &[OsString], folder: &Path) -> Result<Self> {
+        let log = folder.join(format!("{name}.log"));
         let mut child = Command::new(std::env::current_exe().context("where this program is")?)
-            .args(["node", "--id", &id.to_string(), "--peers", &peers])
-            .arg("--data")
-            .arg(folder.join(format!("node{id}")))
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(
-                fs::File::create(&log)
+                fs::File::options()
+                    .create(true)
+                    .append(true)
+                    .open(&log)
                     .with_context(|| format!("cannot write {}", log.display()))?,
             )
             .spawn()
@@ -56,12 +55,22 @@ impl Node {
             }
         });
         Ok(Self {
-            id,
+            name: name.to_owned(),
+            arguments: arguments.to_vec(),
+            folder: folder.to_path_buf(),
             child,
             input,
             answers,
             log,
         })
+    }
+
+    /// Kills it, and starts it again.
+    pub(crate) fn restart(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        *self = Self::start(&self.name, &self.arguments, &self.folder)?;
+        Ok(())
     }
 
     /// The process id.
@@ -80,7 +89,7 @@ impl Node {
     /// Waits for the next answer.
     pub(crate) fn answer(&self, timeout: Duration) -> Result<Answer> {
         match self.answers.recv_timeout(timeout) {
-            Ok(Answer::Failed(why)) => bail!("node {}: {why}", self.id),
+            Ok(Answer::Failed(why)) => bail!("{}: {why}", self.name),
             Ok(answer) => Ok(answer),
             Err(mpsc::RecvTimeoutError::Timeout) => {
                 Err(self.gone(&format!("no answer in {timeout:?}")))
@@ -89,24 +98,22 @@ impl Node {
         }
     }
 
-    /// The node as it sees itself.
-    pub(crate) fn state(&mut self) -> Result<State> {
+    /// Its nodes as they see themselves.
+    pub(crate) fn states(&mut self) -> Result<Vec<State>> {
         self.ask(Request::State)?;
-        match self.answer(Duration::from_secs(10))? {
-            Answer::State(state) => Ok(state),
-            other => bail!(
-                "node {}: its state was asked for, and it said {other:?}",
-                self.id
-            ),
+        // It answers when it has opened its log.
+        match self.answer(Duration::from_secs(60))? {
+            Answer::States(states) => Ok(states),
+            other => bail!("{} was asked for its state, and said {other:?}", self.name),
         }
     }
 
     /// Asks it to end, and waits until it has.
     pub(crate) fn end(mut self) -> Result<()> {
         self.ask(Request::End)?;
-        match self.answer(Duration::from_secs(20))? {
+        match self.answer(Duration::from_secs(30))? {
             Answer::Ended => Ok(()),
-            other => bail!("node {}: it was asked to end, and said {other:?}", self.id),
+            other => bail!("{} was asked to end, and said {other:?}", self.name),
         }
     }
 
@@ -114,11 +121,11 @@ impl Node {
         let log = fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<_> = log.lines().collect();
         let tail = lines[lines.len().saturating_sub(10)..].join("\n");
-        anyhow!("node {}: {why}; the end of its log:\n{tail}", self.id)
+        anyhow!("{}: {why}; the end of its log:\n{tail}", self.name)
     }
 }
 
-impl Drop for Node {
+impl Drop for Process {
     fn drop(&mut self) {
         // Both fail only for a process that has ended already.
         let _ = self.child.kill();

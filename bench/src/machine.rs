@@ -7,10 +7,10 @@ use std::process::Command;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What figures depend on that is not in this repository.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Machine {
     /// The processor, as it calls itself.
     pub(crate) cpu: String,
@@ -122,25 +122,6 @@ fn date(time: SystemTime) -> String {
     };
     let year = era * 400 + year_of_era + u64::from(month <= 2);
     format!("{year:04}-{month:02}-{day:02}")
-}
-
-/// The CPU time that processes have used so far, user and system, in microseconds.
-pub(crate) fn cpu_us(pids: &[u32]) -> Result<u64> {
-    let mut ticks = 0;
-    for pid in pids {
-        let path = format!("/proc/{pid}/stat");
-        let stat = fs::read_to_string(&path).with_context(|| path.clone())?;
-        // The name, in parentheses, may hold anything; utime and stime are fields 14 and 15.
-        let fields = stat
-            .rsplit_once(") ")
-            .map(|(_, rest)| rest.split(' ').skip(11).take(2));
-        for field in fields.with_context(|| format!("{path} is not as it should be"))? {
-            ticks += field
-                .parse::<u64>()
-                .with_context(|| format!("{path} is not as it should be"))?;
-        }
-    }
-    Ok(ticks * 1_000_000 / rustix::param::clock_ticks_per_second())
 }
 
 #[cfg(test)]

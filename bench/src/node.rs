@@ -1,4 +1,4 @@
-//! A child: one node, a subscriber that counts what it is handed, and clients when the parent asks for them.
+//! A child: its nodes, subscribers that count what they are handed, and clients when the parent asks for them.
 //!
 //! It ends when the parent asks it to, or when its standard input ends, which it does with the parent.
 
@@ -9,80 +9,148 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use actix::prelude::*;
 use anyhow::{Context as _, Result, anyhow};
 use raft_actor::{
-    Config, ConfigArgs, DeliveredBatch, GetStatus, Phase, RaftActor, Role, Shutdown, Subscribe,
+    Config, ConfigArgs, GetStatus, MemoryDisk, NodeId, Phase, RaftActor, Role, Shutdown,
 };
 use tokio::sync::mpsc;
 
 use crate::clients;
-use crate::protocol::{Answer, Request, State};
+use crate::counted::Counts;
+use crate::protocol::{Answer, Load, Request, State};
+use crate::subscribers;
+use crate::tally::Tally;
 
-/// What a child is told at its start.
+/// So much of a log stays in memory where there is no disk.
+const MEMORY_ENTRIES: u64 = 200_000;
+
+/// What a child with one node is told at its start.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     #[command(flatten)]
     node: ConfigArgs,
+    /// Where the members are, if it is to join them.
+    #[arg(long, value_delimiter = ',')]
+    join: Vec<String>,
+    /// How many subscribers it has.
+    #[arg(long, default_value_t = 1)]
+    subscribers: usize,
+    /// Whether it has a state machine.
+    #[arg(long)]
+    tally: bool,
+}
+
+/// What a child with all nodes is told.
+#[derive(Debug, clap::Args)]
+pub(crate) struct AllOptions {
+    /// The addresses of nodes 1, 2 and so on.
+    #[arg(long, value_delimiter = ',')]
+    addresses: Vec<String>,
+    /// How many subscribers each has.
+    #[arg(long, default_value_t = 1)]
+    subscribers: usize,
 }
 
 /// Runs a node until the parent ends it.
 pub(crate) fn run(options: &Options) -> Result<()> {
+    let counts = begin()?;
+    let config = options.node.config()?;
+    let (join, subscribers) = (options.join.clone(), options.subscribers);
+    let tally = options.tally;
+    System::new().block_on(async move {
+        let raft = if !join.is_empty() {
+            RaftActor::join(config, join).await?
+        } else if tally {
+            RaftActor::spawn_with(config, Tally::default())?
+        } else {
+            RaftActor::spawn(config)?
+        };
+        serve(vec![Member::new(raft, subscribers).await?], &counts).await
+    })
+}
+
+/// Runs all nodes of a cluster, without disks, until the parent ends them.
+pub(crate) fn run_all(options: &AllOptions) -> Result<()> {
+    let counts = begin()?;
+    let peers: Vec<_> = (1..).map(NodeId).zip(options.addresses.clone()).collect();
+    let subscribers = options.subscribers;
+    System::new().block_on(async move {
+        let mut members = Vec::new();
+        for (id, _) in &peers {
+            let config = Config::new(*id)
+                .peers(peers.clone())
+                .memory(MemoryDisk::new())
+                .retention(MEMORY_ENTRIES);
+            members.push(Member::new(RaftActor::spawn(config)?, subscribers).await?);
+        }
+        serve(members, &counts).await
+    })
+}
+
+fn begin() -> Result<Counts> {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .init();
-    let config = options.node.config()?;
-    System::new().block_on(serve(config))
+    Counts::install()
 }
 
-async fn serve(config: Config) -> Result<()> {
-    let raft = RaftActor::spawn(config)?;
-    let delivered = Arc::new(AtomicU64::new(0));
-    // On a thread of its own, as a program would have it.
-    let counter = Counter {
-        delivered: Arc::clone(&delivered),
-    };
-    let counter = Counter::start_in_arbiter(&Arbiter::new().handle(), |_| counter);
-    raft.send(Subscribe::from_start(counter.recipient::<DeliveredBatch>()))
-        .await
-        .context("the node")?
-        .context("subscribe")?;
+/// A node, and how far its subscribers are.
+struct Member {
+    raft: Addr<RaftActor>,
+    delivered: Vec<Arc<AtomicU64>>,
+}
+
+impl Member {
+    async fn new(raft: Addr<RaftActor>, subscribers: usize) -> Result<Self> {
+        let delivered = subscribers::subscribe(&raft, subscribers).await?;
+        Ok(Self { raft, delivered })
+    }
+
+    async fn state(&self, counts: &Counts) -> Result<State> {
+        let status = self.raft.send(GetStatus).await.context("the node")?;
+        let delivered = self.delivered.iter();
+        Ok(State {
+            id: status.id.0,
+            running: status.phase == Phase::Running,
+            leads: status.role == Role::Leader,
+            leader: status.leader.map(|id| id.0),
+            term: status.term.0,
+            applied: status.applied.0,
+            delivered: delivered.map(|count| count.load(Ordering::Relaxed)).min(),
+            counted: counts.now(),
+        })
+    }
+}
+
+async fn serve(members: Vec<Member>, counts: &Counts) -> Result<()> {
     let mut requests = requests();
     while let Some(request) = requests.recv().await {
         match request? {
             Request::State => {
-                let status = raft.send(GetStatus).await.context("the node")?;
-                say(&Answer::State(State {
-                    running: status.phase == Phase::Running,
-                    leads: status.role == Role::Leader,
-                    leader: status.leader.map(|id| id.0),
-                    term: status.term.0,
-                    delivered: delivered.load(Ordering::Relaxed),
-                }))?;
+                let mut states = Vec::new();
+                for member in &members {
+                    states.push(member.state(counts).await?);
+                }
+                say(&Answer::States(states))?;
             }
-            Request::Measure(load) => {
-                let raft = raft.clone();
-                let measured = actix_rt::task::spawn_blocking(move || {
-                    // If the parent is gone, so are we when its input ends.
-                    let tell = |answer| drop(say(&answer));
-                    clients::measure(
-                        &raft,
-                        load,
-                        || tell(Answer::Opened),
-                        || tell(Answer::Closed),
-                    )
-                });
-                let answer = match measured.await.context("the clients")? {
-                    Ok(measured) => Answer::Measured(measured),
+            Request::Measure(load) => say(&measure(&members, load, counts).await?)?,
+            Request::Replay { node, commands } => {
+                let member = members.get(node).context("no such node")?;
+                say(&match subscribers::replay(&member.raft, commands).await {
+                    Ok(replayed) => Answer::Replayed(replayed),
                     Err(error) => Answer::Failed(format!("{error:#}")),
-                };
-                say(&answer)?;
+                })?;
             }
             Request::End => {
-                raft.send(Shutdown)
-                    .await
-                    .context("the node")?
-                    .context("the node ended in failure")?;
+                for member in members {
+                    member
+                        .raft
+                        .send(Shutdown)
+                        .await
+                        .context("the node")?
+                        .context("the node ended in failure")?;
+                }
                 return say(&Answer::Ended);
             }
         }
@@ -91,22 +159,25 @@ async fn serve(config: Config) -> Result<()> {
     std::process::exit(1);
 }
 
-/// Counts what it is handed.
-struct Counter {
-    delivered: Arc<AtomicU64>,
-}
-
-impl Actor for Counter {
-    type Context = Context<Self>;
-}
-
-impl Handler<DeliveredBatch> for Counter {
-    type Result = ();
-
-    fn handle(&mut self, DeliveredBatch(batch): DeliveredBatch, _: &mut Self::Context) {
-        self.delivered
-            .fetch_add(batch.len() as u64, Ordering::Relaxed);
-    }
+async fn measure(members: &[Member], load: Load, counts: &Counts) -> Result<Answer> {
+    let Some(member) = members.get(load.node) else {
+        return Ok(Answer::Failed(format!("no node at place {}", load.node)));
+    };
+    let (raft, counts) = (member.raft.clone(), counts.clone());
+    let measured = actix_rt::task::spawn_blocking(move || {
+        // If the parent is gone, so are we when its input ends.
+        let tell = |answer| drop(say(&answer));
+        clients::measure(
+            &raft,
+            load,
+            || tell(Answer::Opened(counts.now())),
+            || tell(Answer::Closed(counts.now())),
+        )
+    });
+    Ok(match measured.await.context("the clients")? {
+        Ok(measured) => Answer::Measured(measured),
+        Err(error) => Answer::Failed(format!("{error:#}")),
+    })
 }
 
 /// The lines of standard input, read by a thread that ends the process with its parent, whatever it is doing.

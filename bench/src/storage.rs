@@ -7,10 +7,8 @@
 //! - [`opening`] how long a start takes, after an orderly close and after a kill
 //! - [`volume`] bytes that reach the disk and memory, over many entries with compaction behind
 //! - [`writer`] who writes: the store, or the plain file
-//! - [`figures`] the figures and their floors
 
 mod batches;
-mod figures;
 mod opening;
 mod reader;
 mod snapshot;
@@ -21,9 +19,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
+use crate::figures::Figures;
 use crate::machine::Machine;
 use crate::report::{target, write_figures};
-use figures::Figures;
 pub(crate) use opening::{Fill, fill};
 pub(crate) use volume::{Volume, volume};
 
@@ -61,7 +59,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     println!(
         "raft-storage over RocksDB, one thread ({machine}), entries of {PAYLOAD} bytes, random"
     );
-    let mut figures = Figures::default();
+    let mut figures = Figures::of("storage");
     for part in &options.parts {
         let path = folder.path().join(part);
         measure(part, &path, options.quick, &mut figures)

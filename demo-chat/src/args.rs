@@ -15,8 +15,28 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run one node of the chat: a screen on a terminal, lines otherwise.
+    /// Begin a cluster, or go on with the one of the folder: `demo-chat lead --at 127.0.0.1:7001 --data data/a`.
+    ///
+    /// By hand, and once: a second one is a second cluster. A screen on a terminal, lines otherwise.
+    Lead(NodeArgs),
+    /// Join the cluster of any of these nodes, or go on with the one of the folder:
+    /// `demo-chat join 127.0.0.1:7001 --at 127.0.0.1:7002 --data data/b`.
+    ///
+    /// Without an address it waits until a member adds it (/add).
+    Join(JoinArgs),
+    /// Run one of a fixed list of nodes: `demo-chat node --id 1 --peers 1=HOST:PORT,2=HOST:PORT,3=HOST:PORT --data data/1`.
+    ///
+    /// With --at in place of --id and --peers it goes on with what its folder says.
     Node(NodeArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct JoinArgs {
+    /// Where members are found: addresses, or names that lead to several.
+    #[arg(value_name = "HOST:PORT", value_delimiter = ',')]
+    addresses: Vec<String>,
+    #[command(flatten)]
+    node: NodeArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -29,31 +49,57 @@ pub(crate) struct NodeArgs {
     /// Lines instead of a screen: each line of the input is a message; deliveries go to the standard
     /// output, outcomes and logs to the standard error. Always so when either is no terminal.
     #[arg(long)]
-    pub(crate) plain: bool,
+    plain: bool,
 }
 
 /// What a node is run with.
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) config: Config,
-    /// Whom this node's messages are from.
-    pub(crate) name: String,
+    pub(crate) start: Start,
+    /// Whom this node's messages are from, if not from node-ID.
+    pub(crate) name: Option<String>,
+    pub(crate) plain: bool,
+}
+
+/// How a node comes into its cluster, the first time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// With a list of all.
+    Listed,
+    /// As the first.
+    Lead,
+    /// By one that is found at any of these addresses.
+    Join(Vec<String>),
+}
+
+impl Command {
+    /// Everything, checked.
+    pub(crate) fn settings(&self) -> Result<Settings, String> {
+        match self {
+            Self::Lead(node) => node.settings(Start::Lead),
+            Self::Join(join) => join.node.settings(Start::Join(join.addresses.clone())),
+            Self::Node(node) => node.settings(Start::Listed),
+        }
+    }
 }
 
 impl NodeArgs {
-    /// Everything, checked.
-    pub(crate) fn settings(&self) -> Result<Settings, String> {
+    fn settings(&self, start: Start) -> Result<Settings, String> {
         let defaults = |config: Config| config.command_bytes_max(COMMAND_BYTES_MAX);
         let config = self
             .node
             .config_over(defaults)
             .map_err(|error| error.to_string())?;
-        let name = self
-            .name
-            .clone()
-            .unwrap_or_else(|| format!("node-{}", config.id()));
-        check_name(&name)?;
-        Ok(Settings { config, name })
+        if let Some(name) = &self.name {
+            check_name(name)?;
+        }
+        Ok(Settings {
+            config,
+            start,
+            name: self.name.clone(),
+            plain: self.plain,
+        })
     }
 }
 
@@ -85,6 +131,25 @@ mod tests {
         assert!(check_name("Ada Lovelace").is_ok());
         for name in ["", "  ", "a\tb", "?", &"x".repeat(NAME_CHARS_MAX + 1)] {
             assert!(check_name(name).is_err(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_node_leads_joins_or_is_listed() {
+        for (line, start) in [
+            ("lead", Start::Lead),
+            ("join", Start::Join(Vec::new())),
+            (
+                "join a:1,b:2 c:3",
+                Start::Join(["a:1", "b:2", "c:3"].map(String::from).into()),
+            ),
+            ("node", Start::Listed),
+        ] {
+            let line = format!("demo-chat {line} --at d:4 --data x --plain");
+            let args = Args::try_parse_from(line.split(' ')).unwrap();
+            let settings = args.command.settings().unwrap();
+            assert_eq!(settings.start, start, "{line}");
+            assert!(settings.plain && settings.name.is_none());
         }
     }
 

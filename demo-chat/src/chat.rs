@@ -6,6 +6,7 @@
 
 use std::fmt::Write;
 
+use raft_actor::NodeId;
 use serde::{Deserialize, Serialize};
 
 /// The longest command that this program proposes or takes, on every node.
@@ -18,6 +19,11 @@ pub(crate) const NOBODY: &str = "?";
 const VERSION: u8 = 1;
 /// How many bytes of a command that is no chat message are shown.
 const FOREIGN_BYTES_SHOWN: usize = 64;
+
+/// The name of a node's messages: what was given, else one after the node's id.
+pub(crate) fn name(given: Option<String>, id: Option<NodeId>) -> String {
+    given.unwrap_or_else(|| id.map_or_else(|| "node".to_owned(), |id| format!("node-{id}")))
+}
 
 /// What one person said.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,38 +4,39 @@
 //! On a terminal it draws a screen ([`tui`]); for scripts, and with `--plain`, it speaks lines ([`plain`]).
 //! Both stand on [`node`], which owns the replica's life, and [`chat`], which says what a message's bytes are.
 //!
-//! It exits with 0 after `/quit`, ctrl-c or SIGTERM; with 2 when the node could not start or the cluster
-//! will not have it; with 1 when it failed later, with the cause on standard error.
+//! It exits with 0 after `/quit`, `/leave`, ctrl-c or SIGTERM; with 2 when the node could not start or the cluster
+//! will not have it; with 3 when it was removed from its cluster, now or before; with 1 when it failed later. The cause is the
+//! last line on standard error.
 
 mod args;
 mod chat;
 mod command;
 mod lines;
 mod logs;
+mod members;
 mod node;
 mod plain;
 mod printer;
 mod status;
 mod stderr;
 mod tui;
+mod wish;
 
 use std::io::IsTerminal;
 
 use clap::Parser;
 
-use crate::args::{Args, Command};
+use crate::args::Args;
 use crate::node::Exit;
 
 fn main() {
-    let Args {
-        command: Command::Node(args),
-    } = Args::parse();
-    let exit = match args.settings() {
+    let exit = match Args::parse().command.settings() {
         Err(error) => Exit::failed_start(error),
         Ok(settings) => {
             let system = actix::System::new();
-            let plain =
-                args.plain || !std::io::stdin().is_terminal() || !std::io::stdout().is_terminal();
+            let plain = settings.plain
+                || !std::io::stdin().is_terminal()
+                || !std::io::stdout().is_terminal();
             let exit = if plain {
                 system.block_on(plain::run(settings))
             } else {

@@ -7,11 +7,16 @@ use std::time::Duration;
 
 use actix::{Addr, MailboxError};
 use raft_actor::{
-    Config, Ended, GetStatus, NodeFailure, NodeStatus, Phase, RaftActor, Shutdown, StartError,
+    Config, Ended, GetStatus, NodeFailure, NodeId, NodeStatus, Phase, RaftActor, Shutdown,
+    StartError,
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 
+use crate::args::Start;
+
+/// How long a node may take to say who it is.
+const STATUS_MAX: Duration = Duration::from_secs(1);
 /// How long a shutdown may take.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(5);
 
@@ -38,6 +43,14 @@ impl Exit {
     pub(crate) fn failed_start(message: impl Into<String>) -> Self {
         Self {
             code: 2,
+            message: Some(message.into()),
+        }
+    }
+
+    /// It is a member of its cluster no more, and never will be again.
+    pub(crate) fn departed(message: impl Into<String>) -> Self {
+        Self {
+            code: 3,
             message: Some(message.into()),
         }
     }
@@ -70,18 +83,35 @@ pub(crate) struct Node {
     status: Option<Future0<Result<NodeStatus, MailboxError>>>,
     status_times: Interval,
     took_part: bool,
+    /// It was asked to leave, so that its end is no surprise.
+    may_leave: bool,
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Node {
-    /// Starts it, and asks for its status each `status_interval`.
-    pub(crate) fn start(config: Config, status_interval: Duration) -> Result<Self, Exit> {
+    /// Starts it, which may take until its cluster has let it in, and asks for its status each `status_interval`.
+    pub(crate) async fn start(
+        config: Config,
+        start: Start,
+        status_interval: Duration,
+    ) -> Result<Self, Exit> {
         let no_signals = |error| Exit::failed_start(format!("no signals: {error}"));
-        let terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
-        let interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
-        let raft = RaftActor::spawn(config)
-            .map_err(|error: StartError| Exit::failed_start(with_causes(&error)))?;
+        let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
+        let starting = async {
+            match start {
+                Start::Listed => RaftActor::spawn(config),
+                Start::Lead => RaftActor::lead(config).await,
+                Start::Join(addresses) => RaftActor::join(config, addresses).await,
+            }
+        };
+        let raft = tokio::select! {
+            started = starting => started.map_err(|error| no_start(&error))?,
+            // Nothing has begun that could not be begun again.
+            _ = terminate.recv() => return Err(Exit::clean()),
+            _ = interrupt.recv() => return Err(Exit::clean()),
+        };
         let mut status_times = interval(status_interval);
         status_times.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ok(Self {
@@ -91,6 +121,7 @@ impl Node {
             status: None,
             status_times,
             took_part: false,
+            may_leave: false,
             terminate,
             interrupt,
         })
@@ -99,6 +130,17 @@ impl Node {
     /// The node's address. A clone of it takes any message at once, in order, however full the mailbox is.
     pub(crate) fn raft(&self) -> Addr<RaftActor> {
         self.raft.clone()
+    }
+
+    /// Which node it is.
+    pub(crate) async fn id(&self) -> Option<NodeId> {
+        let status = timeout(STATUS_MAX, self.raft().send(GetStatus)).await;
+        Some(status.ok()?.ok()?.id)
+    }
+
+    /// It is asked to leave its cluster: that ends it.
+    pub(crate) fn may_leave(&mut self) {
+        self.may_leave = true;
     }
 
     /// Something was delivered or acknowledged here.
@@ -136,7 +178,10 @@ impl Node {
                 exit = poll(&mut self.closing) => return Event::Over(exit),
                 // Once the shutdown has begun, its own answer says more.
                 ended = poll(&mut self.ended), if self.closing.is_none() => {
-                    return Event::Over(end_of(ended, self.took_part));
+                    return Event::Over(match ended {
+                        Ok(Ok(())) if self.may_leave => Exit::clean(),
+                        ended => end_of(ended, self.took_part),
+                    });
                 }
                 status = poll(&mut self.status) => if let Ok(status) = status {
                     self.took_part |= matches!(status.phase, Phase::Running);
@@ -176,6 +221,14 @@ async fn poll<T>(slot: &mut Option<Future0<T>>) -> T {
     }
 }
 
+/// Why a node did not start.
+fn no_start(error: &StartError) -> Exit {
+    match error {
+        StartError::Departed { .. } => Exit::departed(with_causes(error)),
+        error => Exit::failed_start(with_causes(error)),
+    }
+}
+
 /// What a node's end that nobody asked for means.
 fn end_of(ended: Result<Result<(), NodeFailure>, MailboxError>, took_part: bool) -> Exit {
     let (never_will, cause) = match ended {
@@ -183,6 +236,9 @@ fn end_of(ended: Result<Result<(), NodeFailure>, MailboxError>, took_part: bool)
             false,
             "the node ended without having been asked to".to_owned(),
         ),
+        Ok(Err(failure @ NodeFailure::Removed { .. })) => {
+            return Exit::departed(format!("the node has ended: {failure}"));
+        }
         Ok(Err(failure)) => (
             matches!(
                 failure,
@@ -223,6 +279,11 @@ mod tests {
         assert_eq!(end_of(failure(), true).code, 1);
         assert_eq!(end_of(failure(), false).code, 2);
         assert_eq!(end_of(Err(MailboxError::Closed), true).code, 1);
+        let removed = || Ok(Err(NodeFailure::Removed { cluster: None }));
+        assert_eq!(end_of(removed(), true).code, 3);
+        assert_eq!(end_of(removed(), false).code, 3);
+        let departed = no_start(&StartError::Departed { node: None });
+        assert_eq!(departed.code, 3);
         assert_eq!(
             end_of(failure(), true).message.unwrap(),
             "the node failed: storage: no space"

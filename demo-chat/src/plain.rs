@@ -6,8 +6,10 @@
 //! - `err n REASON`: it is not in the log and never will be;
 //! - `unknown n REASON`: it may be in the log, now or later.
 //!
-//! Commands (`/quit`, `/status`, `/help`) are no messages and are not counted; neither is a line with a slash
-//! that is none of them. Messages are proposed in the order of their lines and many wait for their outcome at
+//! Commands (`/help` lists them) are no messages and are not counted; neither is a line with a slash
+//! that is none of them. `/status` and `/members` get a line of JSON on the standard error, each other thing that the
+//! cluster is asked one that begins with it: `done /remove 3: …` or `failed /remove 3: …`. `/leave` ends the program once
+//! the others know. Messages are proposed in the order of their lines and many wait for their outcome at
 //! a time; outcomes come in the order in which they are known. When too many wait, reading pauses.
 //!
 //! The standard output carries what is delivered and nothing else: `index<TAB>from<TAB>text`, with control
@@ -36,6 +38,7 @@ use crate::lines::{Line, Lines};
 use crate::node::{Event, Exit, Node};
 use crate::printer::{Flush, Printed, Printer};
 use crate::stderr::Stderr;
+use crate::wish::{Said, WISHES_MAX, Wish};
 use crate::{logs, status};
 
 /// How many messages, and how many bytes of them, may wait for their outcome. Beyond it no line is read.
@@ -61,8 +64,17 @@ pub(crate) async fn run(settings: Settings) -> Exit {
     };
     let writer = stderr.clone();
     logs::start(move || writer.clone());
-    let exit = match Node::start(settings.config, STATUS_INTERVAL) {
-        Ok(node) => converse(node, settings.name, &stderr).await,
+    let Settings {
+        config,
+        start,
+        name,
+        ..
+    } = settings;
+    let exit = match Node::start(config, start, STATUS_INTERVAL).await {
+        Ok(node) => {
+            let name = chat::name(name, node.id().await);
+            converse(node, name, &stderr).await
+        }
         Err(exit) => exit,
     };
     stderr.flush(LAST_WORDS).await;
@@ -89,6 +101,7 @@ async fn converse(mut node: Node, name: String, stderr: &Stderr) -> Exit {
 
     let mut talk = Talk::new(name);
     let mut outcomes = FuturesUnordered::new();
+    let mut wishes = FuturesUnordered::new();
     let mut input_ended = false;
     let mut quitting: Option<Instant> = None;
     let started = Instant::now();
@@ -112,6 +125,7 @@ async fn converse(mut node: Node, name: String, stderr: &Stderr) -> Exit {
                 }
                 talk.settle(outcome);
             },
+            Some(said) = wishes.next(), if !wishes.is_empty() => talk.say(line_of(said)),
             () = stderr.room(), if talk.has_to_tell() => talk.tell(stderr),
             line = lines.recv(), if may_read => match line {
                 Some(Line::TooLong { len }) => talk.refuse_too_long(len),
@@ -125,6 +139,15 @@ async fn converse(mut node: Node, name: String, stderr: &Stderr) -> Exit {
                         }
                         Entry::Quit => quitting = Some(Instant::now() + QUIT_PATIENCE),
                         Entry::Status => talk.say(report(&node).await),
+                        Entry::Wish(wish) if wishes.len() >= WISHES_MAX => {
+                            talk.say(format!("failed {wish}: too many wait for their outcome\n"));
+                        }
+                        Entry::Wish(wish) => {
+                            if wish == Wish::Leave {
+                                node.may_leave();
+                            }
+                            wishes.push(wish.carry_out(node.raft()));
+                        }
                         Entry::Help => talk.say(format!("demo-chat: {}\n", command::HELP)),
                         Entry::Unknown(line) => {
                             let line = chat::one_line(&line.chars().take(80).collect::<String>());
@@ -152,6 +175,12 @@ async fn converse(mut node: Node, name: String, stderr: &Stderr) -> Exit {
     };
     let _ = timeout(LAST_WORDS, last_outcomes).await;
     talk.give_up();
+    let last_wishes = async {
+        while let Some(said) = wishes.next().await {
+            talk.say(line_of(said));
+        }
+    };
+    let _ = timeout(LAST_WORDS, last_wishes).await;
     let _ = timeout(LAST_WORDS, printer.send(Flush)).await;
     let last_words = async {
         while talk.has_to_tell() {
@@ -187,6 +216,14 @@ fn read_stdin(len_max: usize) -> io::Result<mpsc::Receiver<Line>> {
         }
     })?;
     Ok(lines)
+}
+
+/// What is told of a wish, on one line.
+fn line_of(said: Said) -> String {
+    match said {
+        Said::Members { json, .. } => json + "\n",
+        Said::Line(line) => chat::one_line(&line) + "\n",
+    }
 }
 
 /// The node's status as one line of JSON; or why there is none.

@@ -3,6 +3,8 @@
 use raft_actor::{NodeStatus, Phase};
 use serde::Serialize;
 
+use crate::members::{HowMany, Member};
+
 #[derive(Serialize)]
 struct Json<'a> {
     id: u64,
@@ -18,13 +20,7 @@ struct Json<'a> {
     last: u64,
     cluster: Option<String>,
     proposals_waiting: usize,
-}
-
-#[derive(Serialize)]
-struct Member<'a> {
-    id: u64,
-    address: &'a str,
-    connected: bool,
+    tolerance: Option<HowMany>,
 }
 
 #[derive(Serialize)]
@@ -38,6 +34,7 @@ pub(crate) fn phase(phase: &Phase) -> &'static str {
     match phase {
         Phase::Forming { .. } => "forming",
         Phase::Running => "running",
+        Phase::Leaving => "leaving",
         Phase::ShuttingDown => "shutting-down",
         Phase::Failed(_) => "failed",
     }
@@ -56,15 +53,7 @@ pub(crate) fn json(status: &NodeStatus) -> String {
         term: status.term.0,
         commit: status.commit.0,
         applied: status.applied.0,
-        members: status
-            .members
-            .iter()
-            .map(|member| Member {
-                id: member.id.0,
-                address: &member.address,
-                connected: member.connected,
-            })
-            .collect(),
+        members: status.members.iter().map(Member::from).collect(),
         phase: phase(&status.phase),
         waiting_for: waiting_for
             .iter()
@@ -77,6 +66,7 @@ pub(crate) fn json(status: &NodeStatus) -> String {
         last: status.last.index.0,
         cluster: status.cluster.map(|cluster| cluster.to_string()),
         proposals_waiting: status.proposals_waiting,
+        tolerance: status.tolerance.as_ref().map(HowMany::from),
     };
     // Text and numbers always have a form in JSON.
     serde_json::to_string(&json).unwrap_or_default()
@@ -127,7 +117,8 @@ pub(crate) fn text(status: &NodeStatus) -> Vec<String> {
 #[cfg(test)]
 pub(crate) fn example() -> NodeStatus {
     use raft_actor::{
-        ClusterId, Configuration, Incarnation, LogId, LogIndex, MemberStatus, NodeId, Role, Term,
+        ClusterId, Configuration, Incarnation, LogId, LogIndex, MemberRole, MemberStatus, NodeId,
+        Role, Term,
     };
     NodeStatus {
         id: NodeId(1),
@@ -150,10 +141,15 @@ pub(crate) fn example() -> NodeStatus {
                 id: NodeId(id),
                 address: format!("127.0.0.1:700{id}"),
                 connected: id != 3,
+                role: Some(MemberRole::Voter),
+                priority: 0,
+                incarnation: None,
+                healthy: None,
                 queue: None,
                 progress: None,
             })
             .collect(),
+        tolerance: None,
         proposals_waiting: 0,
     }
 }
@@ -170,11 +166,11 @@ mod tests {
             json(&example()),
             concat!(
                 r#"{"id":1,"role":"follower","leader":2,"term":3,"commit":41,"applied":40,"members":["#,
-                r#"{"id":1,"address":"127.0.0.1:7001","connected":true},"#,
-                r#"{"id":2,"address":"127.0.0.1:7002","connected":true},"#,
-                r#"{"id":3,"address":"127.0.0.1:7003","connected":false}],"#,
+                r#"{"id":1,"address":"127.0.0.1:7001","connected":true,"role":"voter","priority":0,"healthy":null,"matched":null},"#,
+                r#"{"id":2,"address":"127.0.0.1:7002","connected":true,"role":"voter","priority":0,"healthy":null,"matched":null},"#,
+                r#"{"id":3,"address":"127.0.0.1:7003","connected":false,"role":"voter","priority":0,"healthy":null,"matched":null}],"#,
                 r#""phase":"running","waiting_for":[],"failure":null,"last":42,"#,
-                r#""cluster":"00000000000000000000000000c0ffee","proposals_waiting":0}"#
+                r#""cluster":"00000000000000000000000000c0ffee","proposals_waiting":0,"tolerance":null}"#
             )
         );
     }

@@ -29,10 +29,12 @@ use tokio::time::{Instant, sleep_until};
 
 use self::app::{Action, App, Overlay, OwnState};
 use self::screen::Screen;
-use crate::args::Settings;
-use crate::chat::Message;
+use crate::args::{Settings, Start};
+use crate::chat::{self, Message};
 use crate::logs::{self, Recent};
 use crate::node::{Event, Exit, Node};
+use crate::stderr;
+use crate::wish::{WISHES_MAX, Wish};
 
 const FRAME_TIME: Duration = Duration::from_millis(33);
 const STATUS_INTERVAL: Duration = Duration::from_millis(100);
@@ -42,12 +44,23 @@ pub(crate) async fn run(settings: Settings) -> Exit {
     let logs = Recent::default();
     let writer = logs.clone();
     logs::start(move || writer.clone());
-    let mut node = match Node::start(settings.config, STATUS_INTERVAL) {
+    if settings.start != Start::Listed {
+        // There is no screen before there is a node, and whom it waits for may take a while.
+        stderr::complain("looking for the cluster; ctrl-c gives up");
+    }
+    let Settings {
+        config,
+        start,
+        name,
+        ..
+    } = settings;
+    let mut node = match Node::start(config, start, STATUS_INTERVAL).await {
         Ok(node) => node,
         Err(exit) => return exit,
     };
-    match Screen::open(&format!("{} – demo-chat", settings.name)) {
-        Ok(screen) => converse(node, screen, App::new(settings.name, logs)).await,
+    let name = chat::name(name, node.id().await);
+    match Screen::open(&format!("{name} – demo-chat")) {
+        Ok(screen) => converse(node, screen, App::new(name, logs)).await,
         Err(error) => {
             node.shut_down();
             while !matches!(node.next().await, Event::Over(_)) {}
@@ -96,6 +109,7 @@ async fn converse(mut node: Node, mut screen: Screen, app: App) -> Exit {
 
     let mut keys = EventStream::new();
     let mut outcomes = FuturesUnordered::new();
+    let mut wishes = FuturesUnordered::new();
     let mut hangup = signal(SignalKind::hangup()).ok();
     let mut lost_terminal = None;
     let (mut is_stale, mut next_frame) = (true, Instant::now());
@@ -130,6 +144,15 @@ async fn converse(mut node: Node, mut screen: Screen, app: App) -> Exit {
                             app.borrow_mut().is_ending = true;
                             node.shut_down();
                         }
+                        Some(Action::Ask(wish)) if wishes.len() < WISHES_MAX => {
+                            if wish == Wish::Leave {
+                                node.may_leave();
+                            }
+                            wishes.push(wish.carry_out(node.raft()));
+                        }
+                        Some(Action::Ask(_)) => {
+                            app.borrow_mut().notice = Some("too many questions wait".into());
+                        }
                         Some(Action::Redraw) => lost_terminal = screen.clear().err(),
                         None => {}
                     }
@@ -142,6 +165,10 @@ async fn converse(mut node: Node, mut screen: Screen, app: App) -> Exit {
                     node.has_taken_part();
                 }
                 app.borrow_mut().settle(number, own_state(outcome));
+                is_stale = true;
+            },
+            Some(said) = wishes.next(), if !wishes.is_empty() => {
+                app.borrow_mut().told(said);
                 is_stale = true;
             },
             () = news.notified() => {

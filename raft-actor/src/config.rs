@@ -11,7 +11,8 @@ use raft_core::NodeId;
 use raft_net::{TlsFiles, TlsName};
 use raft_storage::MemoryDisk;
 
-use crate::ConfigError;
+use crate::step::Steps;
+use crate::{ConfigError, Step};
 
 #[cfg(feature = "cli")]
 pub(crate) mod args;
@@ -33,7 +34,9 @@ mod text;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Config {
-    pub(crate) id: NodeId,
+    pub(crate) id: Option<NodeId>,
+    /// Where the node is, if it has no list of peers to say it.
+    pub(crate) at: Option<String>,
     pub(crate) peers: Vec<(NodeId, String)>,
     pub(crate) listen: Option<String>,
     pub(crate) advertise: Option<String>,
@@ -55,6 +58,13 @@ pub struct Config {
     pub(crate) tls: TlsPaths,
     pub(crate) tls_names: BTreeMap<NodeId, String>,
     pub(crate) insecure: bool,
+    pub(crate) own_tls_name: Option<String>,
+    pub(crate) learner: bool,
+    pub(crate) replacing: Option<NodeId>,
+    pub(crate) joins: bool,
+    pub(crate) join_timeout: Duration,
+    pub(crate) joiner_timeout: Duration,
+    pub(crate) steps: Steps,
 }
 
 /// Where the TLS files are: all three, or none.
@@ -133,7 +143,33 @@ impl Config {
     #[must_use]
     pub fn new(id: NodeId) -> Self {
         Self {
-            id,
+            id: Some(id),
+            ..Self::of_nobody()
+        }
+    }
+
+    /// Settings for a node that is found at `address` (`host:port`), and is given its id: by
+    /// [`lead`](crate::RaftActor::lead), [`join`](crate::RaftActor::join), or the folder that it had it in before. It
+    /// listens there too, unless [`listen`](Self::listen) says where.
+    ///
+    /// ```
+    /// use raft_actor::Config;
+    ///
+    /// let config = Config::at("10.0.0.2:7001").data_dir("data").insecure();
+    /// # let _ = config;
+    /// ```
+    #[must_use]
+    pub fn at(address: impl Into<String>) -> Self {
+        Self {
+            at: Some(address.into()),
+            ..Self::of_nobody()
+        }
+    }
+
+    pub(crate) fn of_nobody() -> Self {
+        Self {
+            id: None,
+            at: None,
             peers: Vec::new(),
             listen: None,
             advertise: None,
@@ -155,12 +191,19 @@ impl Config {
             tls: TlsPaths::default(),
             tls_names: BTreeMap::new(),
             insecure: false,
+            own_tls_name: None,
+            learner: false,
+            replacing: None,
+            joins: true,
+            join_timeout: Duration::from_secs(60),
+            joiner_timeout: Duration::from_secs(10 * 60),
+            steps: Steps::default(),
         }
     }
 
-    /// The node's id.
+    /// The node's id, if it is not given one.
     #[must_use]
-    pub fn id(&self) -> NodeId {
+    pub fn id(&self) -> Option<NodeId> {
         self.id
     }
 
@@ -350,10 +393,65 @@ impl Config {
         self
     }
 
+    /// The DNS name that this node's own certificate holds, for who joins: what the others are told to ask for. Without
+    /// it that is `node-<id>`, and the certificate must be made for an id that nobody has had yet.
+    #[must_use]
+    pub fn own_tls_name(mut self, name: impl Into<String>) -> Self {
+        self.own_tls_name = Some(name.into());
+        self
+    }
+
+    /// Has a node that [joins](crate::RaftActor::join) stay a learner, which is sent everything and does not vote, until
+    /// somebody promotes it. Without it, it votes as soon as it has caught up.
+    #[must_use]
+    pub fn learner(mut self, on: bool) -> Self {
+        self.learner = on;
+        self
+    }
+
+    /// Has a node that [joins](crate::RaftActor::join) take the place of `node`, which is removed by the same entry, and
+    /// must not be alive.
+    #[must_use]
+    pub fn replacing(mut self, node: NodeId) -> Self {
+        self.replacing = Some(node);
+        self
+    }
+
+    /// Whether this node, while it leads, lets others join. On unless said. Without TLS whoever reaches the port can.
+    /// It keeps nobody from connecting: a node that others have let in is heard by one that lags behind.
+    #[must_use]
+    pub fn joins(mut self, on: bool) -> Self {
+        self.joins = on;
+        self
+    }
+
+    /// How long [`join`](crate::RaftActor::join) tries, from 1 s to a day. 60 s unless said.
+    #[must_use]
+    pub fn join_timeout(mut self, timeout: Duration) -> Self {
+        self.join_timeout = timeout;
+        self
+    }
+
+    /// How long this node, while it leads, waits for one that it has let in and that has never been heard of since, before it
+    /// removes it again: its start broke off, and nobody has repeated it. From 1 s to 30 days; 10 minutes unless said.
+    #[must_use]
+    pub fn joiner_timeout(mut self, timeout: Duration) -> Self {
+        self.joiner_timeout = timeout;
+        self
+    }
+
+    /// For tests of this library: is called at each step of a join and of a leave.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn at_step(mut self, called: fn(Step)) -> Self {
+        self.steps = Steps(Some(called));
+        self
+    }
+
     /// The TLS files, if there are to be any, and the names of the nodes.
     ///
     /// # Errors
-    /// Not all three were given, or a name is none.
+    /// Not all three were given, or a name is none, or that of two nodes.
     pub(crate) fn checked_tls(&self) -> Result<Option<Secured>, ConfigError> {
         let mut names = BTreeMap::new();
         for (node, name) in &self.tls_names {
@@ -362,6 +460,23 @@ impl Config {
                 name: name.clone(),
             })?;
             names.insert(*node, name);
+        }
+        // Whoever has a name that two nodes go by can be either.
+        let mut all = names.clone();
+        for (id, _) in &self.peers {
+            all.entry(*id).or_insert_with(|| TlsName::of(*id));
+        }
+        for (first, name) in &names {
+            let twice = all
+                .iter()
+                .find(|(id, other)| *id != first && *other == name);
+            if let Some((second, _)) = twice {
+                return Err(ConfigError::TlsNameTwice {
+                    first: *first,
+                    second: *second,
+                    name: self.tls_names[first].clone(),
+                });
+            }
         }
         let TlsPaths { ca, cert, key } = &self.tls;
         let given = [("tls_ca", ca), ("tls_cert", cert), ("tls_key", key)];
@@ -384,14 +499,28 @@ impl Config {
         }
     }
 
+    /// Where this node says that it is.
+    pub(crate) fn own_address(&self) -> Option<String> {
+        let listed = || {
+            let own = self.peers.iter().find(|(id, _)| Some(*id) == self.id);
+            own.map(|(_, address)| address.clone())
+        };
+        let said = self.advertise.clone().or_else(|| self.at.clone());
+        said.or_else(listed)
+    }
+
     /// The longest frame between peers: a batch of entries that one command of the longest kind overshot.
     pub(crate) fn frame_len_max(&self, append_bytes_max: usize) -> usize {
         append_bytes_max + self.command_bytes_max + FRAME_MARGIN_BYTES
     }
 
     /// What of these settings the core is told. The rest of its settings is the node's to say.
-    pub(crate) fn core(&self, voters: impl IntoIterator<Item = NodeId>) -> raft_core::Config {
-        let mut core = raft_core::Config::new(self.id, voters);
+    pub(crate) fn core(
+        &self,
+        id: NodeId,
+        voters: impl IntoIterator<Item = NodeId>,
+    ) -> raft_core::Config {
+        let mut core = raft_core::Config::new(id, voters);
         core.heartbeat_ticks = Self::ticks(self.heartbeat_interval);
         core.election_timeout_ticks_min = Self::ticks(self.election_timeout_min);
         core.election_timeout_ticks_max = Self::ticks(self.election_timeout_max);
@@ -406,7 +535,7 @@ impl Config {
     }
 
     /// `duration` in ticks, at least one.
-    fn ticks(duration: Duration) -> u32 {
+    pub(crate) fn ticks(duration: Duration) -> u32 {
         u32::try_from((duration.as_millis() / TICK.as_millis()).max(1)).unwrap_or(u32::MAX)
     }
 }

@@ -21,7 +21,7 @@ mod replica;
 mod waiting;
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -45,8 +45,8 @@ use answers::Answers;
 use cursors::Cursors;
 use digests::{Digests, Verdict};
 pub(crate) use message::{
-    Apply, Await, Back, CaptureState, Finish, LogBegins, Office, PartFailed, PeerDigest, Progress,
-    Told,
+    Apply, Await, Back, CaptureState, Circle, Finish, LogBegins, Office, PartFailed, PeerDigest,
+    Progress, Told,
 };
 use reads::Reads;
 pub(crate) use reads::{ReadJob, ReadsReady};
@@ -82,7 +82,6 @@ pub(crate) struct Making {
     pub(crate) snapshots: Arc<dyn Snapshots>,
     pub(crate) node: Recipient<Told>,
     pub(crate) failed: Recipient<PartFailed>,
-    pub(crate) peers: BTreeMap<NodeId, PeerSender>,
     pub(crate) encoder: FrameEncoder,
     /// Where the log begins,
     pub(crate) first: LogIndex,
@@ -104,6 +103,7 @@ pub(crate) struct Delivery {
     node: Recipient<Told>,
     failed: Recipient<PartFailed>,
     peers: BTreeMap<NodeId, PeerSender>,
+    voters: BTreeSet<NodeId>,
     encoder: FrameEncoder,
     /// Committed entries that are not applied yet, as far as they are in memory.
     ready: VecDeque<Arc<[Entry]>>,
@@ -130,7 +130,6 @@ impl Delivery {
     pub(crate) fn new(making: Making, has_own_thread: bool) -> Self {
         let applied = making.replica.applied().index;
         let digests = Digests::new(making.id);
-        let nodes = making.peers.len() + 1;
         let replica = Rc::new(RefCell::new(making.replica));
         making.progress.send_replace(Progress {
             index: applied,
@@ -153,7 +152,8 @@ impl Delivery {
             snapshots: making.snapshots,
             node: making.node,
             failed: making.failed,
-            peers: making.peers,
+            peers: BTreeMap::new(),
+            voters: BTreeSet::new(),
             encoder: making.encoder,
             ready: VecDeque::new(),
             target: applied,
@@ -162,10 +162,7 @@ impl Delivery {
             waiting: Waiting::default(),
             waiting_reads: Reads::default(),
             digests,
-            office: Office {
-                leads: false,
-                nodes,
-            },
+            office: Office { leads: false },
             announced_at: Instant::now(),
             cursors: Cursors::new(making.cursors, making.storage),
             subscriptions: Vec::new(),
@@ -214,7 +211,6 @@ impl Delivery {
                 self.lag.applied(&run);
             }
         }
-        self.tell(answers);
         let applied = self.applied();
         self.waiting_reads
             .answer(&self.replica.borrow(), &self.node);
@@ -227,12 +223,13 @@ impl Delivery {
             self.metrics.applied(began.elapsed());
             self.compare_digests();
         }
+        self.tell(answers);
     }
 
     /// Applies those of `run` from `next` on, as far as the turn's time goes.
     fn apply(
         &mut self,
-        run: &[Entry],
+        run: &Arc<[Entry]>,
         next: LogIndex,
         began: Instant,
         answers: &mut Answers,
@@ -266,7 +263,7 @@ impl Delivery {
         }
         replica.keep()?;
         drop(replica);
-        self.log.recent.borrow_mut().extend(&run[start..end]);
+        self.log.recent.borrow_mut().extend(run, start..end);
         Ok(())
     }
 
@@ -388,7 +385,7 @@ impl Delivery {
         for (index, digest) in self.digests.answers() {
             self.say_digest(index, digest, false);
         }
-        match self.digests.verdict(self.office.nodes) {
+        match self.digests.verdict(&self.voters) {
             Verdict::Fine => {}
             Verdict::Diverged {
                 index,
@@ -424,8 +421,8 @@ impl Delivery {
 
     /// Sends peers the outcomes of what they forwarded, and gives back what is the node's. A peer that cannot be told
     /// stops waiting by itself.
-    fn tell(&mut self, answers: Answers) {
-        for (id, answers) in answers.peers {
+    fn tell(&mut self, mut answers: Answers) {
+        for (id, answers) in answers.tell() {
             if let Some(sender) = self.peers.get(&id) {
                 send_answers(id, sender, &mut self.encoder, answers);
             }

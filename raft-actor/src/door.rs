@@ -7,16 +7,19 @@
 //! - Somebody who stands here while the node is alive has been announced to it by a [`Knock`].
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix::Message;
+use actix::dev::{MessageResponse, OneshotSender};
+use actix::{Actor, Message};
+use raft_core::NodeId;
 
 use crate::batch::places;
 use crate::ledger::Request;
 use crate::message::Naming;
 use crate::proposals::{Budget, Permit, Proposal, ReplyTo, Waiter};
-use crate::reply::{Later, later};
+use crate::reply::{Answer, Later, later};
 use crate::{
     Cancel, Cancellation, CloseSession, Committed, NodeFailure, OpenSession, Propose, ProposeBatch,
     ProposeError, SessionId, UnknownCause, metrics,
@@ -39,6 +42,10 @@ pub(crate) struct Door {
     session_timeout: Duration,
     budget: Arc<Budget>,
     gathered: RefCell<Vec<Proposal>>,
+    /// When the first of them came, for all of them: the clock costs as much as the rest of coming in.
+    since: Cell<Instant>,
+    /// How many there were the last time: about as many there will be.
+    last_len: Cell<usize>,
     announced: Cell<bool>,
     /// Too much that is committed is not applied yet.
     lagging: Cell<bool>,
@@ -56,8 +63,27 @@ enum Gate {
 /// An answer that is known, or will be given later, and whether the node must be told.
 type Entered<R> = (Later<R>, bool);
 
+/// A proposal that comes in as soon as it is known who proposes it, which actix says when the handler has returned.
+pub struct Entering(Result<(Rc<Door>, Propose, Permit), ProposeError>);
+
+impl<A: Actor> MessageResponse<A, Propose> for Entering {
+    fn handle(
+        self,
+        _: &mut A::Context,
+        caller: Option<OneshotSender<Result<Committed, ProposeError>>>,
+    ) {
+        match self.0 {
+            Ok((door, message, permit)) => {
+                let answer = Answer::to(caller, || Err(unknown()));
+                door.gather(door.proposal(message, ReplyTo::Propose(answer), permit));
+            }
+            Err(error) => Answer::to(caller, || Err(unknown())).give(Err(error)),
+        }
+    }
+}
+
 impl Door {
-    pub(crate) fn new(config: &crate::Config) -> Self {
+    pub(crate) fn new(config: &crate::Config, id: NodeId) -> Self {
         Self {
             command_bytes_max: config.command_bytes_max,
             timeout: config.propose_timeout,
@@ -65,9 +91,11 @@ impl Door {
             budget: Budget::counted(
                 config.proposals_max,
                 config.proposals_bytes_max,
-                Some(metrics::Proposals::new(config.id)),
+                Some(metrics::Proposals::new(id)),
             ),
             gathered: RefCell::default(),
+            since: Cell::new(Instant::now()),
+            last_len: Cell::new(0),
             announced: Cell::new(false),
             lagging: Cell::new(false),
             gate: RefCell::new(Gate::Open),
@@ -75,18 +103,21 @@ impl Door {
     }
 
     /// Takes a proposal in, or refuses it at once.
-    pub(crate) fn enter(&self, message: Propose) -> Entered<Result<Committed, ProposeError>> {
-        let unknown = || Err(unknown());
-        let permit = match self
+    pub(crate) fn enter(self: &Rc<Self>, message: Propose) -> (Entering, bool) {
+        let permit = self
             .check(&message)
-            .and_then(|()| self.permit(message.command.len()))
-        {
-            Ok(permit) => permit,
-            Err(error) => return self.refuse(error),
-        };
-        let (reply, answer) = later(unknown);
-        self.gather(self.proposal(message, ReplyTo::Propose(answer), permit));
-        (reply, self.knock())
+            .and_then(|()| self.permit(message.command.len()));
+        match permit {
+            Ok(permit) => {
+                let door = Rc::clone(self);
+                let entering = Entering(Ok((door, message, permit)));
+                (entering, self.knock())
+            }
+            Err(error) => {
+                self.budget.refused(&error);
+                (Entering(Err(error)), false)
+            }
+        }
     }
 
     /// Takes in all of them, or those that have a place are none.
@@ -186,7 +217,8 @@ impl Door {
             timeout_ms: session_ms(self.session_timeout),
         };
         let permit = Budget::new(1, usize::MAX).take(0)?;
-        Some(Proposal::new(request, self.waiter(to, None, permit)))
+        let waiter = self.waiter_since(Instant::now(), to, None, permit);
+        Some(Proposal::new(request, waiter))
     }
 
     fn check(&self, message: &Propose) -> Result<(), ProposeError> {
@@ -214,8 +246,21 @@ impl Door {
         self.budget.take(bytes).ok_or(ProposeError::Busy)
     }
 
+    /// Somebody who comes in, and is gathered next.
     fn waiter(&self, to: ReplyTo, timeout: Option<Duration>, permit: Permit) -> Waiter {
-        let since = Instant::now();
+        if self.gathered.borrow().is_empty() {
+            self.since.set(Instant::now());
+        }
+        self.waiter_since(self.since.get(), to, timeout, permit)
+    }
+
+    fn waiter_since(
+        &self,
+        since: Instant,
+        to: ReplyTo,
+        timeout: Option<Duration>,
+        permit: Permit,
+    ) -> Waiter {
         let deadline = since + timeout.unwrap_or(self.timeout).min(TIMEOUT_MAX);
         Waiter::new(to, since, deadline, permit)
     }
@@ -240,12 +285,24 @@ impl Door {
     }
 
     fn gather(&self, proposal: Proposal) {
-        self.gathered.borrow_mut().push(proposal);
+        let mut gathered = self.gathered.borrow_mut();
+        if gathered.capacity() == 0 {
+            gathered.reserve(self.last_len.get().max(4));
+        }
+        gathered.push(proposal);
     }
 
     /// Says whether the node must be told that somebody stands here.
     fn knock(&self) -> bool {
         !self.announced.replace(true)
+    }
+
+    /// Takes proposals in again, after it was shut.
+    pub(crate) fn reopen(&self) {
+        let mut gate = self.gate.borrow_mut();
+        if matches!(*gate, Gate::ShuttingDown) {
+            *gate = Gate::Open;
+        }
     }
 
     /// The node has heard the knock.
@@ -255,7 +312,11 @@ impl Door {
 
     /// Takes out all that stands here.
     pub(crate) fn take(&self) -> Vec<Proposal> {
-        self.gathered.take()
+        let gathered = self.gathered.take();
+        if !gathered.is_empty() {
+            self.last_len.set(gathered.len());
+        }
+        gathered
     }
 
     /// Proposals of this process that wait for their outcome, wherever they are.

@@ -1,5 +1,7 @@
 //! What can go wrong, each with what it means for the caller.
 
+mod membership;
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,7 +12,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::config::check::ids;
-use crate::{ApplyError, ConfigError, ProposalId, SessionId};
+use crate::{ApplyError, ConfigError, JoinError, ProposalId, SessionId};
+
+pub use membership::MembershipError;
 
 /// Why a node could not be started. Nothing is left behind: neither a thread, nor a lock, nor a socket.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +51,9 @@ pub enum StartError {
     /// The node could not begin to take part.
     #[error(transparent)]
     Node(#[from] NodeFailure),
+    /// The node did not come into a cluster.
+    #[error(transparent)]
+    Join(#[from] JoinError),
     /// The folder is of a cluster of other nodes.
     #[error(
         "the data folder is of a cluster of nodes {}, but the list of peers names {}",
@@ -57,6 +64,15 @@ pub enum StartError {
         stored: Vec<NodeId>,
         /// The nodes that are listed now.
         listed: Vec<NodeId>,
+    },
+    /// The node has left its cluster, or was removed: its folder is of no use any more.
+    #[error(
+        "node {} has left its cluster, or was removed: to take part again, join it with an empty data folder",
+        node.unwrap_or_default()
+    )]
+    Departed {
+        /// The node.
+        node: Option<NodeId>,
     },
     /// The state as of the snapshot cannot be had back.
     #[error("cannot restore the snapshot through entry {last}: {why}")]
@@ -264,32 +280,6 @@ pub enum SnapshotError {
     NodeEnded,
 }
 
-/// Why the leadership was not handed over.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum TransferError {
-    /// The node does not lead.
-    #[error("this node does not lead")]
-    NotLeader {
-        /// Who does, where it is known.
-        leader: Option<NodeId>,
-    },
-    /// There is nobody to hand over to, or that node is no voter.
-    #[error("there is nobody to hand over to")]
-    NoCandidate,
-    /// Another handover is under way.
-    #[error("another handover is under way")]
-    UnderWay,
-    /// It came to nothing: the other node did not take over within an election timeout.
-    #[error("node {to} did not take over in time")]
-    Failed {
-        /// The other node.
-        to: NodeId,
-    },
-    /// The node has ended.
-    #[error("the node has ended")]
-    NodeEnded,
-}
-
 /// A value could not be encoded or decoded as MessagePack.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CodecError {
@@ -373,6 +363,15 @@ pub enum NodeFailure {
         peer: NodeId,
         /// A [`Refusal::LostAcknowledged`], which says what is missing and what to do.
         refusal: Box<Refusal>,
+    },
+    /// The other nodes have removed this one, for good. Its folder is of no use any more.
+    #[error(
+        "removed from the cluster{}: to take part again, join it with an empty data folder",
+        cluster.map(|cluster| format!(" {cluster}")).unwrap_or_default()
+    )]
+    Removed {
+        /// The cluster, where it is known.
+        cluster: Option<ClusterId>,
     },
     /// The protocol asks for something, or answers something, that this program never asks of it.
     #[error("a bug of this program: the protocol comes with {0}, which nobody has asked for")]

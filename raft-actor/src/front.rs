@@ -14,16 +14,18 @@ use std::time::Duration;
 use actix::prelude::*;
 
 use crate::delivery::Delivery;
-use crate::door::{Door, Knock};
+use crate::door::{Door, Entering, Knock};
+use crate::leaving::LeaveAndTell;
 use crate::node::{Ending, Node};
 use crate::observe::Observed;
 use crate::parts::{Parts, died};
 use crate::reads::{Ask, Reading};
 use crate::reply::Later;
 use crate::{
-    Cancel, CloseSession, Committed, Ended, ForgetCursor, GetStatus, NodeFailure, NodeStatus,
-    OpenSession, Phase, Propose, ProposeBatch, ProposeError, Read, ReadIndex, Resolve, Shutdown,
-    SnapshotError, Subscribe, SubscribeError, TakeSnapshot, TransferError, TransferLeadership,
+    Cancel, ChangeMembership, CloseSession, Committed, Ended, ForgetCursor, GetMembers, GetStatus,
+    Invite, Leave, MembershipError, NodeFailure, NodeStatus, OpenSession, Phase, Propose,
+    ProposeBatch, ProposeError, Read, ReadIndex, Resolve, Shutdown, SnapshotError, Subscribe,
+    SubscribeError, TakeSnapshot, TransferLeadership,
 };
 
 /// Messages that are handled before the thread's other tasks get a turn.
@@ -44,15 +46,18 @@ pub struct RaftActor {
     pub(crate) in_a_row: usize,
 }
 
-/// The node is shut down: end the thread.
+/// The node has ended: end the thread.
 #[derive(Message)]
 #[rtype(result = "()")]
-struct Leave;
+struct Gone;
 
 impl Actor for RaftActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        // The door has the bounds. Beyond a capacity, actix parks each sender: two allocations and a queue of its own, for
+        // every proposal, and none of them is refused by it.
+        ctx.set_mailbox_capacity(0);
         ctx.run_interval(WATCH, |front, _| front.watch_node());
     }
 }
@@ -111,7 +116,7 @@ fn asked<R>(
 }
 
 impl Handler<Propose> for RaftActor {
-    type Result = Later<<Propose as Message>::Result>;
+    type Result = Entering;
 
     fn handle(&mut self, message: Propose, ctx: &mut Self::Context) -> Self::Result {
         let reply = self.door.enter(message);
@@ -198,7 +203,62 @@ impl Handler<TransferLeadership> for RaftActor {
     fn handle(&mut self, message: TransferLeadership, ctx: &mut Self::Context) -> Self::Result {
         self.breathe(ctx);
         let sent = self.node.send(message);
-        Box::pin(async move { sent.await.unwrap_or(Err(TransferError::NodeEnded)) })
+        Box::pin(async move { sent.await.unwrap_or(Err(MembershipError::NodeEnded)) })
+    }
+}
+
+impl Handler<ChangeMembership> for RaftActor {
+    type Result = ResponseFuture<<ChangeMembership as Message>::Result>;
+
+    fn handle(&mut self, message: ChangeMembership, ctx: &mut Self::Context) -> Self::Result {
+        self.breathe(ctx);
+        let sent = self.node.send(message);
+        Box::pin(async move { sent.await.unwrap_or(Err(MembershipError::NodeEnded)) })
+    }
+}
+
+impl Handler<Invite> for RaftActor {
+    type Result = ResponseFuture<<Invite as Message>::Result>;
+
+    fn handle(&mut self, message: Invite, ctx: &mut Self::Context) -> Self::Result {
+        self.breathe(ctx);
+        let sent = self.node.send(message);
+        Box::pin(async move { sent.await.unwrap_or(Err(MembershipError::NodeEnded)) })
+    }
+}
+
+impl Handler<Leave> for RaftActor {
+    type Result = ResponseFuture<<Leave as Message>::Result>;
+
+    fn handle(&mut self, message: Leave, ctx: &mut Self::Context) -> Self::Result {
+        self.breathe(ctx);
+        let (sent, front) = (self.node.send(message), ctx.address());
+        Box::pin(async move {
+            let left = sent.await.unwrap_or(Err(MembershipError::NodeEnded));
+            if left.is_ok() {
+                front.do_send(Gone);
+            }
+            left
+        })
+    }
+}
+
+impl Handler<LeaveAndTell> for RaftActor {
+    type Result = ();
+
+    fn handle(&mut self, message: LeaveAndTell, ctx: &mut Self::Context) {
+        self.breathe(ctx);
+        self.node.do_send(message);
+    }
+}
+
+impl Handler<GetMembers> for RaftActor {
+    type Result = ResponseFuture<<GetMembers as Message>::Result>;
+
+    fn handle(&mut self, message: GetMembers, ctx: &mut Self::Context) -> Self::Result {
+        self.breathe(ctx);
+        let sent = self.node.send(message);
+        Box::pin(async move { sent.await.unwrap_or(Err(MembershipError::NodeEnded)) })
     }
 }
 
@@ -263,16 +323,16 @@ impl Handler<Shutdown> for RaftActor {
                 // Nobody else lets go of a dead node's parts, or it has been done already.
                 Err(_) => parts.let_go().await.and_then(|()| died()),
             };
-            front.do_send(Leave);
+            front.do_send(Gone);
             ending
         })
     }
 }
 
-impl Handler<Leave> for RaftActor {
+impl Handler<Gone> for RaftActor {
     type Result = ();
 
-    fn handle(&mut self, _: Leave, ctx: &mut Self::Context) {
+    fn handle(&mut self, _: Gone, ctx: &mut Self::Context) {
         ctx.stop();
         Arbiter::current().stop();
     }

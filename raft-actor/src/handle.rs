@@ -7,8 +7,10 @@
 //! - No method needs a runtime, or blocks its thread: what needs a clock waits on the system's.
 //! - Every wait ends: with the answer, or because the actor that owed it is gone.
 
+mod adding;
 mod channels;
 mod events;
+mod members;
 mod session;
 mod system;
 
@@ -17,7 +19,7 @@ use std::time::Duration;
 
 use actix::Addr;
 use bytes::Bytes;
-use raft_core::{LogId, LogIndex, NodeId};
+use raft_core::{LogId, LogIndex};
 use tokio::sync::watch;
 
 pub use channels::{CommandReceiver, CommandSender};
@@ -31,7 +33,7 @@ use crate::{
     Consistency, ForgetCursor, GetHealth, GetStatus, Health, NodeFailure, NodeStatus, NodeView,
     OpenSession, ProposalId, Propose, ProposeBatch, ProposeError, RaftActor, Read, ReadError,
     ReadIndex, ReadValue, Resolve, SessionId, SnapshotError, StartError, StateMachine,
-    SubscribeError, TakeSnapshot, TransferError, TransferLeadership, UnknownCause, Watch,
+    SubscribeError, TakeSnapshot, UnknownCause, Watch,
 };
 
 /// The pause before something is tried again that was refused for now.
@@ -98,7 +100,7 @@ impl Raft {
     /// # Errors
     /// [`StartError`] says what is wrong with the configuration, the folder, the address or the machine.
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        Self::started(config, RaftActor::spawn).await
+        Self::started(config, async |config| RaftActor::spawn(config)).await
     }
 
     /// Starts a node that replicates `machine`, as [`RaftActor::spawn_with`] does, and a system for it.
@@ -109,13 +111,83 @@ impl Raft {
         config: Config,
         machine: impl BytesStateMachine,
     ) -> Result<Self, StartError> {
-        Self::started(config, |config| RaftActor::spawn_with(config, machine)).await
+        Self::started(config, async |config| {
+            RaftActor::spawn_with(config, machine)
+        })
+        .await
     }
 
-    async fn started(
+    /// Starts a cluster of which this node is the first, or goes on with that of its folder, as [`RaftActor::lead`] does,
+    /// and a system for it.
+    ///
+    /// ```
+    /// # use raft_actor::{Config, MemoryDisk, Raft};
+    /// # futures_executor::block_on(async {
+    /// let config = Config::at("127.0.0.1:7001"); // And a data_dir, outside tests.
+    /// # let config = Config::at("127.0.0.1:27381").memory(MemoryDisk::new());
+    /// let raft = Raft::lead(config).await?;
+    /// raft.propose("alone, for now").await?;
+    /// # raft.shutdown().await?;
+    /// # anyhow::Ok(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// As [`RaftActor::lead`].
+    pub async fn lead(config: Config) -> Result<Self, StartError> {
+        Self::started(config, async |config| RaftActor::lead(config).await).await
+    }
+
+    /// [`lead`](Self::lead), with a state machine.
+    ///
+    /// # Errors
+    /// As [`RaftActor::lead_with`].
+    pub async fn lead_with(
         config: Config,
-        spawn: impl FnOnce(Config) -> Result<Addr<RaftActor>, StartError> + Send + 'static,
+        machine: impl BytesStateMachine,
     ) -> Result<Self, StartError> {
+        Self::started(config, async |config| {
+            RaftActor::lead_with(config, machine).await
+        })
+        .await
+    }
+
+    /// Joins the cluster that is found at any of `addresses`, or goes on with that of its folder, as [`RaftActor::join`]
+    /// does, and a system for it. Dropped before it ends, it breaks the join off; it can be repeated.
+    ///
+    /// # Errors
+    /// As [`RaftActor::join`].
+    pub async fn join<A: Into<String>>(
+        config: Config,
+        addresses: impl IntoIterator<Item = A>,
+    ) -> Result<Self, StartError> {
+        let addresses: Vec<String> = addresses.into_iter().map(Into::into).collect();
+        Self::started(config, async |config| {
+            RaftActor::join(config, addresses).await
+        })
+        .await
+    }
+
+    /// [`join`](Self::join), with a state machine.
+    ///
+    /// # Errors
+    /// As [`RaftActor::join_with`].
+    pub async fn join_with<A: Into<String>>(
+        config: Config,
+        addresses: impl IntoIterator<Item = A>,
+        machine: impl BytesStateMachine,
+    ) -> Result<Self, StartError> {
+        let addresses: Vec<String> = addresses.into_iter().map(Into::into).collect();
+        Self::started(config, async |config| {
+            RaftActor::join_with(config, addresses, machine).await
+        })
+        .await
+    }
+
+    async fn started<S>(config: Config, spawn: S) -> Result<Self, StartError>
+    where
+        S: AsyncFnOnce(Config) -> Result<Addr<RaftActor>, StartError> + Send + 'static,
+    {
         let propose_timeout = config.propose_timeout;
         let command_bytes_max = config.command_bytes_max;
         let running = Running::start(move || spawn(config)).await?;
@@ -353,19 +425,6 @@ impl Raft {
     pub async fn take_snapshot(&self) -> Result<LogId, SnapshotError> {
         let sent = self.addr().send(TakeSnapshot).await;
         sent.unwrap_or(Err(SnapshotError::NodeEnded))
-    }
-
-    /// Hands the leadership over, to `to` or to the most advanced of the other voters.
-    ///
-    /// # Errors
-    /// [`TransferError`]: this node does not lead, or the other one did not take over.
-    pub async fn transfer_leadership(
-        &self,
-        to: impl Into<Option<NodeId>>,
-    ) -> Result<NodeId, TransferError> {
-        let transfer = TransferLeadership { to: to.into() };
-        let sent = self.addr().send(transfer).await;
-        sent.unwrap_or(Err(TransferError::NodeEnded))
     }
 
     /// Ends the node in order (see [`Shutdown`](crate::Shutdown)), whoever else holds it, and waits until its data folder

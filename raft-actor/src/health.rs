@@ -55,6 +55,9 @@ pub enum NotReady {
         /// How many entries.
         unapplied: u64,
     },
+    /// It is leaving the cluster.
+    #[error("the node is leaving the cluster")]
+    Leaving,
     /// It is being shut down.
     #[error("the node is shutting down")]
     ShuttingDown,
@@ -70,6 +73,7 @@ impl Health {
             Phase::Forming { waiting_for } => Some(NotReady::Forming {
                 waiting_for: waiting_for.iter().map(|(id, _)| *id).collect(),
             }),
+            Phase::Leaving => Some(NotReady::Leaving),
             Phase::ShuttingDown => Some(NotReady::ShuttingDown),
             Phase::Failed(failure) => Some(NotReady::Failed(failure.clone())),
             Phase::Running if view.leader.is_none() => Some(NotReady::NoLeader),
@@ -142,6 +146,7 @@ mod tests {
             (lagging, "10001 committed entries are not applied yet"),
             (no_leader, "no leader is known"),
             (forming, "waiting for 3"),
+            (of(Phase::Leaving), "the node is leaving the cluster"),
             (of(Phase::ShuttingDown), "the node is shutting down"),
         ] {
             assert!(health.live && !health.ready, "{health:?}");

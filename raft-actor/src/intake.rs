@@ -57,6 +57,8 @@ pub(crate) struct Intake {
     pub(crate) own_session: OwnSession,
     /// What each peer may have waiting here.
     peer_budgets: BTreeMap<NodeId, Arc<Budget>>,
+    /// What one peer may have waiting here: how many, and how many bytes.
+    peer_budget: (usize, usize),
     /// What peers have forwarded in this turn.
     from_peers: Vec<Proposal>,
     /// Wait for the node's session, to be named.
@@ -95,17 +97,13 @@ impl Away {
 impl Intake {
     /// `starts` counts the starts of this node on its folder: an answer that was meant for an earlier life
     /// of the node must not be taken for the answer to a proposal of this one.
-    pub(crate) fn new(
-        config: &crate::Config,
-        starts: u64,
-        peers: impl Iterator<Item = NodeId>,
-    ) -> Self {
-        let budget = || Budget::new(config.proposals_max, config.proposals_bytes_max);
+    pub(crate) fn new(config: &crate::Config, starts: u64) -> Self {
         Self {
             command_bytes_max: config.command_bytes_max,
             timeout: config.propose_timeout,
             own_session: OwnSession::new(config.session_timeout),
-            peer_budgets: peers.map(|id| (id, budget())).collect(),
+            peer_budget: (config.proposals_max, config.proposals_bytes_max),
+            peer_budgets: BTreeMap::new(),
             from_peers: Vec::new(),
             nameless: VecDeque::new(),
             waiting: VecDeque::new(),
@@ -115,6 +113,18 @@ impl Intake {
             last_request: starts << REQUEST_BITS,
             next_due: None,
         }
+    }
+
+    /// This node deals with `peer` from now on.
+    pub(crate) fn met(&mut self, peer: NodeId) {
+        let (count, bytes) = self.peer_budget;
+        let budget = || Budget::new(count, bytes);
+        self.peer_budgets.entry(peer).or_insert_with(budget);
+    }
+
+    /// And with this one no more.
+    pub(crate) fn parted(&mut self, peer: NodeId) {
+        self.peer_budgets.remove(&peer);
     }
 
     fn note_due(&mut self, due: Instant) {
@@ -170,14 +180,14 @@ impl Intake {
     /// The next frame for a leader, and how many of those that wait are in it.
     fn next_forward(&mut self) -> (usize, Frame) {
         let mut bytes = 0;
-        let fits = |proposal: &&mut Proposal| {
+        let fits = |proposal: &&Proposal| {
             let before = bytes;
             bytes += proposal.bytes();
             before < FORWARD_BYTES_MAX
         };
-        let fitting = self.waiting.iter_mut().take(FORWARD_MAX).take_while(fits);
-        let data = encode(fitting, 0);
-        let count = data.len();
+        let fitting = self.waiting.iter().take(FORWARD_MAX).take_while(fits);
+        let count = fitting.count();
+        let data = encode(self.waiting.range_mut(..count), 0);
         let name = |(data, request)| Forwarded { request, data };
         let named = data.into_iter().zip(self.last_request + 1..).map(name);
         (count, Frame::Forward(named.collect()))
@@ -316,9 +326,16 @@ impl Intake {
 }
 
 /// The envelopes of `proposals`, in one allocation that all of them share.
-fn encode<'p>(proposals: impl Iterator<Item = &'p mut Proposal>, time_ms: u64) -> Vec<Bytes> {
-    let mut envelopes = BytesMut::new();
-    let mut ends = Vec::new();
+fn encode<'p>(
+    proposals: impl ExactSizeIterator<Item = &'p mut Proposal>,
+    time_ms: u64,
+) -> Vec<Bytes> {
+    let count = proposals.len();
+    let mut proposals = proposals.peekable();
+    // Most have the size of the first; a guess too low grows, and one too high is given back with the batch.
+    let bytes = proposals.peek().map_or(0, |first| first.bytes()) * count;
+    let mut envelopes = BytesMut::with_capacity(bytes);
+    let mut ends = Vec::with_capacity(count);
     for proposal in proposals {
         // What is outstanding is known best when it leaves.
         if let (Request::InSession { low, .. } | Request::Cancel { low, .. }, Some(ticket)) =

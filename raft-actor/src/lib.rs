@@ -18,6 +18,7 @@
 //! | make retries safe across crashes | [`open_session`](Raft::open_session), [`Session`] | [`OpenSession`], [`Propose::with_id`], [`Resolve`], [`Cancel`] |
 //! | read the state | [`read`](Raft::read), [`read_stale`](Raft::read_stale), [`read_index`](Raft::read_index) | [`Read`], [`ReadIndex`] |
 //! | be handed what is committed | [`subscribe`](Raft::subscribe), [`channels`](Raft::channels) | [`Subscribe`] |
+//! | change who is in it | [`remove`](Raft::remove), [`promote`](Raft::promote), [`demote`](Raft::demote), [`change`](Raft::change), [`transfer_leadership`](Raft::transfer_leadership), [`leave`](Raft::leave), [`members`](Raft::members) | [`ChangeMembership`], [`TransferLeadership`], [`Leave`], [`GetMembers`] |
 //! | run it | [`status`](Raft::status), [`watch`](Raft::watch), [`health`](Raft::health), [`ended`](Raft::ended), [`shutdown`](Raft::shutdown) | [`GetStatus`], [`Watch`], [`GetHealth`], [`Ended`], [`Shutdown`] |
 //!
 //! [`Config`] says who a node is, who its peers are and where its data folder is. A proposal is answered with
@@ -34,6 +35,8 @@
 mod batch;
 mod birth;
 mod boot_time;
+mod census;
+mod changing;
 mod clock;
 mod config;
 mod delivery;
@@ -44,11 +47,15 @@ mod front;
 mod handle;
 mod health;
 mod intake;
+mod joining;
 mod lag;
+mod leaving;
 mod ledger;
 mod life;
 mod logged;
 mod machine;
+mod managing;
+mod members;
 mod message;
 pub mod metrics;
 mod node;
@@ -64,7 +71,9 @@ mod snapshot;
 mod snapshotting;
 mod spawn;
 mod status;
+mod step;
 mod subscription;
+mod tolerance;
 mod transfer;
 mod turn;
 mod watch;
@@ -76,14 +85,15 @@ pub use config::args::{ConfigArgs, ConfigArgsError, Origin};
 pub use config::check::{Amount, ConfigError};
 pub use config::{Config, Snapshots};
 pub use error::{
-    CodecError, NodeFailure, ProposeError, ReadError, ReadObstacle, SnapshotError, StartError,
-    SubscribeError, TransferError, UnknownCause,
+    CodecError, MembershipError, NodeFailure, ProposeError, ReadError, ReadObstacle, SnapshotError,
+    StartError, SubscribeError, UnknownCause,
 };
 pub use front::RaftActor;
 pub use handle::{
     CommandError, CommandReceiver, CommandSender, Event, Events, NodeEnded, Position, Raft, Session,
 };
 pub use health::{GetHealth, Health, NotReady};
+pub use joining::JoinError;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub use ledger::fuzz;
@@ -91,12 +101,13 @@ pub use ledger::{ProposalId, SessionId};
 pub use logged::Logged;
 pub use machine::{ApplyError, At, BytesStateMachine, Capture, StateMachine, capture, restored};
 pub use message::{
-    Cancel, Cancellation, CloseSession, Committed, Compacted, Consistency, Delivered,
-    DeliveredBatch, Ended, ForgetCursor, GetStatus, OpenSession, Propose, ProposeBatch, Read,
-    ReadIndex, ReadValue, Resolve, Shutdown, SnapshotReader, Subscribe, Subscribed, Subscriber,
-    SubscriptionEnd, TakeSnapshot, TransferLeadership,
+    Cancel, Cancellation, ChangeMembership, Changed, CloseSession, Committed, Compacted,
+    Consistency, Delivered, DeliveredBatch, Ended, ForgetCursor, GetMembers, GetStatus, Invite,
+    Leave, OpenSession, Propose, ProposeBatch, Read, ReadIndex, ReadValue, Resolve, Shutdown,
+    SnapshotReader, Subscribe, Subscribed, Subscriber, SubscriptionEnd, TakeSnapshot,
+    TransferLeadership,
 };
-pub use raft_core::membership::Configuration;
+pub use raft_core::membership::{ChangeError, Configuration, Member};
 pub use raft_core::{
     ClusterId, Incarnation, LogId, LogIndex, NodeId, PeerState, Role, Term, Violation,
 };
@@ -105,7 +116,10 @@ pub use raft_net::{
     TlsFileProblem,
 };
 pub use raft_storage::{MemoryDisk, OpenError, StorageError};
-pub use status::{MemberStatus, NodeStatus, Phase, Progress};
+pub use status::{MemberRole, MemberStatus, Members, NodeStatus, Phase, Progress};
+#[doc(hidden)]
+pub use step::Step;
+pub use tolerance::{Tolerance, Why};
 pub use watch::{NodeView, StatusChanged, Watch, WatchStatus};
 
 /// The example of the README is compiled.

@@ -1,18 +1,20 @@
 //! A node's life: started, formed, running, and ended in order or by a failure.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use raft_core::{ClusterId, Incarnation, NodeId, Raft, Recovered};
+use raft_core::membership::Configuration;
+use raft_core::{ClusterId, NodeId, Raft, Recovered};
 use raft_net::{Ending, PeerEvent, Refusal};
 use raft_storage::{Record, StorageError};
 
 use crate::birth::Birth;
 use crate::boot_time::boot_time;
 use crate::departure::Departure;
+use crate::members::born_of;
 use crate::node::{Life, Node};
-use crate::{NodeFailure, ProposeError, ReadError};
+use crate::observe::raft_of;
+use crate::{MembershipError, NodeFailure, ProposeError, ReadError};
 
 /// How long a shutdown waits for what is on its way to be committed.
 const DRAIN: Duration = Duration::from_secs(1);
@@ -32,28 +34,25 @@ impl Node {
             return;
         };
         forming.recording = true;
-        self.members = Some(members.clone());
-        self.local.set_members(members.clone());
-        self.record(Some(members.clone()), None, ctx, move |node, ctx| {
-            node.born_unanimously(members, ctx);
-        });
+        let known = born_of(members, &self.following.listed);
+        let highest = known.highest_id();
+        self.following.known = known.clone();
+        self.local.set_members(self.following.first(), highest);
+        self.record(Some(known), None, ctx, Node::born_unanimously);
     }
 
     /// The list of members is durable: from here on this node votes and acknowledges.
-    fn born_unanimously(
-        &mut self,
-        members: BTreeMap<NodeId, Incarnation>,
-        ctx: &mut Context<Self>,
-    ) {
+    fn born_unanimously(&mut self, ctx: &mut Context<Self>) {
         let Life::Forming { recovered, .. } = &mut self.life else {
             return;
         };
         let recovered = std::mem::take(recovered);
-        tracing::info!(nodes = members.len(), "every listed node has answered");
+        let known = &self.following.known;
+        tracing::info!(nodes = known.voters.len(), "every listed node has answered");
         // What passed since the clock was last looked at counts for the protocol's clock too: by the time of now, leases
         // would end too late.
         self.took_part_since = self.clock.counted();
-        match take_part(&mut self.core_config, members, recovered) {
+        match take_part(&mut self.core_config, known, recovered) {
             Ok(raft) => self.life = Life::Running(Box::new(raft)),
             Err(failure) => self.fail(failure, ctx),
         }
@@ -62,7 +61,7 @@ impl Node {
     /// Makes durable what was learned of the cluster, then goes on with `then`.
     pub(crate) fn record(
         &mut self,
-        members: Option<BTreeMap<NodeId, Incarnation>>,
+        known: Option<Configuration>,
         cluster: Option<ClusterId>,
         ctx: &mut Context<Self>,
         then: impl FnOnce(&mut Self, &mut Context<Self>) + 'static,
@@ -71,7 +70,7 @@ impl Node {
             .parts
             .storage
             .send(Record {
-                members,
+                known,
                 cluster,
                 ..Record::default()
             })
@@ -92,7 +91,9 @@ impl Node {
                 let Some(peer) = self.peers.get_mut(&id) else {
                     return;
                 };
-                (peer.connected, peer.trouble, peer.refuses) = (true, None, false);
+                (peer.connected, peer.trouble) = (true, None);
+                (peer.refuses, peer.says_removed) = (false, false);
+                peer.says_removed = false;
                 peer.departure.connected();
                 if let Life::Forming { forming, .. } = &mut self.life {
                     forming.heard(id, hello.incarnation);
@@ -107,6 +108,7 @@ impl Node {
                 tracing::info!(%peer, "connection lost: {reason}");
                 self.trouble(peer, reason.to_string());
                 self.connection_lost(peer);
+                self.managing.connection_lost(peer);
                 self.step(raft_core::Input::PeerUnreachable(peer), ctx);
                 self.departs(peer, |departure| departure.lost(reset), ctx);
                 if let Ending::Refused(refusal) = reason {
@@ -130,6 +132,7 @@ impl Node {
                 self.refused(peer, reason, ctx);
             }
             PeerEvent::Accepted { peer, .. } => {
+                self.accepted(peer);
                 self.departs(peer, Departure::accepted, ctx);
             }
             PeerEvent::Closed { peer, reason } => {
@@ -138,6 +141,7 @@ impl Node {
                 if let Ending::Refused(refusal) = reason {
                     self.heed(peer, &refusal, ctx);
                 }
+                self.closed(peer);
             }
             PeerEvent::ListenerFailed { reason } => {
                 tracing::error!("the listener: {reason}");
@@ -167,12 +171,13 @@ impl Node {
 
     fn trouble(&mut self, id: NodeId, trouble: String) {
         if let Some(peer) = self.peers.get_mut(&id) {
-            (peer.connected, peer.refuses) = (false, false);
+            peer.connected = false;
             if peer.trouble.as_ref() != Some(&trouble)
                 && let Life::Forming { forming, .. } = &mut self.life
             {
                 forming.lost(id);
-                tracing::info!(peer = %id, "waiting for node {id} at {}: {trouble}", peer.address);
+                let tried = peer.sender.address();
+                tracing::info!(peer = %id, "waiting for node {id} at {tried}: {trouble}");
             }
             peer.trouble = Some(trouble);
         }
@@ -180,15 +185,42 @@ impl Node {
 
     /// A peer refuses this node. If a majority does (or the only other one), for reasons that do not pass,
     /// and this run of the node has never taken part, then its folder or its configuration is not of this
-    /// cluster: it ends.
+    /// cluster: it ends. If they do because it was removed, it was, whether it has taken part or not.
     fn refused(&mut self, id: NodeId, refusal: Refusal, ctx: &mut Context<Self>) {
         let against = is_against(&refusal, self.id);
         if let Some(peer) = self.peers.get_mut(&id) {
             peer.refuses = against;
+            peer.says_removed = refusal == Refusal::Removed { node: self.id };
         }
-        let refusing = self.peers.values().filter(|peer| peer.refuses).count();
-        let majority = raft_core::quorum::majority(self.peers.len() + 1).min(self.peers.len());
+        // After a start it is not known yet what is committed, and all that the log has named since its snapshot are
+        // dialled. Those who have gone since say nothing, and would be missed here for good.
+        let last = raft_of(&self.life).map(Raft::configuration);
+        let last = last.filter(|configuration| configuration.contains(self.id));
+        let counts = |id: &NodeId| last.is_none_or(|configuration| configuration.contains(*id));
+        let members = || {
+            let counted = self.peers.iter().filter(|(id, _)| counts(id));
+            counted.map(|(_, peer)| peer).filter(|peer| !peer.is_guest)
+        };
+        let refusing = members().filter(|peer| peer.refuses).count();
+        let others = members().count();
+        if others == 0 {
+            return self.refused_alone(id, refusal, ctx);
+        }
+        let majority = raft_core::quorum::majority(others + 1).min(others);
+        if self.removed_by_refusal(&refusal, ctx) {
+            return;
+        }
         if against && !self.took_part && refusing >= majority {
+            let refusal = Box::new(refusal);
+            self.fail(NodeFailure::Refused { peer: id, refusal }, ctx);
+        }
+    }
+
+    /// Nobody else is in this node's log. It is the first of a cluster that is to grow, or an old copy of it: then those who
+    /// came later refuse it, who are its guests. That is believed only as long as it listens before it leads, for whoever
+    /// knows the cluster's id can be a guest.
+    fn refused_alone(&mut self, id: NodeId, refusal: Refusal, ctx: &mut Context<Self>) {
+        if self.listens.is_some() && is_against(&refusal, self.id) {
             let refusal = Box::new(refusal);
             self.fail(NodeFailure::Refused { peer: id, refusal }, ctx);
         }
@@ -253,6 +285,9 @@ impl Node {
         };
         self.end_proposals(&ProposeError::Failed(why.clone()));
         self.unconfirmed.end(&ReadError::Failed(why.clone()));
+        self.end_requests(&MembershipError::Failed(why.clone()), ctx);
+        self.leaving
+            .tell(&Err(MembershipError::Failed(why.clone())));
         ctx.run_later(LET_GO_BEFORE_TOLD, |node, _| node.tell_ended());
         self.let_go(ctx, move |node, _| {
             for answer in node.let_go.drain(..) {
@@ -280,6 +315,7 @@ impl Node {
     pub(crate) fn shut_down(&mut self, ctx: &mut Context<Self>) {
         self.flush(ctx);
         self.door.shut();
+        self.leaving.tell(&Err(MembershipError::NodeEnded));
         let now = Instant::now();
         match std::mem::replace(&mut self.life, Life::Closing) {
             Life::Running(raft) => {
@@ -318,13 +354,16 @@ impl Node {
         self.watch_parts(ctx);
     }
 
-    fn close(&mut self, ctx: &mut Context<Self>) {
+    pub(crate) fn close(&mut self, ctx: &mut Context<Self>) {
         tracing::info!("shutting down");
         self.life = Life::Closing;
         self.end_proposals(&ProposeError::ShuttingDown);
         self.unconfirmed.end(&ReadError::NodeEnded);
+        self.end_requests(&MembershipError::NodeEnded, ctx);
         self.let_go(ctx, |node, ctx| {
             let ending = node.close_result.take().unwrap_or(Ok(()));
+            node.leaving
+                .tell(&ending.clone().map_err(MembershipError::Failed));
             for answer in node.ended.drain(..).chain(node.let_go.drain(..)) {
                 answer.give(ending.clone());
             }
@@ -348,7 +387,7 @@ impl Node {
         self.persists.clear();
         self.to_apply.clear();
         self.snapshotting.end();
-        self.transfers.end();
+        self.changes.end();
         for peer in self.peers.values_mut() {
             peer.connected = false;
         }
@@ -363,20 +402,25 @@ impl Node {
     }
 }
 
-/// The protocol, with a complete list of members. Should this node be elected first of all, the cluster gets
-/// the id that is drawn here.
+/// The protocol, for who was born with all who are `known`. Should this node be elected first of all, the cluster gets
+/// the id that is drawn here. Who does not vote by what is recorded has joined: it goes by nothing but the log that it
+/// is sent, and cannot be elected before that says so.
 pub(crate) fn take_part(
     config: &mut raft_core::Config,
-    members: BTreeMap<NodeId, Incarnation>,
+    known: &Configuration,
     recovered: Recovered,
 ) -> Result<Raft, NodeFailure> {
-    let mut random = [0; 16];
-    getrandom::fill(&mut random).map_err(|error| NodeFailure::Random(error.to_string()))?;
-    let birth = Birth {
-        cluster: ClusterId(u128::from_be_bytes(random)),
-        members,
-    };
-    config.birth = Some(birth.encode());
+    config.initial = Configuration::default();
+    config.birth = None;
+    if known.votes(config.id) {
+        let mut random = [0; 16];
+        getrandom::fill(&mut random).map_err(|error| NodeFailure::Random(error.to_string()))?;
+        let birth = Birth {
+            cluster: ClusterId(u128::from_be_bytes(random)),
+            members: known.folders(),
+        };
+        (config.initial, config.birth) = (known.clone(), Some(birth.encode()));
+    }
     Raft::new(config.clone(), recovered).map_err(NodeFailure::Config)
 }
 
@@ -385,6 +429,7 @@ fn is_against(refusal: &Refusal, node: NodeId) -> bool {
     match refusal {
         Refusal::WrongCluster { .. } | Refusal::OtherPeers { .. } => true,
         Refusal::UnknownNode { node: of }
+        | Refusal::Removed { node: of }
         | Refusal::WrongIncarnation { node: of, .. }
         | Refusal::OldCopy { node: of, .. }
         | Refusal::DuplicateNode { node: of } => *of == node,

@@ -1,14 +1,18 @@
 //! What a node is told, and what it tells.
 
+pub(crate) mod change;
+mod invite;
 mod propose;
 mod read;
 mod subscribe;
 
 use actix::Message;
-use raft_core::{LogId, NodeId};
+use raft_core::LogId;
 
-use crate::{NodeFailure, NodeStatus, SnapshotError, TransferError};
+use crate::{NodeFailure, NodeStatus, SnapshotError};
 
+pub use change::{ChangeMembership, Changed, GetMembers, Leave, TransferLeadership};
+pub use invite::Invite;
 pub(crate) use propose::Naming;
 pub use propose::{
     Cancel, Cancellation, CloseSession, Committed, OpenSession, Propose, ProposeBatch, Resolve,
@@ -32,16 +36,6 @@ pub struct GetStatus;
 #[rtype(result = "Result<LogId, SnapshotError>")]
 pub struct TakeSnapshot;
 
-/// Hand the leadership over: to this node, or to the most advanced of the other voters. To be told to the leader. The
-/// answer comes when this node leads no more, and names the node that was to take over; that it does lead, its
-/// [status](GetStatus) shows.
-#[derive(Clone, Copy, Debug, Default, Message)]
-#[rtype(result = "Result<NodeId, TransferError>")]
-pub struct TransferLeadership {
-    /// The next leader.
-    pub to: Option<NodeId>,
-}
-
 /// End the node in order: a leader hands over first; no more proposals are taken, those that wait are given a second to
 /// be committed, each gets its outcome, cursors are kept, the log is closed. The answer comes when the data folder is
 /// free again.
@@ -49,7 +43,7 @@ pub struct TransferLeadership {
 #[rtype(result = "Result<(), NodeFailure>")]
 pub struct Shutdown;
 
-/// Wait for the node's end: `Ok` after [`Shutdown`], an error if it failed. A program that depends on its
+/// Wait for the node's end: `Ok` after [`Shutdown`] or [`Leave`], an error if it failed. A program that depends on its
 /// node ends with it.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "Result<(), NodeFailure>")]

@@ -32,6 +32,12 @@
 //! | `raft_tls_certificate_left_seconds` | gauge | s | | how long the node's own certificate is still valid; 0 once it has expired, infinite without TLS |
 //! | `raft_tls_reloads_total` | counter | | `outcome` | how often changed TLS files were put to use (`loaded`), or were no good (`failed`) |
 //! | `raft_peer_messages_total` | counter | | `peer` | messages of the protocol that the peer sent and the protocol took in |
+//! | `raft_failure_tolerance` | gauge | | | how many more voters may fail before nothing can be committed; not a number on a node that does not lead, or has just begun to |
+//! | `raft_failure_tolerance_possible` | gauge | | | how many may if all are healthy; not a number on a node that does not lead |
+//! | `raft_voters` | gauge | | | voters, by the last configuration in the node's log |
+//! | `raft_learners` | gauge | | | members that do not vote, by the same |
+//! | `raft_member_healthy` | gauge | | `peer` | 1 if the leader has heard the peer lately, feeds it with entries, and finds it close behind, else 0; not a number on a node that does not lead |
+//! | `raft_changes_total` | counter | | `outcome` | changes of the membership that the node, leading, was to make, by what came of them: `committed`, `unneeded` (it was so already), `refused`, `timed_out` (before it could begin), `deposed` (the node leads no more, and the next leader knows) |
 //! | `raft_refused_total` | counter | | `what`, `reason` | what peers and strangers sent and the node did not take, by what was wrong with it: a `connection` that was turned away or broke off in its handshake, a `frame` that is none, a `message` that no working node could have sent, a `snapshot`, a `refusal` that cannot be |
 //! | `raft_peer_connected` | gauge | | `peer` | 1 if there is a connection to the peer, else 0 |
 //! | `raft_peer_urgent_connected` | gauge |  | `peer` | 1 if votes and heartbeats have a connection of their own to the peer, else 0: then they take the other |
@@ -56,15 +62,16 @@
 //! - Nothing is counted entry by entry but outcomes of proposals, each of which has a caller who waits for it.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use ::metrics::{Counter, Gauge, Histogram, Unit, counter, gauge, histogram};
+use raft_core::membership::Configuration;
 use raft_core::{NodeId, Role, Status};
 use raft_net::{PeerStats, TlsStats};
 
-use crate::ProposeError;
 use crate::ledger::Settlement;
 use crate::proposals::Outcome;
+use crate::{ProposeError, Tolerance};
 
 /// What kind of number a metric is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,7 +116,7 @@ const fn metric(
 }
 
 /// Every metric that a node emits.
-pub const METRICS: [Metric; 42] = [
+pub const METRICS: [Metric; 48] = [
     metric(
         "raft_proposals_total",
         Kind::Counter,
@@ -293,6 +300,48 @@ pub const METRICS: [Metric; 42] = [
         "messages of the protocol that the peer sent and the protocol took in",
     ),
     metric(
+        "raft_failure_tolerance",
+        Kind::Gauge,
+        Unit::Count,
+        &[],
+        "how many more voters may fail before nothing can be committed; not a number on a node that does not lead, or has just begun to",
+    ),
+    metric(
+        "raft_failure_tolerance_possible",
+        Kind::Gauge,
+        Unit::Count,
+        &[],
+        "how many may if all are healthy; not a number on a node that does not lead",
+    ),
+    metric(
+        "raft_voters",
+        Kind::Gauge,
+        Unit::Count,
+        &[],
+        "voters, by the last configuration in the node's log",
+    ),
+    metric(
+        "raft_learners",
+        Kind::Gauge,
+        Unit::Count,
+        &[],
+        "members that do not vote, by the same",
+    ),
+    metric(
+        "raft_member_healthy",
+        Kind::Gauge,
+        Unit::Count,
+        &["peer"],
+        "1 if the leader has heard the peer lately, feeds it with entries, and finds it close behind, else 0; not a number on a node that does not lead",
+    ),
+    metric(
+        "raft_changes_total",
+        Kind::Counter,
+        Unit::Count,
+        &["outcome"],
+        "changes of the membership that the node, leading, was to make, by what came of them: committed, unneeded (it was so already), refused, timed_out (before it could begin), deposed (the node leads no more, and the next leader knows)",
+    ),
+    metric(
         "raft_refused_total",
         Kind::Counter,
         Unit::Count,
@@ -469,13 +518,13 @@ impl Proposals {
         }
     }
 
-    /// A proposal that was taken in at `since` is answered.
-    pub(crate) fn answered(&self, outcome: &Outcome, since: Instant) {
+    /// A proposal that was taken in so long ago is answered.
+    pub(crate) fn answered(&self, outcome: &Outcome, took: Duration) {
         match outcome {
             Ok(settled) => self.count(match &settled.settlement {
                 Settlement::Applied { answer: Err(_), .. } => "refused",
                 Settlement::Applied { .. } | Settlement::Opened { .. } | Settlement::Closed => {
-                    self.duration.record(since.elapsed());
+                    self.duration.record(took);
                     "committed"
                 }
                 Settlement::Cancelled { .. } => "cancelled",
@@ -563,6 +612,19 @@ impl DeliveryMetrics {
     }
 }
 
+/// What came of a change of the membership.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum ChangeOutcome {
+    Committed,
+    Unneeded,
+    Refused,
+    TimedOut,
+    Deposed,
+}
+
+/// Their labels, in the same order.
+const CHANGE_OUTCOMES: [&str; 5] = ["committed", "unneeded", "refused", "timed_out", "deposed"];
+
 /// How the node stands, and how its disk does.
 pub(crate) struct NodeMetrics {
     proposals_waiting: Gauge,
@@ -582,6 +644,11 @@ pub(crate) struct NodeMetrics {
     unapplied_bytes: Gauge,
     snapshots: [Counter; SNAPSHOT_EVENTS.len()],
     snapshot_duration: Histogram,
+    tolerance: Gauge,
+    tolerance_possible: Gauge,
+    voters: Gauge,
+    learners: Gauge,
+    changes: [Counter; CHANGE_OUTCOMES.len()],
     tls_left: Gauge,
     tls_loaded: Counter,
     tls_failed: Counter,
@@ -627,6 +694,16 @@ impl NodeMetrics {
                 counter
             }),
             snapshot_duration: histogram!("raft_snapshot_duration_seconds", "node" => node.clone()),
+            tolerance: gauge("raft_failure_tolerance"),
+            tolerance_possible: gauge("raft_failure_tolerance_possible"),
+            voters: gauge("raft_voters"),
+            learners: gauge("raft_learners"),
+            changes: CHANGE_OUTCOMES.map(|outcome| {
+                let counter =
+                    counter!("raft_changes_total", "node" => node.clone(), "outcome" => outcome);
+                counter.increment(0);
+                counter
+            }),
             tls_left: gauge("raft_tls_certificate_left_seconds"),
             tls_loaded: reloads("loaded"),
             tls_failed: reloads("failed"),
@@ -659,6 +736,33 @@ impl NodeMetrics {
     /// A snapshot was written.
     pub(crate) fn snapshot_written(&self, took: Duration) {
         self.snapshot_duration.record(took);
+    }
+
+    /// This node, as the leader, was to change the membership.
+    pub(crate) fn membership_changed(&self, outcome: ChangeOutcome) {
+        self.changes[outcome as usize].increment(1);
+    }
+
+    /// Who belongs to the cluster, and how many voters may fail, if that is known.
+    pub(crate) fn sample_membership(
+        &self,
+        configuration: &Configuration,
+        leads: bool,
+        tolerance: Option<&Tolerance>,
+    ) {
+        let voters = configuration.voters.len();
+        self.voters.set(exact(voters as u64));
+        let learners = configuration.members().len() - voters;
+        self.learners.set(exact(learners as u64));
+        let now = tolerance.map_or(f64::NAN, |tolerance| exact(tolerance.now as u64));
+        self.tolerance.set(now);
+        let possible = voters.saturating_sub(1) / 2;
+        let possible = if leads {
+            exact(possible as u64)
+        } else {
+            f64::NAN
+        };
+        self.tolerance_possible.set(possible);
     }
 
     /// Committed entries of so many bytes wait to be applied.
@@ -699,13 +803,26 @@ impl NodeMetrics {
     }
 
     /// The same for a peer, which may be new.
-    pub(crate) fn sample_peer(&mut self, peer: NodeId, stats: &PeerStats, lag: u64) {
+    pub(crate) fn sample_peer(
+        &mut self,
+        peer: NodeId,
+        stats: &PeerStats,
+        lag: u64,
+        healthy: Option<bool>,
+    ) {
         let id = self.id;
         let metrics = self
             .peers
             .entry(peer)
             .or_insert_with(|| PeerMetrics::new(id, peer));
-        metrics.sample(stats, lag);
+        metrics.sample(stats, lag, healthy);
+    }
+
+    /// Nothing is between the node and this peer any more.
+    pub(crate) fn forget_peer(&mut self, peer: NodeId) {
+        if let Some(metrics) = self.peers.remove(&peer) {
+            metrics.sample(&PeerStats::default(), 0, None);
+        }
     }
 }
 
@@ -713,6 +830,7 @@ impl NodeMetrics {
 struct PeerMetrics {
     connected: Gauge,
     urgent_connected: Gauge,
+    healthy: Gauge,
     round_trip: Gauge,
     round_trip_smoothed: Gauge,
     lag: Gauge,
@@ -742,6 +860,7 @@ impl PeerMetrics {
         Self {
             connected: gauge("raft_peer_connected"),
             urgent_connected: gauge("raft_peer_urgent_connected"),
+            healthy: gauge("raft_member_healthy"),
             round_trip: gauge("raft_peer_round_trip_seconds"),
             round_trip_smoothed: gauge("raft_peer_round_trip_smoothed_seconds"),
             lag: gauge("raft_peer_lag_entries"),
@@ -761,8 +880,9 @@ impl PeerMetrics {
         }
     }
 
-    fn sample(&self, stats: &PeerStats, lag: u64) {
+    fn sample(&self, stats: &PeerStats, lag: u64, healthy: Option<bool>) {
         let flag = |is: bool| if is { 1.0 } else { 0.0 };
+        self.healthy.set(healthy.map_or(f64::NAN, flag));
         self.connected.set(flag(stats.connected));
         self.urgent_connected.set(flag(stats.urgent_connected));
         let trip = stats.round_trip;

@@ -20,15 +20,16 @@ use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use raft_core::{
-    ClusterId, Incarnation, Input, LogIndex, NodeId, Persist, Raft, ReadFailure, Recovered,
+    ClusterId, Incarnation, Input, LogId, LogIndex, NodeId, Persist, Raft, ReadFailure, Recovered,
     RequestId,
 };
-use raft_net::{Frame, FrameEncoder, Inbound, Local, PeerConnection, PeerEvent, PeerSender};
+use raft_net::{Frame, FrameEncoder, Inbound, Local, PeerEvent, PeerSender};
 use raft_storage::{LogReads, Written};
 use tokio::sync::{Semaphore, watch};
 
 use crate::birth::Forming;
 use crate::boot_time::boot_time;
+use crate::changing::Changes;
 use crate::clock::Clock;
 use crate::config::TICK;
 use crate::delivery::{Apply, Back, PartFailed, Progress, Told};
@@ -36,7 +37,11 @@ use crate::departure::Departure;
 use crate::door::{Door, Knock};
 use crate::front::RaftActor;
 use crate::intake::Intake;
+use crate::joining::{Hosting, Invitation, Search};
 use crate::lag::Lag;
+use crate::leaving::Leaving;
+use crate::managing::Managing;
+use crate::members::Following;
 use crate::observe::Observer;
 use crate::parts::{Parts, died};
 use crate::proposals::OwnSessionOpened;
@@ -45,17 +50,14 @@ use crate::refused::Refused;
 use crate::reply::{Answer, Later, later};
 use crate::snapshot::Expected;
 use crate::snapshotting::Snapshotting;
-use crate::transfer::Transfers;
 use crate::witness::Greeting;
-use crate::{Ended, GetStatus, NodeFailure, Shutdown, UnknownCause};
+use crate::{Config, Ended, GetStatus, NodeFailure, Shutdown, UnknownCause};
 
 /// See the [module](self).
 pub(crate) struct Node {
     pub(crate) id: NodeId,
     pub(crate) incarnation: Incarnation,
     pub(crate) cluster: Option<ClusterId>,
-    /// The nodes that this one was born with, once it was.
-    pub(crate) members: Option<BTreeMap<NodeId, Incarnation>>,
     /// The entry that says which cluster this is, is being read from the log.
     pub(crate) reading_birth: bool,
     pub(crate) core_config: raft_core::Config,
@@ -65,6 +67,7 @@ pub(crate) struct Node {
     pub(crate) peers: BTreeMap<NodeId, Peer>,
     pub(crate) own_address: String,
     pub(crate) local: Local,
+    pub(crate) following: Following,
     pub(crate) door: Rc<Door>,
     pub(crate) front: Addr<RaftActor>,
     pub(crate) parts: Parts,
@@ -73,9 +76,16 @@ pub(crate) struct Node {
     pub(crate) lag: Arc<Lag>,
     /// The last entry that is to be read from the log when its turn to be applied comes.
     pub(crate) left_on_disk: LogIndex,
+    pub(crate) hosting: Hosting,
+    /// The only voter listens for so many ticks before it leads again: this may be an old copy of it.
+    pub(crate) listens: Option<u32>,
+    pub(crate) invitations: Vec<Invitation>,
+    pub(crate) search: Search,
     pub(crate) snapshotting: Snapshotting,
     pub(crate) unconfirmed: Unconfirmed,
-    pub(crate) transfers: Transfers,
+    pub(crate) managing: Managing,
+    pub(crate) changes: Changes,
+    pub(crate) leaving: Leaving,
     /// When the protocol's clock was at 0, by [`boot_time`](crate::boot_time).
     pub(crate) took_part_since: Duration,
     /// The log's time when this node became leader, and when that was.
@@ -128,6 +138,10 @@ pub(crate) enum Life {
     },
 }
 
+/// For so long a node listens before it founds a cluster, or leads one again alone: nobody who looks for it pauses longer
+/// between two dials.
+pub(crate) const LISTEN: Duration = Duration::from_millis(1100);
+
 /// Digests of one peer on their way to be compared. It says ten in a second.
 pub(crate) const DIGESTS_MAX: usize = 16;
 
@@ -136,8 +150,9 @@ pub(crate) type Ending = Result<(), NodeFailure>;
 
 /// A peer as this node sees it.
 pub(crate) struct Peer {
-    pub(crate) address: String,
     pub(crate) sender: PeerSender,
+    /// This node's log does not name it yet: it is here as long as its connection is.
+    pub(crate) is_guest: bool,
     pub(crate) connected: bool,
     /// Whether its process may be gone.
     pub(crate) departure: Departure,
@@ -145,6 +160,8 @@ pub(crate) struct Peer {
     pub(crate) trouble: Option<String>,
     /// It refuses this node, for a reason that will not pass.
     pub(crate) refuses: bool,
+    /// It does so because this node is a member no more.
+    pub(crate) says_removed: bool,
     /// Places for what it says of its state, [`DIGESTS_MAX`].
     pub(crate) digests: Arc<Semaphore>,
 }
@@ -167,16 +184,35 @@ impl Actor for Node {
             node.expire_proposals(ctx);
             node.tend_reads(ctx);
             node.consider_snapshot();
+            node.tend_members(ctx);
+            node.tend_invitations();
             node.end_turn(ctx);
         });
-        self.observe(boot_time(), ctx);
         let _span = self.span().entered();
+        self.begin_to_meet();
+        self.observe(boot_time(), ctx);
         self.consider_birth(ctx);
+        self.begin_alone(ctx);
         self.end_turn(ctx);
     }
 }
 
 impl Node {
+    /// The only voter need wait for nobody. But if it has led before, others may have joined since, and this be an old copy.
+    fn begin_alone(&mut self, ctx: &mut Context<Self>) {
+        let Life::Running(raft) = &self.life else {
+            return;
+        };
+        if !raft.configuration().voters.iter().eq([&self.id]) {
+            return;
+        }
+        if raft.last() == LogId::ZERO {
+            self.step(Input::Campaign, ctx);
+        } else {
+            self.listens = Some(Config::ticks(LISTEN));
+        }
+    }
+
     /// Inputs in, effects out, for every handler that brings something for the protocol.
     fn turn(&mut self, ctx: &mut Context<Self>, inputs: impl IntoIterator<Item = Input>) {
         for input in inputs {
@@ -197,6 +233,9 @@ impl Handler<Inbound> for Node {
         } = inbound;
         let _span = self.span().entered();
         self.forget_lost(ctx);
+        if !self.peers.contains_key(&from) {
+            return; // It has left.
+        }
         let hears = self.hears(from, starts, &frames);
         for frame in frames {
             // Proposals and their outcomes are true whoever says them.
@@ -351,33 +390,4 @@ impl Handler<Knock> for Node {
         self.flush(ctx);
         self.end_turn(ctx);
     }
-}
-
-/// Starts the connections to all peers, on the current arbiter.
-pub(crate) fn dial(
-    own: NodeId,
-    peers: &BTreeMap<NodeId, String>,
-    local: &Local,
-    limits: &raft_net::Limits,
-    events: &Recipient<PeerEvent>,
-) -> BTreeMap<NodeId, Peer> {
-    let others = peers.iter().filter(|(id, _)| **id != own);
-    let connect = |(id, address): (&NodeId, &String)| {
-        let (local, limits, events) = (local.clone(), limits.clone(), events.clone());
-        let sender = PeerConnection::start(*id, address.clone(), local, limits, events);
-        let address = address.clone();
-        (
-            *id,
-            Peer {
-                address,
-                sender,
-                connected: false,
-                departure: Departure::default(),
-                trouble: None,
-                refuses: false,
-                digests: Arc::new(Semaphore::new(DIGESTS_MAX)),
-            },
-        )
-    };
-    others.map(connect).collect()
 }

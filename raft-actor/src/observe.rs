@@ -16,7 +16,8 @@ use tracing::Span;
 
 use crate::metrics::{NodeMetrics, SnapshotEvent};
 use crate::node::{Life, Node};
-use crate::{Health, MemberStatus, NodeFailure, NodeStatus, NodeView, Phase};
+use crate::tolerance::{Alarm, Notice};
+use crate::{Health, NodeFailure, NodeStatus, NodeView, Phase};
 
 /// How often gauges are brought up to date.
 const SAMPLE: Duration = Duration::from_millis(100);
@@ -70,6 +71,7 @@ struct Signs {
     leader: Option<NodeId>,
     configuration: LogIndex,
     cluster: Option<ClusterId>,
+    is_leaving: bool,
     /// What happened to connections.
     events: u64,
 }
@@ -81,8 +83,9 @@ pub(crate) struct Observer {
     events: u64,
     last_leader: Option<NodeId>,
     span: Span,
-    metrics: NodeMetrics,
+    pub(crate) metrics: NodeMetrics,
     next_sample: Duration,
+    alarm: Alarm,
     /// Writes that are not durable, and when each was handed over.
     writing: VecDeque<(WriteId, Instant)>,
 }
@@ -98,6 +101,7 @@ impl Observer {
             span: Span::none(),
             metrics: NodeMetrics::new(id),
             next_sample: Duration::ZERO,
+            alarm: Alarm::default(),
             writing: VecDeque::new(),
         }
     }
@@ -158,6 +162,7 @@ impl Node {
             leader: raft.and_then(Raft::leader),
             configuration: raft.map(Raft::configuration_index).unwrap_or_default(),
             cluster: self.cluster,
+            is_leaving: self.leaving.is_wanted(),
             events: self.observer.events,
         };
         if self.observer.signs != Some(signs) {
@@ -199,17 +204,35 @@ impl Node {
 
     fn sample(&mut self) {
         let status = raft_of(&self.life).map(Raft::status);
+        let leading = status.as_ref().filter(|status| status.role == Role::Leader);
+        let tolerance = leading.and_then(|status| self.tolerance_of(status));
+        let peers = self.peers.iter().map(|(id, peer)| {
+            let fed = leading.and_then(|status| status.peers.iter().find(|fed| fed.id == *id));
+            let last = leading.map_or(0, |status| status.last.index.0);
+            let lag = fed.map_or(0, |fed| last.saturating_sub(fed.matched.0));
+            let healthy = leading.map(|status| self.ailment(*id, status).is_none());
+            (*id, peer.sender.stats(), lag, healthy)
+        });
+        let peers: Vec<_> = peers.collect();
         let (applied, waiting) = (self.progress.borrow().index.0, self.door.waiting_count());
         let metrics = &mut self.observer.metrics;
         metrics.sample(status.as_ref(), applied, waiting);
         metrics.sample_unapplied(self.lag.bytes());
         metrics.sample_tls(self.local.tls_stats());
-        for (id, peer) in &self.peers {
-            let lag = status.as_ref().and_then(|status| {
-                let progress = status.peers.iter().find(|progress| progress.id == *id)?;
-                Some(status.last.index.0.saturating_sub(progress.matched.0))
-            });
-            metrics.sample_peer(*id, &peer.sender.stats(), lag.unwrap_or(0));
+        if let Some(status) = &status {
+            metrics.sample_membership(&status.configuration, leading.is_some(), tolerance.as_ref());
+        }
+        for (id, stats, lag, healthy) in peers {
+            metrics.sample_peer(id, &stats, lag, healthy);
+        }
+        match self.observer.alarm.sees(tolerance.as_ref(), Instant::now()) {
+            Some(Notice::Reduced(tolerance)) => {
+                tracing::warn!("the cluster tolerates less than it could: {tolerance}");
+            }
+            Some(Notice::Restored(tolerance)) => {
+                tracing::info!("the cluster tolerates what it can: {tolerance}");
+            }
+            None => {}
         }
     }
 
@@ -221,6 +244,7 @@ impl Node {
                     .map(|id| (id, self.trouble_with(id)))
                     .collect(),
             },
+            Life::Running(_) if self.leaving.is_wanted() => Phase::Leaving,
             Life::Running(_) => Phase::Running,
             Life::Draining { .. } | Life::Closing => Phase::ShuttingDown,
             Life::Failed { why, .. } => Phase::Failed(why.clone()),
@@ -249,25 +273,7 @@ impl Node {
 
     pub(crate) fn status(&self) -> NodeStatus {
         let core = raft_of(&self.life).map(Raft::status);
-        let own = MemberStatus {
-            id: self.id,
-            address: self.own_address.clone(),
-            connected: true,
-            queue: None,
-            progress: None,
-        };
-        let peers = self.peers.iter().map(|(id, peer)| MemberStatus {
-            id: *id,
-            address: peer.sender.address(),
-            connected: peer.connected,
-            queue: Some(peer.sender.stats()),
-            progress: core.as_ref().and_then(|core| {
-                let progress = core.peers.iter().find(|progress| progress.id == *id)?;
-                Some(progress.clone().into())
-            }),
-        });
-        let mut members: Vec<_> = peers.chain([own]).collect();
-        members.sort_by_key(|member| member.id);
+        let members = self.member_statuses(core.as_ref());
         let view = self.view();
         let applied = self.progress.borrow().index;
         let commit = core.as_ref().map(|core| core.commit).unwrap_or_default();
@@ -294,6 +300,7 @@ impl Node {
                 .unwrap_or_default(),
             configuration: view.configuration,
             members,
+            tolerance: self.tolerance(),
             proposals_waiting: self.door.waiting_count(),
         }
     }

@@ -1,8 +1,12 @@
 //! The parts of a node that must be let go of when it ends, however it ends.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Duration;
 
 use actix::Addr;
+use raft_core::NodeId;
 use raft_net::{Listener, PeerSender, SnapshotSender};
 use raft_storage::{Close, LogStorage, StorageError};
 use tokio::time::timeout;
@@ -23,7 +27,8 @@ pub(crate) struct Parts {
     pub(crate) storage: Addr<LogStorage>,
     pub(crate) delivery: Addr<Delivery>,
     pub(crate) listener: Addr<Listener>,
-    pub(crate) senders: Vec<PeerSender>,
+    /// The connections to those whom the node deals with now.
+    pub(crate) senders: Rc<RefCell<BTreeMap<NodeId, PeerSender>>>,
     pub(crate) snapshots: SnapshotSender,
 }
 
@@ -36,7 +41,8 @@ impl Parts {
     pub(crate) async fn let_go(self) -> Result<(), NodeFailure> {
         let finish = self.delivery.send(Finish);
         self.snapshots.stop();
-        for sender in &self.senders {
+        let senders: Vec<_> = self.senders.borrow().values().cloned().collect();
+        for sender in &senders {
             sender.stop();
         }
         let storage = async {
@@ -48,7 +54,7 @@ impl Parts {
         let connections = async {
             // A listener that has ended already has let go: then this is an error, and as good.
             let _ = self.listener.send(raft_net::Stop).await;
-            for sender in &self.senders {
+            for sender in &senders {
                 sender.stopped().await;
             }
             self.snapshots.stopped().await;

@@ -203,6 +203,15 @@ impl Proposal {
 
     /// Answers a caller of this process. What a peer is to be told is given back for it.
     pub(crate) fn answer(self, outcome: Outcome) -> Option<(NodeId, raft_net::Answer)> {
+        self.answer_at(outcome, Instant::now())
+    }
+
+    /// The same for many, who share one look at the clock.
+    pub(crate) fn answer_at(
+        self,
+        outcome: Outcome,
+        now: Instant,
+    ) -> Option<(NodeId, raft_net::Answer)> {
         let id = self.id();
         let outcome = match outcome {
             Ok(Settled {
@@ -218,7 +227,7 @@ impl Proposal {
             outcome => outcome,
         };
         if let Some(metrics) = &self.waiter.permit.budget.metrics {
-            metrics.answered(&outcome, self.waiter.since);
+            metrics.answered(&outcome, now.saturating_duration_since(self.waiter.since));
         }
         if let Some(ticket) = self.ticket
             && !matches!(outcome, Err(ProposeError::Unknown { .. }))

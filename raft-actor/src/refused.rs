@@ -95,7 +95,7 @@ impl Refused {
     }
 
     /// Whether a line may be written; if so, how many were not since the last.
-    fn line(&mut self) -> Option<u64> {
+    pub(crate) fn line(&mut self) -> Option<u64> {
         let now = Instant::now();
         if self.window.is_none_or(|since| now - since >= WINDOW) {
             (self.window, self.lines) = (Some(now), 0);

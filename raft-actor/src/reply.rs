@@ -22,9 +22,16 @@ pub struct Later<R>(Arc<Mutex<Slot<R>>>);
 
 /// What it keeps to do so.
 pub(crate) struct Answer<R> {
-    slot: Arc<Mutex<Slot<R>>>,
+    to: To<R>,
     fallback: fn() -> R,
-    given: bool,
+}
+
+enum To<R> {
+    /// Who asked is not known before the handler has returned.
+    Slot(Arc<Mutex<Slot<R>>>),
+    Caller(OneshotSender<R>),
+    /// To nobody, or it has been given.
+    Nobody,
 }
 
 /// Makes both ends. `fallback` is the answer should none be given.
@@ -33,9 +40,8 @@ pub(crate) fn later<R>(fallback: fn() -> R) -> (Later<R>, Answer<R>) {
     (
         Later(Arc::clone(&slot)),
         Answer {
-            slot,
+            to: To::Slot(slot),
             fallback,
-            given: false,
         },
     )
 }
@@ -48,14 +54,26 @@ impl<R> Later<R> {
 }
 
 impl<R> Answer<R> {
+    /// An answer to who is known already, if anybody is.
+    pub(crate) fn to(caller: Option<OneshotSender<R>>, fallback: fn() -> R) -> Self {
+        Self {
+            to: caller.map_or(To::Nobody, To::Caller),
+            fallback,
+        }
+    }
+
     /// Answers. A caller that does not wait any more is none.
     pub(crate) fn give(mut self, answer: R) {
         self.put(answer);
     }
 
     fn put(&mut self, answer: R) {
-        self.given = true;
-        let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = match std::mem::replace(&mut self.to, To::Nobody) {
+            To::Slot(slot) => slot,
+            To::Caller(caller) => return drop(caller.send(answer)),
+            To::Nobody => return,
+        };
+        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
         match std::mem::replace(&mut *slot, Slot::Done) {
             Slot::Asked(caller) => drop(caller.send(answer)),
             Slot::Empty => *slot = Slot::Answered(answer),
@@ -66,7 +84,7 @@ impl<R> Answer<R> {
 
 impl<R> Drop for Answer<R> {
     fn drop(&mut self) {
-        if !self.given {
+        if !matches!(self.to, To::Nobody) {
             self.put((self.fallback)());
         }
     }

@@ -6,32 +6,40 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
+use raft_core::membership::Configuration;
 use raft_core::{LogId, LogIndex, NodeId, Raft, Recovered, Term};
-use raft_net::{BoundListener, FrameEncoder, Held, Limits, Listener, Local, SnapshotSender, Tls};
-use raft_storage::{Identity, LogReads, LogStorage, LogStore, Opened};
+use raft_net::{
+    BoundListener, FrameEncoder, Held, Limits, Listener, Local, PeerEvent, Recipients,
+    SnapshotSender, Tls, TlsFiles, TlsName,
+};
+use raft_storage::{Identity, LogReads, LogStorage, LogStore, Opened, Record};
 use tokio::sync::watch;
 
 use crate::birth::Forming;
 use crate::boot_time::boot_time;
+use crate::changing::Changes;
 use crate::clock::Clock;
 use crate::config::{Store, TICK};
 use crate::delivery::{Delivery, Making, Progress, RecoverError, Replica};
 use crate::door::Door;
 use crate::front::RaftActor;
 use crate::intake::Intake;
+use crate::joining::{Hosting, Search};
 use crate::lag::Lag;
+use crate::leaving::Leaving;
 use crate::life::take_part;
 use crate::machine::{BytesStateMachine, Machine};
-use crate::node::{Life, Node, Peer, dial};
+use crate::managing::Managing;
+use crate::members::{Following, complete};
+use crate::node::{Life, Node};
 use crate::observe::{Observed, Observer};
 use crate::parts::Parts;
 use crate::reads::{Reading, Unconfirmed};
 use crate::refused::Refused;
 use crate::snapshot::Incoming;
 use crate::snapshotting::Snapshotting;
-use crate::transfer::Transfers;
 use crate::witness::Greeting;
-use crate::{Config, ConfigError, StartError};
+use crate::{Config, ConfigError, NodeFailure, StartError};
 
 impl RaftActor {
     /// Starts a node without a state machine: a durable, totally ordered broadcast.
@@ -62,94 +70,200 @@ impl RaftActor {
     }
 }
 
+/// Goes on with the life that the folder has, or begins one with the peers that are listed.
 fn start(config: Config, machine: Option<Box<dyn Machine>>) -> Result<Addr<RaftActor>, StartError> {
-    System::try_current().ok_or(StartError::NoSystem)?;
-    let addresses = config.validate()?;
-    let mut core_config = config.core(addresses.keys().copied());
-    if machine.is_none() {
-        core_config.compaction_margin_entries = config.retention.unwrap_or(u64::MAX);
+    let prepared = Prepared::new(config, machine)?;
+    let identity = &prepared.opened.identity;
+    match (identity.node, &identity.known) {
+        (None, _) => Err(ConfigError::NotBorn.into()),
+        (Some(id), None) if prepared.addresses.is_empty() => Err(ConfigError::Unborn { id }.into()),
+        (Some(id), _) => prepared.go(id),
     }
-    Raft::new(core_config.clone(), Recovered::default()).map_err(ConfigError::Core)?;
-    let tls = match config.checked_tls()? {
-        Some((files, names)) => Some(Tls::load(config.id, files, names)?),
-        None => None,
-    };
-    let opened = open(&config)?;
-    same_nodes(&opened, &addresses)?;
-    let Opened {
-        store,
-        mut recovered,
-        mut identity,
-        cursors,
-    } = opened;
-    let mut replica = Replica::new(machine);
-    let snapshot = recovered.snapshot.as_ref().map(|snapshot| snapshot.last);
-    replica
-        .recover(store.snapshots().as_ref(), snapshot)
-        .map_err(|error| match error {
-            RecoverError::OwnDisk(why) => StartError::OwnDisk(why),
-            RecoverError::Snapshot { last, why } => StartError::Restore { last, why },
-        })?;
-    let applied = replica.applied();
-    if term_at(&recovered, applied.index) != Some(applied.term) {
-        let last = recovered.last;
-        return Err(StartError::OwnDisk(format!(
-            "it has applied entry {applied}, which the log, ending at {last}, does not hold"
-        )));
-    }
-    recovered.applied = applied.index;
-    identity.cluster = identity.cluster.or(replica.cluster);
-    replica.log_begins_at(recovered.log_start.index.next());
-    // Each start draws other election timeouts, so that nodes do not fall into step.
-    core_config.seed = (identity.incarnation.0 as u64) ^ identity.starts.rotate_left(32);
-    core_config.start = identity.starts;
-    let held = Held {
-        term: recovered.hard_state.term,
-        last: recovered.last,
-    };
-    let position = Position {
-        first: recovered.log_start.index.next(),
-        snapshot: snapshot.unwrap_or(LogId::ZERO),
-        last: recovered.last.index,
-        cursors,
-    };
-    let took_part_since = boot_time();
-    let life = match identity.members.clone() {
-        None => {
-            let listed = addresses.keys().copied().collect();
-            let forming = Forming::new(config.id, identity.incarnation, listed);
-            Life::Forming { forming, recovered }
+}
+
+/// A node that has its folder and its address, and does not run yet.
+pub(crate) struct Prepared {
+    pub(crate) config: Config,
+    machine: Option<Box<dyn Machine>>,
+    pub(crate) addresses: BTreeMap<NodeId, String>,
+    /// Where others say that the nodes are.
+    pub(crate) found: BTreeMap<NodeId, String>,
+    /// That of a node that may be anybody's.
+    pub(crate) tls: Option<Tls>,
+    files: Option<TlsFiles>,
+    tls_names: BTreeMap<NodeId, TlsName>,
+    pub(crate) opened: Opened,
+    /// None while the node is visited before it has an id.
+    pub(crate) bound: Option<BoundListener>,
+}
+
+impl Prepared {
+    pub(crate) fn new(
+        config: Config,
+        machine: Option<Box<dyn Machine>>,
+    ) -> Result<Self, StartError> {
+        System::try_current().ok_or(StartError::NoSystem)?;
+        let addresses = config.validate()?;
+        let any = config.id.unwrap_or(NodeId(1));
+        let core_config = config.core(any, addresses.keys().copied());
+        Raft::new(core_config, Recovered::default()).map_err(ConfigError::Core)?;
+        let (tls, files, tls_names) = match config.checked_tls()? {
+            Some((files, names)) => (Some(Tls::load(files.clone(), None)?), Some(files), names),
+            None => (None, None, BTreeMap::new()),
+        };
+        let mut opened = open(&config)?;
+        if opened.identity.has_departed() {
+            let node = opened.identity.node;
+            return Err(StartError::Departed { node });
         }
-        Some(members) => {
-            let raft = take_part(&mut core_config, members, recovered)?;
-            Life::Running(Box::new(raft))
+        if let Some(known) = &mut opened.identity.known {
+            complete(known, &addresses);
         }
-    };
-    let own_address = addresses.get(&config.id).cloned().unwrap_or_default();
-    let listen = config.listen.clone().unwrap_or_else(|| own_address.clone());
-    let bound = Listener::bind(listen.as_str())?;
-    let address = bound.local_addr();
-    if tls.is_none() && !config.insecure && !address.ip().to_canonical().is_loopback() {
-        return Err(StartError::Insecure { address });
+        let listed = config.id.and_then(|id| addresses.get(&id));
+        let own = [config.listen.as_ref(), config.at.as_ref(), listed];
+        let listen = own
+            .into_iter()
+            .flatten()
+            .next()
+            .cloned()
+            .unwrap_or_default();
+        let bound = Listener::bind(listen.as_str())?;
+        let address = bound.local_addr();
+        if tls.is_none() && !config.insecure && !address.ip().to_canonical().is_loopback() {
+            return Err(StartError::Insecure { address });
+        }
+        Ok(Self {
+            config,
+            machine,
+            addresses,
+            found: BTreeMap::new(),
+            tls,
+            files,
+            tls_names,
+            opened,
+            bound: Some(bound),
+        })
     }
-    let arbiter = Arbiter::new();
-    let start = Start {
-        config,
-        core_config,
-        addresses,
-        store,
-        replica,
-        position,
-        identity,
-        held,
-        life,
-        took_part_since,
-        bound,
-        tls,
-    };
-    Ok(RaftActor::start_in_arbiter(&arbiter.handle(), move |ctx| {
-        assemble(ctx, start)
-    }))
+
+    /// Makes durable who this node is.
+    pub(crate) fn record(&mut self, record: Record) -> Result<(), StartError> {
+        let failed = |error| StartError::Node(NodeFailure::from(error));
+        self.opened.store.record(&record).map_err(failed)?;
+        let identity = &mut self.opened.identity;
+        identity.node = record.node.or(identity.node);
+        identity.cluster = record.cluster.or(identity.cluster);
+        identity.known = record.known.or(identity.known.take());
+        Ok(())
+    }
+
+    /// The name that its own certificate must hold, as node `id`.
+    fn own_tls_name(&self, id: NodeId) -> TlsName {
+        let known = self.opened.identity.known.as_ref();
+        let recorded = known.and_then(|known| Some(known.about.get(&id)?.tls_name.clone()));
+        let own = [self.config.own_tls_name.clone(), recorded];
+        let own = own
+            .into_iter()
+            .flatten()
+            .find_map(|name| TlsName::new(name).ok());
+        let listed = || self.tls_names.get(&id).cloned();
+        own.or_else(listed).unwrap_or_else(|| TlsName::of(id))
+    }
+
+    /// Runs it as node `id`.
+    pub(crate) fn go(self, id: NodeId) -> Result<Addr<RaftActor>, StartError> {
+        let own_name = self.own_tls_name(id);
+        let Self {
+            config,
+            machine,
+            addresses,
+            found,
+            tls: _,
+            files,
+            tls_names,
+            opened,
+            bound,
+        } = self;
+        let tls = files.map(|files| Tls::load(files, Some(own_name)));
+        let tls = tls.transpose()?;
+        let Some(bound) = bound else {
+            unreachable!("a node that goes listens")
+        };
+        let mut core_config = config.core(id, []);
+        if machine.is_none() {
+            core_config.compaction_margin_entries = config.retention.unwrap_or(u64::MAX);
+        }
+        let Opened {
+            store,
+            mut recovered,
+            mut identity,
+            cursors,
+        } = opened;
+        let mut replica = Replica::new(machine);
+        let snapshot = recovered.snapshot.as_ref().map(|snapshot| snapshot.last);
+        replica
+            .recover(store.snapshots().as_ref(), snapshot)
+            .map_err(|error| match error {
+                RecoverError::OwnDisk(why) => StartError::OwnDisk(why),
+                RecoverError::Snapshot { last, why } => StartError::Restore { last, why },
+            })?;
+        let applied = replica.applied();
+        if term_at(&recovered, applied.index) != Some(applied.term) {
+            let last = recovered.last;
+            return Err(StartError::OwnDisk(format!(
+                "it has applied entry {applied}, which the log, ending at {last}, does not hold"
+            )));
+        }
+        recovered.applied = applied.index;
+        identity.cluster = identity.cluster.or(replica.cluster);
+        replica.log_begins_at(recovered.log_start.index.next());
+        // Each start draws other election timeouts, so that nodes do not fall into step.
+        core_config.seed = (identity.incarnation.0 as u64) ^ identity.starts.rotate_left(32);
+        core_config.start = identity.starts;
+        let held = Held {
+            term: recovered.hard_state.term,
+            last: recovered.last,
+        };
+        let position = Position {
+            first: recovered.log_start.index.next(),
+            snapshot: snapshot.unwrap_or(LogId::ZERO),
+            last: recovered.last.index,
+            cursors,
+        };
+        let took_part_since = boot_time();
+        let life = match &identity.known {
+            None => {
+                let listed = addresses.keys().copied().collect();
+                let forming = Forming::new(id, identity.incarnation, listed);
+                Life::Forming { forming, recovered }
+            }
+            Some(known) => {
+                let raft = take_part(&mut core_config, known, recovered)?;
+                same_nodes(&raft, known, &addresses)?;
+                Life::Running(Box::new(raft))
+            }
+        };
+        let arbiter = Arbiter::new();
+        let start = Start {
+            id,
+            config,
+            core_config,
+            addresses,
+            found,
+            store,
+            replica,
+            position,
+            identity,
+            held,
+            life,
+            took_part_since,
+            bound,
+            tls,
+            tls_names,
+        };
+        Ok(RaftActor::start_in_arbiter(&arbiter.handle(), move |ctx| {
+            assemble(ctx, start)
+        }))
+    }
 }
 
 /// Where the log and its readers stand at the start.
@@ -171,9 +285,11 @@ fn term_at(recovered: &Recovered, index: LogIndex) -> Option<Term> {
 
 /// What a node is made of, on its way to its own thread.
 struct Start {
+    id: NodeId,
     config: Config,
     core_config: raft_core::Config,
     addresses: BTreeMap<NodeId, String>,
+    found: BTreeMap<NodeId, String>,
     store: Box<dyn LogStore>,
     replica: Replica,
     position: Position,
@@ -183,6 +299,7 @@ struct Start {
     took_part_since: Duration,
     bound: BoundListener,
     tls: Option<Tls>,
+    tls_names: BTreeMap<NodeId, TlsName>,
 }
 
 fn open(config: &Config) -> Result<Opened, StartError> {
@@ -196,26 +313,37 @@ fn open(config: &Config) -> Result<Opened, StartError> {
     })
 }
 
-/// A cluster that was born of one list cannot go on with another.
-fn same_nodes(opened: &Opened, addresses: &BTreeMap<NodeId, String>) -> Result<(), StartError> {
-    let Some(members) = &opened.identity.members else {
-        return Ok(());
-    };
-    if members.keys().eq(addresses.keys()) {
-        return Ok(());
+/// A cluster that was born of one list cannot go on with another, as long as it is what it was born as. When its
+/// membership has changed since, the list says no more than where to look first.
+fn same_nodes(
+    raft: &Raft,
+    known: &Configuration,
+    addresses: &BTreeMap<NodeId, String>,
+) -> Result<(), StartError> {
+    let members = raft.configuration().members();
+    let is_as_born = known.votes(raft.id()) && members == known.members();
+    if is_as_born && !addresses.is_empty() && !members.iter().eq(addresses.keys()) {
+        return Err(StartError::OtherPeers {
+            stored: members.into_iter().collect(),
+            listed: addresses.keys().copied().collect(),
+        });
     }
-    Err(StartError::OtherPeers {
-        stored: members.keys().copied().collect(),
-        listed: addresses.keys().copied().collect(),
-    })
+    for id in addresses.keys().filter(|id| !members.contains(id)) {
+        if !members.is_empty() {
+            tracing::warn!(peer = %id, "node {id} is listed, and is no member as far as this node's log says");
+        }
+    }
+    Ok(())
 }
 
 /// Makes the actors, on the thread that they will run on, and starts the node's parts.
 fn assemble(ctx: &mut Context<RaftActor>, start: Start) -> RaftActor {
     let Start {
+        id,
         config,
         core_config,
         addresses,
+        found,
         store,
         replica,
         position,
@@ -225,32 +353,21 @@ fn assemble(ctx: &mut Context<RaftActor>, start: Start) -> RaftActor {
         took_part_since,
         bound,
         tls,
+        tls_names,
     } = start;
     let front = ctx.address();
+    let recorded = || {
+        let about = identity
+            .known
+            .as_ref()
+            .and_then(|known| known.about.get(&id));
+        about.map(|about| about.address.clone())
+    };
+    let own_address = config.own_address().or_else(recorded).unwrap_or_default();
     let propose_timeout = config.propose_timeout;
-    let door = Rc::new(Door::new(&config));
+    let door = Rc::new(Door::new(&config, id));
     let observed = Observed::new();
 
-    let mut members: BTreeMap<_, _> = addresses.keys().map(|id| (*id, None)).collect();
-    for (id, incarnation) in identity.members.iter().flatten() {
-        members.insert(*id, Some(*incarnation));
-    }
-    members.insert(config.id, Some(identity.incarnation));
-    let mut local = Local::new(
-        config.id,
-        identity.incarnation,
-        identity.starts,
-        identity.cluster,
-        members,
-        held,
-    );
-    if let Some(tls) = tls {
-        local = local.with_tls(tls);
-    }
-    local.advertise(config.advertise.as_ref().map_or_else(
-        || addresses.get(&config.id).cloned().unwrap_or_default(),
-        Clone::clone,
-    ));
     let limits = Limits {
         frame_len_max: config.frame_len_max(core_config.append_bytes_max),
         snapshot_bytes_per_s: config.snapshot_bytes_per_s,
@@ -261,35 +378,59 @@ fn assemble(ctx: &mut Context<RaftActor>, start: Start) -> RaftActor {
     let mut last_status = None;
     let node = Node::create(|ctx| {
         let address = ctx.address();
-        let events = address.clone().recipient();
-        let inbound = address.clone().recipient();
+        let events: Recipient<PeerEvent> = address.clone().recipient();
+        let following = Following {
+            known: identity.known.unwrap_or_default(),
+            listed: addresses.clone(),
+            tls_names,
+            limits: limits.clone(),
+            events: events.clone(),
+            changed: false,
+            seen: None,
+        };
+        let mut first = following.first();
+        if let Some(own) = first.get_mut(&id) {
+            own.incarnation = Some(identity.incarnation);
+        }
+        let mut local = Local::new(
+            id,
+            identity.incarnation,
+            identity.starts,
+            identity.cluster,
+            first,
+            held,
+        );
+        if let Some(tls) = &tls {
+            local = local.with_tls(tls.clone());
+        }
+        for (id, address) in found.iter().chain(&addresses) {
+            local.list(*id, address);
+        }
+        local.advertise(&own_address);
         let snapshots = store.snapshots();
         let expected = Arc::default();
         let listener = bound.start(
             local.clone(),
             limits.clone(),
-            inbound,
-            events.clone(),
+            Recipients {
+                inbound: address.clone().recipient(),
+                events,
+                arrived: address.clone().recipient(),
+                visits: address.clone().recipient(),
+            },
             Arc::new(Incoming {
                 snapshots: Arc::clone(&snapshots),
                 has_machine: replica.has_machine(),
                 expected: Arc::clone(&expected),
             }),
-            address.clone().recipient(),
         );
-        let peers: BTreeMap<NodeId, Peer> = dial(config.id, &addresses, &local, &limits, &events);
-        let greeting = Greeting::new(&peers, config.election_timeout_min);
-        let senders: BTreeMap<_, _> = peers
-            .iter()
-            .map(|(id, peer)| (*id, peer.sender.clone()))
-            .collect();
         let reads = LogReads::start(store.reader());
         let storage = LogStorage::start(store, address.clone().recipient()).addr;
         let (progress, progress_seen) = watch::channel(Progress::default());
         let lag = Arc::new(Lag::new(config.unapplied_bytes_max));
         let has_machine = replica.has_machine();
         let making = Making {
-            id: config.id,
+            id,
             replica,
             progress,
             lag: Arc::clone(&lag),
@@ -298,7 +439,6 @@ fn assemble(ctx: &mut Context<RaftActor>, start: Start) -> RaftActor {
             snapshots: Arc::clone(&snapshots),
             node: address.clone().recipient(),
             failed: address.recipient(),
-            peers: senders.clone(),
             encoder: FrameEncoder::new(&limits),
             first: position.first,
             snapshot: position.snapshot,
@@ -313,39 +453,42 @@ fn assemble(ctx: &mut Context<RaftActor>, start: Start) -> RaftActor {
             Delivery::new(making, false).start()
         };
         let snapshot_sender = SnapshotSender::new(local.clone(), &limits);
-        let senders = senders.into_values().collect();
         // With leases on, no tick may count time that passed before a message that was handed over earlier.
         let ticks_max = match core_config.lease_drift_ticks {
             Some(_) => 1,
             None => core_config.heartbeat_ticks,
         };
         let node = Node {
-            id: config.id,
+            id,
             incarnation: identity.incarnation,
             cluster: identity.cluster,
-            members: identity.members,
             reading_birth: false,
             clock: Clock::new(TICK, ticks_max, boot_time()),
-            intake: Intake::new(&config, identity.starts, peers.keys().copied()),
+            intake: Intake::new(&config, identity.starts),
             core_config,
             early_campaign: config.early_campaign,
             life,
-            own_address: addresses.get(&config.id).cloned().unwrap_or_default(),
-            peers,
+            own_address,
+            peers: BTreeMap::new(),
             local,
+            following,
             door: Rc::clone(&door),
             front,
             parts: Parts {
                 storage,
                 delivery,
                 listener,
-                senders,
+                senders: Rc::default(),
                 snapshots: snapshot_sender.clone(),
             },
             reads,
             progress: progress_seen,
             lag,
             left_on_disk: LogIndex::ZERO,
+            hosting: Hosting::new(&config, tls),
+            listens: None,
+            invitations: Vec::new(),
+            search: Search::default(),
             snapshotting: Snapshotting::new(
                 snapshots,
                 snapshot_sender,
@@ -353,17 +496,19 @@ fn assemble(ctx: &mut Context<RaftActor>, start: Start) -> RaftActor {
                 position.snapshot.index,
             ),
             unconfirmed: Unconfirmed::default(),
-            transfers: Transfers::default(),
+            managing: Managing::new(identity.starts),
+            changes: Changes::default(),
+            leaving: Leaving::default(),
             took_part_since,
             leads_since: None,
             encoder: FrameEncoder::new(&limits),
-            greeting,
+            greeting: Greeting::new(config.election_timeout_min),
             took_part: false,
             persists: Vec::new(),
-            observer: Observer::new(config.id, Rc::clone(&observed)),
+            observer: Observer::new(id, Rc::clone(&observed)),
             to_apply: Vec::new(),
             expected,
-            refused: Refused::new(config.id),
+            refused: Refused::new(id),
             close_result: None,
             ended: Vec::new(),
             let_go: Vec::new(),

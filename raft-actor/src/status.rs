@@ -5,7 +5,7 @@ use raft_core::{ClusterId, Incarnation, LogId, LogIndex, NodeId, Role, Term};
 use raft_core::{PeerState, PeerStatus};
 use raft_net::PeerStats;
 
-use crate::NodeFailure;
+use crate::{NodeFailure, Tolerance};
 
 /// The answer to [`GetStatus`](crate::GetStatus): what an operator asks first when something is wrong.
 ///
@@ -46,6 +46,8 @@ pub struct NodeStatus {
     pub configuration: Configuration,
     /// All nodes of the cluster, in the order of their ids.
     pub members: Vec<MemberStatus>,
+    /// How many voters may fail, if this node leads and has led for long enough to know.
+    pub tolerance: Option<Tolerance>,
     /// Proposals of this process that wait for their outcome.
     pub proposals_waiting: usize,
 }
@@ -60,6 +62,8 @@ pub enum Phase {
     },
     /// It takes part.
     Running,
+    /// It takes part, and takes no more proposals: it is to be removed, as it wants itself.
+    Leaving,
     /// It is being shut down.
     ShuttingDown,
     /// It has failed and takes no part any more.
@@ -78,8 +82,54 @@ pub struct MemberStatus {
     /// How long it takes to answer, what waits to be sent to it, and what was sent and dropped since this node was
     /// started; none for itself.
     pub queue: Option<PeerStats>,
+    /// What it is in the cluster, by the last configuration in the log; none if that does not name it, or there is none yet.
+    pub role: Option<MemberRole>,
+    /// A voter with a higher one than the leader's is handed the leadership. 0 unless somebody said.
+    pub priority: u32,
+    /// Its data folder's random name, where it is known.
+    pub incarnation: Option<Incarnation>,
+    /// Whether the leader has heard it within two of the shortest election timeouts, feeds it with entries, and finds it
+    /// no more than 10,000 of them behind; none unless this node leads.
+    pub healthy: Option<bool>,
     /// How far it has come, as far as this node knows; none unless this node leads.
     pub progress: Option<Progress>,
+}
+
+/// What a node is in the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemberRole {
+    /// It decides.
+    Voter,
+    /// It has the log, and does not count.
+    Learner,
+    /// It is a learner, and votes as soon as it has caught up.
+    Joining {
+        /// Rounds of catching up that it took so far, as far as this node knows: one that takes less than an election
+        /// timeout is the last.
+        rounds: u32,
+    },
+    /// It is a member no more, as soon as the change that is under way is complete; or it is told that it is none.
+    Leaving,
+}
+
+/// The answer to [`GetMembers`](crate::GetMembers): the cluster as its leader sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Members {
+    /// The leader, whose word this is.
+    pub leader: NodeId,
+    /// Its term.
+    pub term: Term,
+    /// The entry that says who belongs to the cluster; 0 if none has changed it yet.
+    pub index: LogIndex,
+    /// Whether that is committed. If not, a change is under way.
+    pub committed: bool,
+    /// Whether two majorities are needed, for several voters change at once.
+    pub joint: bool,
+    /// The members, in the order of their ids. Their [`queue`](MemberStatus::queue) is only in the leader's own
+    /// [status](crate::GetStatus).
+    pub members: Vec<MemberStatus>,
+    /// How many voters may fail. None just after an election, while the leader has not heard of all and cannot know.
+    pub tolerance: Option<Tolerance>,
 }
 
 /// Where a follower stands, as its leader sees it.

@@ -128,7 +128,12 @@ impl From<SubscriptionEnd> for Stop {
 
 /// What there is to hand over next.
 enum Next {
-    Entries(Vec<Entry>),
+    Entries {
+        /// What the subscriber is handed of them,
+        events: Vec<Delivered>,
+        /// and the last of them; none if there were none.
+        last: Option<LogIndex>,
+    },
     /// The log begins behind where the subscriber stands.
     Compacted,
 }
@@ -173,11 +178,10 @@ impl Subscription {
             .map_err(|_| SubscriptionEnd::NodeEnded)?
             .index;
         match self.read(through).await? {
-            Next::Entries(entries) => {
-                let Some(last) = entries.last().map(|entry| entry.id.index) else {
+            Next::Entries { events, last } => {
+                let Some(last) = last else {
                     return Err(SubscriptionEnd::NodeEnded.into());
                 };
-                let events = self.events(entries);
                 if !events.is_empty() && !self.hand_over(events).await {
                     return Err(SubscriptionEnd::SubscriberGone.into());
                 }
@@ -205,13 +209,12 @@ impl Subscription {
         if self.next < self.log.begins.get().0 {
             return Ok(Next::Compacted);
         }
-        let entries = self
-            .log
-            .recent
-            .borrow()
-            .read(self.next, through, count_max, BATCH_BYTES_MAX);
-        if !entries.is_empty() {
-            return Ok(Next::Entries(entries));
+        let (events, last) = self.events(through.0 + 1 - self.next.0, |show| {
+            let recent = self.log.recent.borrow();
+            recent.read(self.next, through, count_max, BATCH_BYTES_MAX, show);
+        });
+        if last.is_some() {
+            return Ok(Next::Entries { events, last });
         }
         let through = through.min(LogIndex(self.next.0 + count_max as u64 - 1));
         let read = ReadEntries {
@@ -222,7 +225,11 @@ impl Subscription {
         match self.log.reads.send(read).await {
             // The ledger forgets what was suppressed before the log's beginning, which may have moved meanwhile.
             Ok(Ok(_)) if self.next < self.log.begins.get().0 => Ok(Next::Compacted),
-            Ok(Ok(entries)) => Ok(Next::Entries(entries)),
+            Ok(Ok(entries)) => {
+                let (events, last) =
+                    self.events(entries.len() as u64, |show| entries.iter().for_each(show));
+                Ok(Next::Entries { events, last })
+            }
             Ok(Err(StorageError::Compacted { first })) => {
                 // The node may hear of it a moment later than the reader.
                 let (begins, snapshot) = self.log.begins.get();
@@ -234,10 +241,18 @@ impl Subscription {
         }
     }
 
-    /// What a subscriber is handed of entries: commands that were applied.
-    fn events(&self, entries: Vec<Entry>) -> Vec<Delivered> {
+    /// What a subscriber is handed of the entries that `each` shows, about `count`: commands that were applied. And the last
+    /// entry that was shown.
+    fn events(
+        &self,
+        count: u64,
+        each: impl FnOnce(&mut dyn FnMut(&Entry)),
+    ) -> (Vec<Delivered>, Option<LogIndex>) {
         let replica = self.log.replica.borrow();
-        let delivered = |entry: Entry| {
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        let mut events = Vec::with_capacity(count.min(BATCH_MAX));
+        let mut last = None;
+        let event = |entry: &Entry| {
             let index = entry.id.index;
             if entry.kind != EntryKind::Command || replica.ledger.is_suppressed(index) {
                 return None;
@@ -254,7 +269,11 @@ impl Subscription {
                 command,
             })
         };
-        entries.into_iter().filter_map(delivered).collect()
+        each(&mut |entry| {
+            last = Some(entry.id.index);
+            events.extend(event(entry));
+        });
+        (events, last)
     }
 
     /// Hands over what stands for the beginning of the log.

@@ -36,8 +36,8 @@ pub(crate) enum Proposed {
 }
 
 impl Node {
-    /// Hands one input to the protocol and carries out what it asks for. What it says of a proposal, or of a handover, is
-    /// given back.
+    /// Hands one input to the protocol and carries out what it asks for. What it says of a proposal, a change, a handover or
+    /// a candidacy is given back.
     pub(crate) fn step(&mut self, input: Input, ctx: &mut Context<Self>) -> Option<Proposed> {
         let (Life::Running(raft)
         | Life::Draining {
@@ -46,7 +46,13 @@ impl Node {
         else {
             return None;
         };
-        let asks = matches!(input, Input::Propose(_) | Input::TransferLeadership { .. });
+        let asks = matches!(
+            input,
+            Input::Propose(_)
+                | Input::TransferLeadership { .. }
+                | Input::ChangeMembership(_)
+                | Input::Campaign
+        );
         let mut took = match &input {
             Input::Received(envelope) => Some(envelope.from),
             _ => None,
@@ -85,6 +91,7 @@ impl Node {
                 }
                 Effect::ConfigurationChanged(configuration) => {
                     tracing::info!("the cluster is now: {configuration}");
+                    self.following.changed = true;
                 }
                 Effect::SteppedDown(why) => self.stepped_down(why),
                 Effect::RoleChanged { role, term, leader } => {
@@ -96,7 +103,6 @@ impl Node {
                     self.refused.message(from, reason);
                 }
                 Effect::Halt(violation) => self.fail(violation.into(), ctx),
-                // Nobody asks for changes of the membership yet.
                 Effect::Appended { .. } | Effect::Rejected(_) => {
                     self.fail(NodeFailure::NotAsked("the outcome of a request"), ctx);
                 }
@@ -131,6 +137,8 @@ impl Node {
                 digest,
                 announced,
             } => self.digest_said(from, index, digest, announced),
+            Frame::Manage { request, data } => self.manage_for(from, request, &data, ctx),
+            Frame::Managed { request, data } => self.managed(from, request, &data, ctx),
         }
     }
 
@@ -180,9 +188,29 @@ impl Node {
             let ticks = u64::from(paused_ticks);
             self.step(Input::Paused { ticks }, ctx);
         }
-        for _ in 0..ticks {
-            self.step(Input::Tick, ctx);
+        let has_leader = raft_of(&self.life).is_some_and(|raft| raft.leader().is_some());
+        match self.listens {
+            Some(_) if has_leader => self.listens = None,
+            // It is no time in which a leader was missing. What this node slept through it did not listen.
+            Some(left) if ticks < left => {
+                self.listens = Some(left - ticks);
+                let ticks = u64::from(ticks);
+                self.step(Input::Paused { ticks }, ctx);
+            }
+            Some(_) => {
+                self.listens = None;
+                self.step(Input::Campaign, ctx);
+            }
+            None => {
+                for _ in 0..ticks {
+                    self.step(Input::Tick, ctx);
+                }
+            }
         }
+        self.tend_leaving(ctx);
+        self.tend_requests(ctx);
+        self.tend_changes(ctx);
+        self.follow_members();
         self.remember_committed();
         self.expect();
         if matches!(self.life, Life::Closing | Life::Failed { .. }) {
@@ -195,6 +223,7 @@ impl Node {
                 .storage
                 .do_send(Write(std::mem::take(&mut self.persists)));
         }
+        self.report_steps();
         for apply in std::mem::take(&mut self.to_apply) {
             self.parts.delivery.do_send(apply);
         }
@@ -259,7 +288,7 @@ impl Node {
         let Some(Birth { cluster, members }) = birth else {
             return self.fail(NodeFailure::Birth(entry.id.index), ctx);
         };
-        if self.members.as_ref() != Some(&members) {
+        if self.following.known.folders() != members {
             return self.fail(NodeFailure::OtherBirth { cluster }, ctx);
         }
         tracing::info!(%cluster, nodes = members.len(), "the cluster is born");
@@ -343,8 +372,7 @@ impl Node {
         let leads = leader == Some(self.id);
         self.leads_since = leads.then(|| (self.log_time_ms(), Instant::now()));
         if matches!(self.life, Life::Running(_)) {
-            let nodes = self.peers.len() + 1;
-            self.parts.delivery.do_send(Office { leads, nodes });
+            self.parts.delivery.do_send(Office { leads });
         }
         self.intake.leader_changed(leader);
         if leader.is_some() {

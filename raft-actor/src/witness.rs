@@ -10,7 +10,7 @@
 //! heard it. Until then it has neither voted nor acknowledged anything, because it asks first
 //! ([`Greeting`]), as far as its peers can be reached.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
@@ -35,12 +35,18 @@ pub(crate) struct Greeting {
 }
 
 impl Greeting {
-    pub(crate) fn new<T>(peers: &BTreeMap<NodeId, T>, patience: Duration) -> Self {
+    /// Nobody is waited for longer than `patience` from now on.
+    pub(crate) fn new(patience: Duration) -> Self {
         Self {
-            unasked: peers.keys().copied().collect(),
+            unasked: BTreeSet::new(),
             until: Instant::now() + patience,
             satisfied: BTreeSet::new(),
         }
+    }
+
+    /// These are to be asked.
+    pub(crate) fn begin(&mut self, peers: impl Iterator<Item = NodeId>) {
+        self.unasked.extend(peers);
     }
 
     /// The peer has found nothing missing.
@@ -102,6 +108,10 @@ impl Node {
     /// Ends this node if `refusal`, by `peer`, says that its disk has lost what it had acknowledged.
     pub(crate) fn heed(&mut self, peer: NodeId, refusal: &Refusal, ctx: &mut Context<Self>) {
         let held = self.local.held();
+        // Whoever knows the cluster's id can be a guest: its word ends nobody.
+        if self.peers.get(&peer).is_none_or(|peer| peer.is_guest) {
+            return;
+        }
         if let Refusal::LostAcknowledged {
             node,
             found_term,

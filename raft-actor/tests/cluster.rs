@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "support/ports.rs"]
+mod ports;
+
 use std::net::TcpListener;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -13,6 +15,8 @@ use raft_actor::{
     NodeFailure, NodeId, NodeStatus, Phase, Propose, ProposeError, RaftActor, Refusal, Role,
     Shutdown, StartError, Subscribe,
 };
+
+use ports::free_port;
 
 type Log = Arc<Mutex<Vec<(u64, String)>>>;
 
@@ -38,20 +42,6 @@ impl Handler<DeliveredBatch> for Collector {
     fn handle(&mut self, DeliveredBatch(events): DeliveredBatch, ctx: &mut Self::Context) {
         for event in events {
             self.handle(event, ctx);
-        }
-    }
-}
-
-/// A port that nobody listens on, each only once. Below those that the system gives to outgoing
-/// connections, one of which could take it while a node is down.
-fn free_port() -> u16 {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let first = std::process::id() * 64;
-    loop {
-        let port = 12_000 + (first + NEXT.fetch_add(1, Ordering::Relaxed)) % 20_000;
-        let port = u16::try_from(port).unwrap();
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
         }
     }
 }

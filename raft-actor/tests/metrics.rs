@@ -164,6 +164,20 @@ async fn every_documented_metric_is_emitted_and_no_other() {
         .map(|id| value("raft_is_leader", &[("node", id)]))
         .sum();
     assert_eq!(leaders, 1.0);
+    for id in ids {
+        let of = |name| value(name, &[("node", id)]);
+        assert_eq!((of("raft_voters"), of("raft_learners")), (3.0, 0.0));
+        // Only the leader knows who is well.
+        let leads = of("raft_is_leader") == 1.0;
+        let possible = of("raft_failure_tolerance_possible");
+        assert_eq!(possible.is_nan(), !leads, "{possible}");
+        assert!(!leads || possible == 1.0, "{possible}");
+        assert!(leads || of("raft_failure_tolerance").is_nan());
+        for peer in ids.iter().filter(|peer| **peer != id) {
+            let healthy = value("raft_member_healthy", &[("node", id), ("peer", peer)]);
+            assert_eq!(healthy.is_nan(), !leads, "{healthy}");
+        }
+    }
     assert!(sent > 0.0);
     let taken = |id| value("raft_snapshots_total", &[("node", id), ("event", "taken")]);
     assert_eq!((taken("1"), taken("2")), (1.0, 0.0));

@@ -231,6 +231,17 @@ async fn a_sequence_beyond_the_window_is_refused_until_the_low_is_raised() {
     cluster.shut_down().await;
 }
 
+/// Its time is its own, however long ago somebody came in before it: the node itself, which opened its session for the first.
+#[actix::test]
+async fn a_proposal_after_a_long_pause_has_all_its_time() {
+    let timeout = Duration::from_secs(3);
+    let cluster = Cluster::start(1, |config| config.propose_timeout(Duration::from_secs(3)));
+    cluster.node(1).send(add(1)).await.unwrap().unwrap();
+    tokio::time::sleep(timeout + Duration::from_millis(500)).await;
+    cluster.node(1).send(add(2)).await.unwrap().unwrap();
+    cluster.shut_down().await;
+}
+
 #[actix::test]
 async fn a_batch_has_an_outcome_for_each_in_its_order() {
     let cluster = Cluster::start(3, |config| config);

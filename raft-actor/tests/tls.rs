@@ -9,15 +9,15 @@ use std::path::PathBuf;
 
 use actix::prelude::*;
 use raft_actor::{
-    Config, GetStatus, MemoryDisk, NodeId, Phase, Propose, RaftActor, Shutdown, StartError,
-    TlsFile, TlsFileProblem,
+    Config, GetStatus, JoinError, MemoryDisk, NodeId, Phase, Propose, RaftActor, Refusal, Shutdown,
+    StartError, TlsFile, TlsFileProblem,
 };
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 
 mod support;
 
-use support::{configs, spawn, status, until};
+use support::{configs, free_port, spawn, status, until};
 
 /// A CA, and the folder of its files.
 struct Ca(TempDir, Issuer<'static, KeyPair>);
@@ -47,7 +47,7 @@ impl Ca {
     }
 
     fn secure(&self, config: Config) -> Config {
-        let [ca, cert, key] = self.files(&format!("node-{}", config.id()));
+        let [ca, cert, key] = self.files(&format!("node-{}", config.id().unwrap()));
         config.tls(ca, cert, key)
     }
 }
@@ -109,7 +109,7 @@ async fn a_cluster_in_the_making_says_whose_certificate_is_wrong() {
     let (ca, other) = (Ca::new(), Ca::new());
     let mut configs = configs(3);
     for (config, _) in &mut configs {
-        let ca = if config.id() == NodeId(3) {
+        let ca = if config.id() == Some(NodeId(3)) {
             &other
         } else {
             &ca
@@ -139,7 +139,7 @@ async fn another_name_may_be_bound_to_a_node() {
     for (config, _) in &mut configs {
         let bound = config.clone().tls_name(NodeId(2), "two.example");
         *config = match bound.id() {
-            NodeId(2) => {
+            Some(NodeId(2)) => {
                 let [ca, cert, key] = ca.files("two.example");
                 bound.tls(ca, cert, key)
             }
@@ -204,4 +204,69 @@ async fn a_start_with_files_that_are_no_good_says_which_and_why() {
         missing.display()
     );
     assert_eq!(text, expected);
+}
+
+/// A node that leads or joins, with the certificate of a name, and where it is.
+fn of_name(ca: &Ca, name: &str) -> (Config, String) {
+    let address = format!("127.0.0.1:{}", free_port());
+    let [ca, cert, key] = ca.files(name);
+    let config = Config::at(&address).memory(MemoryDisk::new());
+    let config = config.join_timeout(std::time::Duration::from_secs(5));
+    (config.tls(ca, cert, key), address)
+}
+
+#[actix::test]
+async fn who_joins_shows_a_certificate_that_is_its_own() {
+    let (ca, other) = (Ca::new(), Ca::new());
+    let (config, at) = of_name(&ca, "node-1");
+    let first = RaftActor::lead(config).await.unwrap();
+    let join = async |config: Config| RaftActor::join(config, [&at]).await;
+    let name_refused = async |config: Config| match join(config).await {
+        Err(StartError::Join(JoinError::Refused { refusal, .. })) => match *refusal {
+            Refusal::TlsName { name } => name,
+            other => panic!("{other}"),
+        },
+        other => panic!("{other:?}"),
+    };
+    // One for the id that it will have,
+    let second = join(of_name(&ca, "node-2").0).await.unwrap();
+    assert_eq!(status(&second).await.id, NodeId(2));
+    // none for another id, and none for that of a member,
+    assert_eq!(name_refused(of_name(&ca, "node-7").0).await, "node-3");
+    assert_eq!(name_refused(of_name(&ca, "node-1").0).await, "node-3");
+    let (config, _) = of_name(&ca, "node-1");
+    assert_eq!(name_refused(config.own_tls_name("node-1")).await, "node-1");
+    // none for a name of another form that it does not hold,
+    let (config, _) = of_name(&ca, "elsewhere.example");
+    assert_eq!(
+        name_refused(config.own_tls_name("three.example")).await,
+        "three.example"
+    );
+    // and one for a name of its own, which is nobody's after that.
+    let third = of_name(&ca, "three.example")
+        .0
+        .own_tls_name("three.example");
+    let third = join(third).await.unwrap();
+    assert_eq!(status(&third).await.id, NodeId(3));
+    let (config, _) = of_name(&ca, "three.example");
+    assert_eq!(
+        name_refused(config.own_tls_name("three.example")).await,
+        "three.example"
+    );
+    // Another CA's is none at all.
+    match join(of_name(&other, "node-4").0).await {
+        Err(StartError::Join(JoinError::Refused { .. } | JoinError::TimedOut { .. })) => {}
+        other => panic!("{other:?}"),
+    }
+    for node in [&first, &second, &third] {
+        commit(node).await;
+    }
+    until("three voters", async || {
+        let configuration = status(&third).await.configuration;
+        (configuration.voters.len() == 3).then_some(())
+    })
+    .await;
+    let members = status(&first).await.configuration.members();
+    assert_eq!(members.len(), 3);
+    shut_down(&[first, second, third]).await;
 }

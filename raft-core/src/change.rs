@@ -6,14 +6,42 @@
 //! - A configuration is in effect from the moment it is appended, on every node by itself.
 //! - A leader that is no voter any more leads until that is committed, and does not count itself.
 
+use std::collections::BTreeSet;
+
 use crate::membership::{Change, Configuration, Step, apply};
 use crate::progress::Progress;
-use crate::raft::Raft;
+use crate::raft::{Raft, RoleState};
 use crate::{Effect, EntryKind, NodeId, OpenMessage, Rejection, StepDown, TimeoutNow};
 
 impl Raft {
-    /// Whether the latest configuration is not committed yet, or this leader cannot know.
-    pub(crate) fn change_is_under_way(&self) -> bool {
+    /// The last configuration that is known to be committed. What it says nothing can take back.
+    ///
+    /// That may be further than the commit index, which a node knows less of after a restart than it did before: a
+    /// configuration is appended only when the one before it is committed.
+    #[must_use]
+    pub fn committed_configuration(&self) -> &Configuration {
+        self.roster.committed(self.commit)
+    }
+
+    /// Everybody whom this node may have to hear, or to tell something: the members of each configuration that may
+    /// be in effect, should the log be cut, and whom this leader still feeds although they left. It is one of them
+    /// itself, if it is a member.
+    ///
+    /// So who joins is in it as soon as its entry is appended, and who leaves as long as that is not committed.
+    #[must_use]
+    pub fn acquaintances(&self) -> BTreeSet<NodeId> {
+        let possible = self.roster.possible(self.commit);
+        let mut all: BTreeSet<NodeId> = possible.flat_map(Configuration::members).collect();
+        if let RoleState::Leader(leading) = &self.role {
+            all.extend(leading.peers.keys());
+        }
+        all
+    }
+
+    /// Whether the latest configuration is not committed yet, as far as this node knows, or no entry of the current
+    /// term is: then a leader cannot know. While it is so a leader begins no change.
+    #[must_use]
+    pub fn change_is_under_way(&self) -> bool {
         self.roster.latest_index() > self.commit || !self.has_committed_in_its_term()
     }
 

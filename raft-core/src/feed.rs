@@ -145,12 +145,19 @@ impl Raft {
     }
 
     /// Tells each follower how far its log is committed, if nothing else in this step has.
+    ///
+    /// While more is on its way this says nothing: the next entries, the commit of these, or a heartbeat will, and under load
+    /// that is a message less for each batch and follower.
     pub(crate) fn tell_commit(&mut self) {
         let (term, commit) = (self.term(), self.commit);
+        let is_all = commit == self.log.last().index;
         let Some(leading) = self.leading() else {
             return;
         };
         leading.slice = None;
+        if !is_all {
+            return;
+        }
         let mut told = Vec::new();
         for (id, peer) in &mut leading.peers {
             let commit = commit.min(peer.matched);
@@ -168,41 +175,48 @@ impl Raft {
         let Some(leading) = self.leading() else {
             return;
         };
-        let peers: Vec<NodeId> = leading.peers.keys().copied().collect();
-        for peer in peers {
-            self.feed(peer);
+        // Message by message over all of them, and not peer by peer: who lacks the same gets the same slice, and the same frame.
+        let mut lacking: Vec<NodeId> = leading.peers.keys().copied().collect();
+        while !lacking.is_empty() {
+            lacking.retain(|peer| self.feed_one(*peer));
         }
     }
 
     /// Sends a follower what it lacks, as far as its limits allow.
     pub(crate) fn feed(&mut self, to: NodeId) {
-        loop {
-            let (inflight_max, inflight_bytes_max) =
-                (self.config.inflight_max, self.config.inflight_bytes_max);
-            let (last, tail_first) = (self.log.last().index, self.log.tail_first());
-            let start = self.log.start().index;
-            let request = RequestId(self.reads.0 + 1);
-            let Some(peer) = self.peer(to) else {
-                return;
-            };
-            if peer.reading.is_some() || !peer.has_room(inflight_max, inflight_bytes_max) {
-                return;
-            }
-            let next = peer.next;
-            if next > last && peer.state == PeerState::Replicate {
-                return;
-            }
-            if next.prev() < start {
-                return self.send_snapshot(to);
-            }
-            if next < tail_first.min(last.next()) {
-                peer.reading = Some((request, next));
-                self.reads = request;
-                return self.read(request, next, tail_first.prev());
-            }
-            let entries = self.slice(next);
-            self.send_append(to, next, entries);
+        while self.feed_one(to) {}
+    }
+
+    /// Sends a follower the next message of what it lacks. Says whether there may be more to send.
+    fn feed_one(&mut self, to: NodeId) -> bool {
+        let (inflight_max, inflight_bytes_max) =
+            (self.config.inflight_max, self.config.inflight_bytes_max);
+        let (last, tail_first) = (self.log.last().index, self.log.tail_first());
+        let start = self.log.start().index;
+        let request = RequestId(self.reads.0 + 1);
+        let Some(peer) = self.peer(to) else {
+            return false;
+        };
+        if peer.reading.is_some() || !peer.has_room(inflight_max, inflight_bytes_max) {
+            return false;
         }
+        let next = peer.next;
+        if next > last && peer.state == PeerState::Replicate {
+            return false;
+        }
+        if next.prev() < start {
+            self.send_snapshot(to);
+            return false;
+        }
+        if next < tail_first.min(last.next()) {
+            peer.reading = Some((request, next));
+            self.reads = request;
+            self.read(request, next, tail_first.prev());
+            return false;
+        }
+        let entries = self.slice(next);
+        self.send_append(to, next, entries);
+        true
     }
 
     /// Asks for what one message may carry of the entries on disk.

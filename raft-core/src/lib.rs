@@ -97,7 +97,9 @@
 //! ([`Step::Join`](membership::Step::Join)) becomes a voter when it has caught up: in rounds, the last of
 //! them shorter than an election timeout (thesis §4.2.1). A node votes for whoever asks rightly, member or
 //! not in its own eyes: its log may be behind. Who leaves is fed until it knows. A leader that leaves
-//! leads until that is committed, without counting itself.
+//! leads until that is committed, without counting itself. A configuration carries what is to be known of its members,
+//! addresses above all ([`Member`](membership::Member)), and how high ids have been, so that whoever gives them out
+//! gives none twice ([`next_id`](membership::Configuration::next_id)).
 //!
 //! **Reads.** [`Input::ReadIndex`] asks, on any node, up to where the state must be applied before a read
 //! may be answered. The leader notes its commit index, once an entry of its own term is committed, and
@@ -170,7 +172,8 @@
 //! |---|---|
 //! | sessions: a command that is retried runs once | paper §8, thesis §6.3; above the core |
 //! | the bytes of a snapshot, and the state | the caller's; the core knows what they stand for |
-//! | addresses, certificates, who may connect | the transport; the core knows ids |
+//! | dialling, certificates, who may connect | the transport; the core knows ids, and carries the rest unread |
+//! | giving out ids | the caller's; a member that was removed may be added again, as far as the core is concerned |
 //! | forwarding of commands to the leader | the caller's; reads are asked for on any node |
 //! | clocks other than ticks | the caller turns time into [`Input::Tick`] and [`Input::Paused`] |
 //! | witnesses, hierarchical quorums, several groups on one log | not planned |

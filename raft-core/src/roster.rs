@@ -3,6 +3,7 @@
 //! Invariants:
 //! - Positions grow strictly; the first one is at or before everything that can still be cut off.
 //! - There is always one: the initial configuration stands at position 0.
+//! - All but the latest are committed, also where a node that was just started does not know how far its log is.
 
 use std::sync::Arc;
 
@@ -41,11 +42,22 @@ impl Roster {
         behind.checked_sub(1).map(|at| &self.0[at].1)
     }
 
-    /// Those that may still be in effect, should the log be cut behind `commit`.
+    /// Those that may still be in effect, should the log be cut behind `commit`: at least one.
     pub(crate) fn possible(&self, commit: LogIndex) -> impl Iterator<Item = &Configuration> {
-        let behind = self.0.partition_point(|(at, _)| *at <= commit);
-        let possible = &self.0[behind.saturating_sub(1)..];
+        let possible = &self.0[self.last_until(commit)..];
         possible.iter().map(|(_, configuration)| &**configuration)
+    }
+
+    /// The one that is in effect if nothing behind `commit` is.
+    pub(crate) fn committed(&self, commit: LogIndex) -> &Configuration {
+        &self.0[self.last_until(commit)].1
+    }
+
+    /// The last that is committed, if the log is through `index`. All but the latest are, wherever they stand: no leader
+    /// appends one before that.
+    fn last_until(&self, index: LogIndex) -> usize {
+        let behind = self.0.partition_point(|(at, _)| *at <= index);
+        behind.saturating_sub(1).max(self.0.len().saturating_sub(2))
     }
 
     /// The log holds `configuration` at `index`, its new end.

@@ -19,22 +19,23 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
+use crate::accepting::{Host, enter, last_word, slow};
 use crate::cut::Cut;
-use crate::decode::{FrameDecoder, decode_body, decode_frame};
+use crate::decode::{FrameDecoder, RawFrame, decode_body, decode_frame};
 use crate::gate::Gate;
-use crate::handshake::{Broken, Introduction, read_confirm, read_introduction, write_frame};
+use crate::handshake::{Broken, Introduction, introduction, read_confirm, read_frame, write_frame};
 use crate::header::FrameKind;
-use crate::listener::last_word;
 use crate::lobby::Place;
 use crate::local::{Admission, Purpose, Side};
 use crate::random::random_u64;
 use crate::snapshot::{Incoming, Receiving};
 use crate::socket::{LINGER_LEN_MAX, configure, farewell, write_both};
-use crate::stream::{Stream, begins_with_tls};
-use crate::tls::Insecure;
+use crate::stream::Stream;
+use crate::visit::{Answer, Visits};
 use crate::wire::PingBody;
 use crate::{
-    Ending, Frame, FrameEncoder, Inbound, Limits, ListenerStats, Local, PeerEvent, Refusal,
+    Ending, Frame, FrameEncoder, Inbound, Limits, ListenerStats, Local, PeerEvent, Recipients,
+    Refusal, SnapshotReceiver,
 };
 
 /// How much room is made for what comes: at first, and when much comes. What is read shares its
@@ -52,53 +53,47 @@ pub(crate) struct Doorkeeper {
     pub(crate) limits: Limits,
     pub(crate) events: Recipient<PeerEvent>,
     inbound: Recipient<Inbound>,
+    visits: Visits,
     pub(crate) receiving: Arc<Receiving>,
     stats: Mutex<ListenerStats>,
     /// For each kind of refusal, so that a flood of one does not hide another.
     gates: Mutex<BTreeMap<u8, Gate>>,
-    /// For each member, whose connections may come and go in a circle.
-    members: Mutex<BTreeMap<NodeId, Gate>>,
+    /// For each peer, whose connections may come and go in a circle.
+    peers: Mutex<BTreeMap<NodeId, Gate>>,
 }
 
 impl Doorkeeper {
     pub(crate) fn new(
         local: Local,
         limits: Limits,
-        inbound: Recipient<Inbound>,
-        events: Recipient<PeerEvent>,
-        receiving: Receiving,
+        recipients: Recipients,
+        receiver: Arc<dyn SnapshotReceiver>,
     ) -> Self {
+        let receiving = Receiving::new(receiver, recipients.arrived, &limits);
         Self {
             local,
             limits,
-            events,
-            inbound,
+            events: recipients.events,
+            inbound: recipients.inbound,
+            visits: Visits::to_node(recipients.visits),
             receiving: Arc::new(receiving),
             stats: Mutex::default(),
             gates: Mutex::default(),
-            members: Mutex::default(),
+            peers: Mutex::default(),
         }
     }
 
     /// Whether a line on a connection of `peer` may go into the log; if so, how many have not since the last.
     fn may_log(&self, peer: NodeId) -> Option<u64> {
-        let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
-        members.entry(peer).or_default().pass(Instant::now())
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        if !peers.contains_key(&peer) {
+            peers.retain(|known, _| self.local.is_here(*known));
+        }
+        peers.entry(peer).or_default().pass(Instant::now())
     }
 
     pub(crate) fn stats(&self) -> MutexGuard<'_, ListenerStats> {
         self.stats.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Turns away a connection for which there is no place. In the middle of a TLS handshake nothing can be said.
-    pub(crate) fn full(&self, stream: Option<Stream>, remote: SocketAddr) {
-        let refusal = Refusal::TooManyConnections;
-        if let (Some(stream), Ok(frame)) = (stream, refusal.encode(&self.limits)) {
-            last_word(stream, frame.as_bytes());
-        }
-        if let Some(event) = self.turned(None, remote, refusal) {
-            self.events.do_send(event);
-        }
     }
 
     /// Counts a refusal and logs it, and gives the event, unless there were many.
@@ -122,42 +117,60 @@ impl Doorkeeper {
     }
 }
 
-/// Serves one connection until it ends.
-pub(crate) async fn serve(
-    keeper: Arc<Doorkeeper>,
-    stream: TcpStream,
-    remote: SocketAddr,
-    cut: Cut,
-    place: Place,
-) {
-    let connection = Connection {
-        keeper: &keeper,
-        remote,
-        cut: &cut,
-        established: Cell::new(None),
-    };
-    let run = AssertUnwindSafe(connection.run(stream, place)).catch_unwind();
-    let ending = run.await.unwrap_or(Ending::Panicked);
-    if matches!(ending, Ending::Panicked) {
-        keeper.stats().panicked += 1;
-        tracing::error!("the connection's task panicked");
+impl Host for Doorkeeper {
+    fn limits(&self) -> &Limits {
+        &self.limits
     }
-    let Some((peer, purpose)) = connection.established.get() else {
-        return;
-    };
-    if let Ending::Malformed(error) = &ending {
-        *keeper.stats().malformed.entry(error.name()).or_default() += 1;
+
+    fn came(&self) {
+        self.stats().connections += 1;
     }
-    if let Some(suppressed) = keeper.may_log(peer) {
-        tracing::info!(%peer, ?purpose, %ending, suppressed, "connection from the peer ended");
+
+    fn failed(&self) {
+        self.stats().accept_failures += 1;
     }
-    if purpose != Purpose::Main {
-        return;
+
+    fn full(&self, stream: Option<Stream>, remote: SocketAddr) {
+        let refusal = Refusal::TooManyConnections;
+        if let Some(stream) = stream {
+            last_word(stream, &refusal, &self.limits);
+        }
+        if let Some(event) = self.turned(None, remote, refusal) {
+            self.events.do_send(event);
+        }
     }
-    keeper.events.do_send(PeerEvent::Closed {
-        peer,
-        reason: ending,
-    });
+
+    async fn serve(self: Arc<Self>, stream: TcpStream, remote: SocketAddr, cut: Cut, place: Place) {
+        let keeper = self;
+        let connection = Connection {
+            keeper: &keeper,
+            remote,
+            cut: &cut,
+            established: Cell::new(None),
+        };
+        let run = AssertUnwindSafe(connection.run(stream, place)).catch_unwind();
+        let ending = run.await.unwrap_or(Ending::Panicked);
+        if matches!(ending, Ending::Panicked) {
+            keeper.stats().panicked += 1;
+            tracing::error!("the connection's task panicked");
+        }
+        let Some((peer, purpose)) = connection.established.get() else {
+            return;
+        };
+        if let Ending::Malformed(error) = &ending {
+            *keeper.stats().malformed.entry(error.name()).or_default() += 1;
+        }
+        if let Some(suppressed) = keeper.may_log(peer) {
+            tracing::info!(%peer, ?purpose, %ending, suppressed, "connection from the peer ended");
+        }
+        if purpose != Purpose::Main {
+            return;
+        }
+        keeper.events.do_send(PeerEvent::Closed {
+            peer,
+            reason: ending,
+        });
+    }
 }
 
 struct Connection<'a> {
@@ -177,13 +190,10 @@ impl Connection<'_> {
         let mut decoder = FrameDecoder::for_handshake(&keeper.limits);
         let limit = keeper.limits.handshake_timeout;
         let mut door = Some(Stream::Plain(socket));
-        let handshake = async { Ok(timeout(limit, self.enter(&mut door, &mut decoder)).await) };
+        let handshake = async { Ok(timeout(limit, self.greet(&mut door, &mut decoder)).await) };
         let greeted = match self.cut.guard(handshake).await {
             Ok(Ok(greeted)) => greeted,
-            Ok(Err(_)) => {
-                let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
-                Err(Refusal::Slow { limit_ms }.into())
-            }
+            Ok(Err(_)) => Err(slow(&keeper.limits).into()),
             Err(Ending::Evicted) => {
                 keeper.full(door, self.remote);
                 return Ending::Evicted;
@@ -191,8 +201,17 @@ impl Connection<'_> {
             Err(ending) => return ending,
         };
         let (mut stream, mut admission, purpose, theirs) = match (greeted, door) {
-            (Ok((admission, purpose, theirs)), Some(stream)) => {
+            (Ok(Greeted::Peer(admission, purpose, theirs)), Some(stream)) => {
                 (stream, admission, purpose, theirs)
+            }
+            (Ok(Greeted::Visitor(answer)), Some(stream)) => {
+                keeper.stats().visits += 1;
+                return self
+                    .cut
+                    .guard(answer.say(stream, &keeper.limits))
+                    .await
+                    .err()
+                    .unwrap_or(Ending::Closed);
             }
             (Ok(_), None) => return Ending::Closed,
             (Err(turned), door) => return self.turn(door, turned).await,
@@ -259,51 +278,40 @@ impl Connection<'_> {
         let _ = self.cut.guard(all).await;
     }
 
-    /// The handshake, with TLS if this node has it; its caller has the deadline. What is in `door` is what can be
-    /// spoken on: nothing in the middle of a TLS handshake, or after one that came to nothing.
-    async fn enter(
+    /// The handshake, or a visit; its caller has the deadline, and `door` is as it is at [`enter`].
+    async fn greet(
         &self,
         door: &mut Option<Stream>,
         decoder: &mut FrameDecoder,
-    ) -> Result<(Admission, Purpose, Introduction), Turned> {
-        let stream = match (self.keeper.local.tls(), door.take()) {
-            (Some(tls), Some(Stream::Plain(socket))) => match tls.accept(socket).await {
-                Ok(stream) => door.insert(stream),
-                Err(Insecure::Plaintext(socket)) => {
-                    *door = Some(Stream::Plain(socket));
-                    return Err(Refusal::TlsWanted.into());
-                }
-                Err(Insecure::Broken(broken)) => return Err(broken.into()),
-            },
-            (_, Some(stream)) => door.insert(stream),
-            (_, None) => return Err(Broken::Ended(Ending::Closed).into()),
-        };
-        if let Stream::Plain(socket) = stream
-            && begins_with_tls(socket).await.map_err(Broken::from)?
-        {
-            return Err(Refusal::NoTls.into());
+    ) -> Result<Greeted, Turned> {
+        let stream = enter(door, self.keeper.local.tls()).await?;
+        let frame = read_frame(stream, decoder).await.map_err(Broken::from)?;
+        if frame.kind == FrameKind::Visit {
+            let visits = &self.keeper.visits;
+            let answer = visits.receive(&frame, self.remote, stream.shown()).await?;
+            return Ok(Greeted::Visitor(answer));
         }
-        self.greet(stream, decoder).await
+        self.introduced(stream, decoder, &frame).await
     }
 
     /// The introductions.
-    async fn greet(
+    async fn introduced(
         &self,
         stream: &mut Stream,
         decoder: &mut FrameDecoder,
-    ) -> Result<(Admission, Purpose, Introduction), Turned> {
+        frame: &RawFrame,
+    ) -> Result<Greeted, Turned> {
         let keeper = self.keeper;
-        let (kind, theirs) = read_introduction(stream, decoder, &Purpose::HELLOS).await?;
-        let purpose = Purpose::of(kind);
+        let theirs = introduction(frame, &Purpose::HELLOS)?;
+        let purpose = Purpose::of(frame.kind);
         let turned = |broken| Turned {
             peer: Some(theirs.from),
             broken,
         };
         let refused = |refusal| turned(Broken::Refused(refusal));
-        if let (Stream::Tls(secured), Some(tls)) = (&*stream, keeper.local.tls()) {
-            tls.check_name(secured, theirs.from).map_err(refused)?;
-        }
-        let examined = keeper.local.examine(Side::Accepted, &theirs);
+        let examined = keeper
+            .local
+            .examine(Side::Accepted, &theirs, stream.shown());
         examined.map_err(refused)?;
         let ours = Introduction {
             nonce: random_u64() | 1,
@@ -315,10 +323,12 @@ impl Connection<'_> {
         // Only now it is known that this is being said now, and by whom it is said may have a connection already.
         let confirmed = read_confirm(stream, decoder, ours.nonce).await;
         confirmed.map_err(turned)?;
+        let shown = stream.shown();
         let admitted = keeper
             .local
-            .admit(Side::Accepted, purpose, &theirs, self.cut);
-        Ok((admitted.map_err(refused)?, purpose, theirs))
+            .admit(Side::Accepted, purpose, &theirs, shown, self.cut);
+        let admission = admitted.map_err(refused)?;
+        Ok(Greeted::Peer(admission, purpose, Box::new(theirs)))
     }
 
     /// Ends a connection that did not become established, with a reason where there is one.
@@ -464,6 +474,13 @@ impl Connection<'_> {
 struct Batch {
     frames: Vec<Frame>,
     ping: Option<PingBody>,
+}
+
+/// Who has come.
+enum Greeted {
+    Peer(Admission, Purpose, Box<Introduction>),
+    /// Who asks one thing, and is told this.
+    Visitor(Answer),
 }
 
 /// A handshake that came to nothing, and with whom.

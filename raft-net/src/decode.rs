@@ -8,6 +8,7 @@
 //! on.
 
 use bytes::{Buf, Bytes, BytesMut};
+use raft_core::membership::ADDRESS_LEN_MAX;
 use raft_core::{
     AppendEntries, AppendOutcome, AppendResponse, CommitAdvanced, DurableMessage, Entry, EntryKind,
     Heartbeat, HeartbeatResponse, LogId, LogIndex, Message, NodeId, OpenMessage, PreVote,
@@ -17,14 +18,17 @@ use raft_core::{
 use serde::Deserialize;
 
 use crate::header::{FrameKind, HEADER_LEN, Header, VERSION_MAX};
-use crate::limits::{ADDRESS_LEN_MAX, COPIED_LEN_MAX, Limits};
+use crate::limits::{COPIED_LEN_MAX, Limits};
 use crate::refusal::printable;
 use crate::wire::{
     AcceptedBody, AnswerBody, AppendEntriesBody, CommitBody, DigestBody, EntryBody, ForwardedBody,
     HeartbeatBody, HeartbeatResponseBody, List, OutcomeBody, PreVoteBody, ReadIndexBody,
     ReadIndexResponseBody, RejectedBody, RequestVoteBody, TimeoutNowBody, VoteBody,
 };
-use crate::{Answer, ForwardOutcome, Forwarded, Frame, NotApplied, REASON_LEN_MAX};
+use crate::{
+    Answer, ForwardOutcome, Forwarded, Frame, MANAGE_LEN_MAX, MANAGED_LEN_MAX, NotApplied,
+    REASON_LEN_MAX,
+};
 
 /// The highest term, index or round that a frame may carry.
 pub(crate) const NUMBER_MAX: u64 = (1 << 63) - 1;
@@ -133,6 +137,16 @@ pub enum DecodeError {
         /// Its length.
         len: usize,
     },
+    /// What a frame carries is longer than it may be.
+    #[error("a {kind:?} of {len} bytes, the limit is {max}")]
+    Payload {
+        /// The kind of the frame.
+        kind: FrameKind,
+        /// Its length.
+        len: usize,
+        /// The limit.
+        max: usize,
+    },
     /// What the sender says of where it is dialled is no address.
     #[error("an address of {len} bytes is not host:port, of at most {max}", max = ADDRESS_LEN_MAX)]
     Address {
@@ -165,6 +179,7 @@ impl DecodeError {
             Self::Reason { .. } => "reason",
             Self::Configuration(_) => "configuration",
             Self::Address { .. } => "address",
+            Self::Payload { .. } => "payload",
         }
     }
 }
@@ -297,6 +312,8 @@ pub(crate) fn decode_frame(kind: FrameKind, body: &Bytes) -> Result<Frame, Decod
         | K::Welcome
         | K::Refuse
         | K::Confirm
+        | K::Visit
+        | K::VisitAnswer
         | K::Ping
         | K::Pong
         | K::SnapshotOffer
@@ -313,6 +330,14 @@ pub(crate) fn decode_frame(kind: FrameKind, body: &Bytes) -> Result<Frame, Decod
         }
         K::Forward => return forward(body),
         K::Answers => return answers(body),
+        K::Manage => {
+            let (request, data) = opaque(kind, body, MANAGE_LEN_MAX)?;
+            return Ok(Frame::Manage { request, data });
+        }
+        K::Managed => {
+            let (request, data) = opaque(kind, body, MANAGED_LEN_MAX)?;
+            return Ok(Frame::Managed { request, data });
+        }
         K::AppendEntries => append_entries(body)?,
         K::Heartbeat => {
             let body: HeartbeatBody = decode_body(kind, body)?;
@@ -463,6 +488,16 @@ fn forward(body: &Bytes) -> Result<Frame, DecodeError> {
     Ok(Frame::Forward(items.collect()))
 }
 
+/// A payload that is its receiver's business, and whose it is.
+fn opaque(kind: FrameKind, body: &Bytes, max: usize) -> Result<(u64, Bytes), DecodeError> {
+    let ForwardedBody { request, data } = decode_body(kind, body)?;
+    let len = data.len();
+    if len > max {
+        return Err(DecodeError::Payload { kind, len, max });
+    }
+    Ok((request, body.slice_ref(data)))
+}
+
 fn answers(body: &Bytes) -> Result<Frame, DecodeError> {
     let List(items): List<AnswerBody<'_>> = decode_body(FrameKind::Answers, body)?;
     let mut answers = Vec::with_capacity(items.len());
@@ -511,17 +546,6 @@ fn answers(body: &Bytes) -> Result<Frame, DecodeError> {
         });
     }
     Ok(Frame::Answers(answers))
-}
-
-/// Whether `address` may be advertised ([`Local::advertise`](crate::Local::advertise)): it is empty, or
-/// `host:port` in at most [`ADDRESS_LEN_MAX`] bytes of printable ASCII. Whether anybody is there is another
-/// question.
-#[must_use]
-pub fn is_address(address: &str) -> bool {
-    let printable = address.bytes().all(|byte| byte.is_ascii_graphic());
-    let port = |(host, port): (&str, &str)| !host.is_empty() && matches!(port.parse(), Ok(1_u16..));
-    let whole = address.rsplit_once(':').is_some_and(port);
-    address.is_empty() || printable && whole && address.len() <= ADDRESS_LEN_MAX
 }
 
 /// Whether `reason` can be the reason of a refused command; its length if not.

@@ -3,9 +3,10 @@
 //! Invariant: both have a deadline, and leave nothing behind when they fail.
 
 use std::io;
+use std::net::SocketAddr;
 
 use raft_core::NodeId;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
 use crate::cut::Cut;
@@ -16,6 +17,28 @@ use crate::local::{Admission, Purpose, Side};
 use crate::socket::configure;
 use crate::stream::Stream;
 use crate::{DialError, Ending, Limits, Local, PeerHello};
+
+/// So many addresses are taken of what a name leads to.
+const ADDRESSES_MAX: usize = 16;
+
+/// What `address` leads to.
+pub(crate) async fn resolve(address: &str, limits: &Limits) -> Result<Vec<SocketAddr>, DialError> {
+    let limit = limits.connect_timeout;
+    #[cfg(not(test))]
+    let target = address;
+    #[cfg(test)]
+    let target = crate::tests::looked_up(address);
+    let found = timeout(limit, lookup_host(target)).await;
+    let found = found.map_err(|_| DialError::TimedOut {
+        address: address.to_owned(),
+        limit,
+    })?;
+    let found = found.map_err(|source| DialError::Connect {
+        address: address.to_owned(),
+        source,
+    })?;
+    Ok(found.take(ADDRESSES_MAX).collect())
+}
 
 /// Connects to `address`.
 pub(crate) async fn dial(address: &str, limits: &Limits) -> Result<TcpStream, DialError> {
@@ -56,14 +79,18 @@ pub(crate) async fn greet(
     let limit = limits.handshake_timeout;
     let handshake = async {
         let mut stream = match local.tls() {
-            Some(tls) => tls.connect(peer, socket, decoder).await?,
+            Some(tls) => {
+                let name = local.tls_name(peer);
+                tls.connect(name, socket, decoder).await?
+            }
             None => Stream::Plain(socket),
         };
         let hello = local.introduction(peer).encode(purpose.hello(), limits);
         write_frame(&mut stream, hello).await?;
         let (_, theirs) = read_introduction(&mut stream, decoder, &[FrameKind::Welcome]).await?;
         confirm(&mut stream, theirs.nonce, limits).await?;
-        match local.admit(Side::Dialled(peer), purpose, &theirs, cut) {
+        let shown = stream.shown();
+        match local.admit(Side::Dialled(peer), purpose, &theirs, shown, cut) {
             Ok(admission) => Ok((stream, admission, theirs.hello())),
             Err(refusal) => {
                 // If it cannot be told, the end of the connection must do.

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use raft_core::membership::{ADDRESS_LEN_MAX, MEMBERS_MAX};
 use raft_core::{
     AppendEntries, AppendOutcome, AppendResponse, DurableMessage, LogIndex, Message, OpenMessage,
 };
@@ -14,13 +15,16 @@ use serde_bytes::ByteArray;
 
 use crate::decode::{NUMBER_MAX, is_reason};
 use crate::header::{FrameKind, HEADER_LEN, Header};
-use crate::limits::{ADDRESS_LEN_MAX, ITEMS_MAX, Limits, MEMBERS_MAX, SNAPSHOT_FRAME_LEN_MAX};
+use crate::limits::{FRAME_OVERHEAD_LEN, ITEMS_MAX, Limits, SNAPSHOT_FRAME_LEN_MAX};
 use crate::wire::{
     AcceptedBody, AnswerOut, AppendEntriesBody, CommitBody, DigestBody, ForwardedBody,
     HeartbeatBody, HeartbeatResponseBody, PreVoteBody, ReadIndexBody, ReadIndexResponseBody,
     RejectedBody, RequestVoteBody, Run, TimeoutNowBody, VoteBody,
 };
-use crate::{ForwardOutcome, Frame, NotApplied, REASON_LEN_MAX};
+use crate::{
+    ForwardOutcome, Frame, MANAGE_LEN_MAX, MANAGED_LEN_MAX, NotApplied, REASON_LEN_MAX,
+    VISIT_ANSWER_LEN_MAX,
+};
 
 /// Up to this many bytes a frame is encoded into the reused buffer and copied out at its exact size.
 const SCRATCH_LEN_MAX: usize = 8 << 10;
@@ -114,6 +118,16 @@ pub enum EncodeError {
         /// Its length.
         len: usize,
     },
+    /// What a [`Frame::Manage`], a [`Frame::Managed`] or a [visit](crate::visit) carries is longer than it may be.
+    #[error("a {kind:?} of {len} bytes, the limit is {max}")]
+    Payload {
+        /// The kind of the frame.
+        kind: FrameKind,
+        /// Its length.
+        len: usize,
+        /// The limit.
+        max: usize,
+    },
     /// A snapshot that no working leader could offer, or in chunks that are too long.
     #[error("the snapshot's offer is unsound: {why}")]
     Offer {
@@ -139,6 +153,15 @@ impl FrameEncoder {
     pub fn new(limits: &Limits) -> Self {
         Self {
             frame_len_max: limits.frame_len_max.min(u32::MAX as usize),
+            scratch: Vec::new(),
+            last: None,
+        }
+    }
+
+    /// An encoder of visits, whose payloads have bounds of their own.
+    pub(crate) fn for_visits() -> Self {
+        Self {
+            frame_len_max: VISIT_ANSWER_LEN_MAX + FRAME_OVERHEAD_LEN,
             scratch: Vec::new(),
             last: None,
         }
@@ -207,7 +230,28 @@ impl FrameEncoder {
                 };
                 self.fixed(FrameKind::Digest, &body)
             }
+            Frame::Manage { request, data } => {
+                self.opaque(FrameKind::Manage, *request, data, MANAGE_LEN_MAX)
+            }
+            Frame::Managed { request, data } => {
+                self.opaque(FrameKind::Managed, *request, data, MANAGED_LEN_MAX)
+            }
         }
+    }
+
+    /// A frame whose payload is its receiver's business, and has a bound of its own.
+    fn opaque(
+        &mut self,
+        kind: FrameKind,
+        request: u64,
+        data: &[u8],
+        max: usize,
+    ) -> Result<EncodedFrame, EncodeError> {
+        let len = data.len();
+        if len > max {
+            return Err(EncodeError::Payload { kind, len, max });
+        }
+        self.body(kind, &ForwardedBody { request, data }, 1, len)
     }
 
     fn append_entries(&mut self, message: &AppendEntries) -> Result<EncodedFrame, EncodeError> {

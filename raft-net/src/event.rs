@@ -29,7 +29,7 @@ pub struct Inbound {
 }
 
 /// Who a peer said it is, after the handshake found nothing wrong with it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerHello {
     /// Its data folder.
     pub incarnation: Incarnation,
@@ -39,6 +39,8 @@ pub struct PeerHello {
     pub cluster: Option<ClusterId>,
     /// What its disk held when its process started.
     pub held: Held,
+    /// Where it says that it is dialled; may be empty.
+    pub address: String,
 }
 
 /// What became of a connection.
@@ -82,7 +84,8 @@ pub enum PeerEvent {
         /// Why.
         reason: Refusal,
     },
-    /// We accepted the peer's main connection; its frames follow as [`Inbound`].
+    /// We accepted the peer's main connection; its frames follow as [`Inbound`]. It may be that of a node which is no
+    /// member here yet; what is to be said to it takes a [`PeerConnection`](crate::PeerConnection), as with any other.
     Accepted {
         /// The peer.
         peer: NodeId,
@@ -118,6 +121,9 @@ pub enum PeerEvent {
 /// Why a dial failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
+    /// Nobody has said yet where the peer is.
+    #[error("no address of it is known")]
+    NoAddress,
     /// The address does not resolve, or nobody answers there.
     #[error("cannot connect to {address}: {source}")]
     Connect {

@@ -6,6 +6,11 @@ use raft_core::{LogIndex, Message, NodeId, Term};
 /// The longest reason of a [`ForwardOutcome::Refused`], in bytes. A longer one is neither encoded nor
 /// decoded.
 pub const REASON_LEN_MAX: usize = 4 << 10;
+/// The longest request of a [`Frame::Manage`], in bytes. A longer one is neither encoded nor decoded.
+pub const MANAGE_LEN_MAX: usize = 64 << 10;
+/// The longest answer of a [`Frame::Managed`], in bytes: what is to be said of as many members as can be. A longer
+/// one is neither encoded nor decoded.
+pub const MANAGED_LEN_MAX: usize = 256 << 10;
 
 /// One frame of an established connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +32,21 @@ pub enum Frame {
         digest: u128,
         /// The sender, a leader, asks who has applied as much for theirs; else it answers that.
         announced: bool,
+    },
+    /// A request about the cluster itself, its members or its leadership, that the sender hands to the receiver,
+    /// whom it takes for the leader. This crate does not look into it.
+    Manage {
+        /// The sender's own name for it, which comes back in [`Managed`](Self::Managed).
+        request: u64,
+        /// The request, of at most [`MANAGE_LEN_MAX`] bytes.
+        data: Bytes,
+    },
+    /// What became of a request that the receiver had handed to the sender.
+    Managed {
+        /// The receiver's name for it.
+        request: u64,
+        /// The answer, of at most [`MANAGED_LEN_MAX`] bytes.
+        data: Bytes,
     },
 }
 

@@ -21,13 +21,13 @@
 //! [`Limits::handshake_frame_len_max`] of a stranger's bytes; its callers give it a deadline.
 
 use bytes::BufMut;
+use raft_core::membership::{MEMBERS_MAX, is_address};
 use raft_core::{ClusterId, Incarnation, NodeId};
 use serde_bytes::ByteArray;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use crate::decode::{FrameDecoder, RawFrame, decode_body, in_id, in_term, is_address};
+use crate::decode::{FrameDecoder, RawFrame, decode_body, in_id, in_term};
 use crate::header::FrameKind;
-use crate::limits::MEMBERS_MAX;
 use crate::wire::{IntroductionBody, List, PingBody, RefuseBody};
 use crate::{
     DecodeError, EncodeError, EncodedFrame, Ending, FrameEncoder, Held, Limits, PeerHello, Refusal,
@@ -67,6 +67,7 @@ impl Introduction {
             starts: self.starts,
             cluster: self.cluster,
             held: self.held,
+            address: self.address.clone(),
         }
     }
 
@@ -218,13 +219,17 @@ pub(crate) async fn read_introduction(
     kinds: &[FrameKind],
 ) -> Result<(FrameKind, Introduction), Broken> {
     let frame = read_frame(stream, decoder).await?;
+    Ok((frame.kind, introduction(&frame, kinds)?))
+}
+
+/// The introduction that `frame` is, if it is of one of `kinds`.
+pub(crate) fn introduction(frame: &RawFrame, kinds: &[FrameKind]) -> Result<Introduction, Broken> {
     if kinds.contains(&frame.kind) {
-        let introduction = Introduction::decode(&frame).map_err(Broken::Malformed)?;
-        return Ok((frame.kind, introduction));
+        return Introduction::decode(frame).map_err(Broken::Malformed);
     }
     // Who dials has been refused nothing yet: what a stranger says of itself is no refusal of this node's.
     if frame.kind == FrameKind::Refuse && kinds.contains(&FrameKind::Welcome) {
-        return Err(Refusal::decode(&frame).map_or_else(Broken::Malformed, Broken::Refused));
+        return Err(Refusal::decode(frame).map_or_else(Broken::Malformed, Broken::Refused));
     }
     Err(Broken::Malformed(DecodeError::OutOfPlace {
         kind: frame.kind,

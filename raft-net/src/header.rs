@@ -67,10 +67,14 @@ kinds! {
     UrgentHello = 5,
     /// The dialling side says back the number that the accepting side has just drawn.
     Confirm = 6,
+    /// The dialling side asks one thing, and is nobody's peer.
+    Visit = 7,
     /// The dialling side asks whether the accepting side is there.
     Ping = 8,
     /// The accepting side is, and answers on the same connection.
     Pong = 9,
+    /// The accepting side answers a [`Visit`](Self::Visit).
+    VisitAnswer = 10,
     /// [`raft_core::AppendEntries`].
     AppendEntries = 16,
     /// [`raft_core::Heartbeat`].
@@ -103,6 +107,10 @@ kinds! {
     Answers = 49,
     /// [`Frame::Digest`](crate::Frame::Digest).
     Digest = 50,
+    /// [`Frame::Manage`](crate::Frame::Manage).
+    Manage = 51,
+    /// [`Frame::Managed`](crate::Frame::Managed).
+    Managed = 52,
     /// On a snapshot connection: what is offered ([`SnapshotOffer`](crate::SnapshotOffer)).
     SnapshotOffer = 64,
     /// On a snapshot connection: from which chunk on the offer is wanted.
@@ -125,6 +133,8 @@ impl FrameKind {
                 | Self::Welcome
                 | Self::Refuse
                 | Self::Confirm
+                | Self::Visit
+                | Self::VisitAnswer
         )
     }
 

@@ -11,19 +11,12 @@ use std::time::Duration;
 /// costs in memory once decoded.
 pub const ITEMS_MAX: usize = 4096;
 
-/// The longest address that a node may say it is dialled at, in bytes: a domain name and a port.
-pub const ADDRESS_LEN_MAX: usize = 261;
-
 /// A list claims its length before it comes. So many items are reserved for at once.
 pub(crate) const ITEMS_RESERVED_MAX: usize = 512;
 
 /// A payload is a slice of the memory that it was read into, and keeps that alive. In a frame up to this
 /// length it is a copy, so that none keeps alive more than 16 times the length of its frame.
 pub(crate) const COPIED_LEN_MAX: usize = 16 << 10;
-
-/// The most members that a node's introduction may list; one with more is neither encoded nor
-/// decoded.
-pub(crate) const MEMBERS_MAX: usize = 256;
 
 /// The longest chunk that a snapshot may be cut into, in bytes. Frames of a snapshot connection have a
 /// limit of their own, which follows from it; [`Limits::frame_len_max`] does not concern them.

@@ -1,7 +1,6 @@
 //! The accepting side: one actor with one socket, and a task for each connection.
 //!
-//! Invariants: connections are bounded (`lobby.rs`); an error of one connection, or of `accept`, ends nothing else; after a
-//! [`Stop`] neither socket nor task is left.
+//! Invariant: after a [`Stop`] neither socket nor task is left.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -9,30 +8,18 @@ use std::io;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use futures_util::FutureExt;
-use tokio::io::AsyncWriteExt;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use crate::accepted::{Doorkeeper, serve};
-use crate::cut::Cut;
-use crate::gate::Gate;
-use crate::lobby::Lobby;
-use crate::snapshot::Receiving;
-use crate::stream::Stream;
+use crate::accepted::Doorkeeper;
+use crate::accepting;
 use crate::{
     Ending, Inbound, Limits, Local, PeerEvent, ReceptionStats, SnapshotArrived, SnapshotReceiver,
-    Tls, TlsStats,
+    Tls, TlsStats, Visit,
 };
-
-/// How long to wait after `accept` has failed, for example for want of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// How long connections may take to end after a stop, before they are dropped.
-const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why a node cannot listen.
 #[derive(Debug, thiserror::Error)]
@@ -53,11 +40,24 @@ pub enum ListenError {
     },
 }
 
+/// Who is told what comes in.
+#[derive(Clone, Debug)]
+pub struct Recipients {
+    /// What peers send. A connection ends when the actor behind it is gone.
+    pub inbound: Recipient<Inbound>,
+    /// Who comes, goes and is refused.
+    pub events: Recipient<PeerEvent>,
+    /// Snapshots that have come whole.
+    pub arrived: Recipient<SnapshotArrived>,
+    /// What those ask who are no peers, or none yet.
+    pub visits: Recipient<Visit>,
+}
+
 /// A socket that listens, on which nobody is accepted yet.
 #[derive(Debug)]
 pub struct BoundListener {
-    socket: std::net::TcpListener,
-    local_addr: SocketAddr,
+    pub(crate) socket: std::net::TcpListener,
+    pub(crate) local_addr: SocketAddr,
 }
 
 impl BoundListener {
@@ -67,25 +67,18 @@ impl BoundListener {
         self.local_addr
     }
 
-    /// Starts to accept, on the current arbiter.
-    ///
-    /// What peers send goes to `inbound`; who comes, goes and is refused is told to `events`. A
-    /// connection ends when the actor behind `inbound` is gone. Snapshots go to `receiver`, and those
-    /// that have come whole are told to `arrived`.
+    /// Starts to accept, on the current arbiter. What snapshots bring goes to `receiver`, all else to `recipients`.
     #[must_use]
     pub fn start(
         self,
         local: Local,
         limits: Limits,
-        inbound: Recipient<Inbound>,
-        events: Recipient<PeerEvent>,
+        recipients: Recipients,
         receiver: Arc<dyn SnapshotReceiver>,
-        arrived: Recipient<SnapshotArrived>,
     ) -> Addr<Listener> {
         let stop = CancellationToken::new();
         let ended = CancellationToken::new();
-        let receiving = Receiving::new(receiver, arrived, &limits);
-        let keeper = Arc::new(Doorkeeper::new(local, limits, inbound, events, receiving));
+        let keeper = Arc::new(Doorkeeper::new(local, limits, recipients, receiver));
         Context::new().run(Listener {
             socket: Some(self.socket),
             local_addr: self.local_addr,
@@ -207,6 +200,8 @@ pub struct ListenerStats {
     pub batches: u64,
     /// Bytes of these frames.
     pub bytes: u64,
+    /// Visits that were answered, and not refused.
+    pub visits: u64,
     /// What came of the snapshots that were offered.
     pub snapshots: ReceptionStats,
     /// What has become of the TLS files, if this node has TLS.
@@ -225,73 +220,18 @@ impl Handler<GetListenerStats> for Listener {
     }
 }
 
+/// Accepts until `stop`, and keeps what hangs on time meanwhile.
 async fn accept(
     socket: std::net::TcpListener,
     keeper: &Arc<Doorkeeper>,
     stop: &CancellationToken,
 ) -> io::Result<()> {
-    let socket = tokio::net::TcpListener::from_std(socket)?;
-    let lobby = Lobby::default();
-    let mut tasks = JoinSet::new();
-    let mut gate = Gate::default();
-    let watched = async {
-        match keeper.local.tls() {
-            Some(tls) => tls.watch().await,
-            None => std::future::pending().await,
-        }
-    };
-    let mut watched = std::pin::pin!(watched);
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            () = stop.cancelled() => break,
-            Some(_) = tasks.join_next() => continue,
-            never = keeper.receiving.expire() => match never {},
-            never = &mut watched => match never {},
-            accepted = socket.accept() => accepted,
-        };
-        match accepted {
-            Ok((stream, remote)) => {
-                keeper.stats().connections += 1;
-                let address = remote.ip().to_canonical();
-                if lobby.has_room(address, tasks.len(), &keeper.limits) {
-                    let cut = Cut::below(stop);
-                    let place = lobby.enter(address, cut.clone());
-                    let span = tracing::info_span!("accepted", %remote);
-                    let task = serve(Arc::clone(keeper), stream, remote, cut, place);
-                    tasks.spawn_local(task.instrument(span));
-                } else {
-                    keeper.full(Some(Stream::Plain(stream)), remote);
-                }
-            }
-            Err(error) => {
-                keeper.stats().accept_failures += 1;
-                if let Some(suppressed) = gate.pass(Instant::now()) {
-                    tracing::warn!(%error, suppressed, "accept failed");
-                }
-                tokio::select! {
-                    () = stop.cancelled() => {}
-                    () = tokio::time::sleep(ACCEPT_PAUSE) => {}
-                }
-            }
-        }
-    }
-    drop(socket);
-    // Every task hears of the stop by its cut.
-    let all = async { while tasks.join_next().await.is_some() {} };
-    if tokio::time::timeout(STOP_TIMEOUT, all).await.is_err() {
-        tasks.shutdown().await;
+    tokio::select! {
+        biased;
+        ended = accepting::accept(socket, keeper, stop) => ended?,
+        never = keeper.receiving.expire() => match never {},
+        never = accepting::watch(keeper.local.tls()) => match never {},
     }
     keeper.receiving.close().await;
     Ok(())
-}
-
-/// Says goodbye to a connection for which there is no time to be polite.
-pub(crate) fn last_word(mut stream: Stream, bytes: &[u8]) {
-    let word = async {
-        stream.write_all(bytes).await?;
-        stream.flush().await
-    };
-    // If it cannot be said at once, the end of the connection must do.
-    let _: Option<io::Result<()>> = word.now_or_never();
 }

@@ -40,16 +40,14 @@ pub struct PeerConnection {
 }
 
 impl PeerConnection {
-    /// Starts dialling `peer` at `address` (`host:port`, resolved at each dial), on the current
-    /// arbiter. If the peer has said that it is somewhere else ([`Local::advertise`]), both are tried by turns
-    /// until one answers.
+    /// Starts dialling `peer` on the current arbiter, at [`Local::addresses`] by turns until it answers at one. They
+    /// are looked up at each dial, and names in them resolved.
     ///
     /// It goes on until [`PeerSender::stop`], or until the last sender is dropped. What happens is
     /// told to `events`; when its actor is gone, nothing is told and all goes on.
     #[must_use]
     pub fn start(
         peer: NodeId,
-        address: String,
         local: Local,
         limits: Limits,
         events: Recipient<PeerEvent>,
@@ -66,8 +64,7 @@ impl PeerConnection {
             queue: Arc::clone(&main),
         };
         let driver = Driver {
-            configured: address.clone(),
-            address,
+            address: String::new(),
             met_at: String::new(),
             urgent: Lane {
                 purpose: Purpose::Urgent,
@@ -136,9 +133,7 @@ async fn survive<T>(work: impl Future<Output = T>) -> Option<T> {
 }
 
 struct Driver {
-    /// Where the owner says that the peer is.
-    configured: String,
-    /// Where it is dialled now.
+    /// Where it is dialled now, or was last; empty while no address is known.
     address: String,
     /// Where it was connected last.
     met_at: String,
@@ -158,8 +153,12 @@ impl Driver {
         let mut backoff = Backoff::new(&self.main.limits);
         let mut repeats = Repeats::default();
         loop {
-            self.connected_at.set(None);
-            self.main.queue.dialled(&self.address);
+            if self.connected_at.take().is_none() {
+                self.address = self.next_address();
+            }
+            if !self.address.is_empty() {
+                self.main.queue.dialled(&self.address);
+            }
             let cut = Cut::below(&self.stop);
             let outcome = survive(self.attempt(&cut)).await;
             if self.stop.is_cancelled() {
@@ -173,15 +172,12 @@ impl Driver {
                 survive(self.tell(Outcome::Lost(Ending::Panicked))).await;
             }
             let mut delay = backoff.next();
-            match self.connected_at.get() {
-                Some(at) => {
-                    self.met_at.clone_from(&self.address);
-                    if at.elapsed() > LIVED {
-                        backoff.reset();
-                        delay = Duration::ZERO;
-                    }
+            if let Some(at) = self.connected_at.get() {
+                self.met_at.clone_from(&self.address);
+                if at.elapsed() > LIVED {
+                    backoff.reset();
+                    delay = Duration::ZERO;
                 }
-                None => self.address = self.other_address(),
             }
             tokio::select! {
                 () = self.stop.cancelled() => return,
@@ -196,20 +192,28 @@ impl Driver {
         }
     }
 
-    /// Where the peer is tried next, when it was not found where it was dialled.
-    fn other_address(&self) -> String {
-        let said = self.main.local.said_address(self.main.peer);
-        let other = said.filter(|_| self.address == self.configured);
-        other.unwrap_or_else(|| self.configured.clone())
+    /// Where the peer is tried next, when it was not found where it was dialled: at the address behind that, and
+    /// behind the last one at the first again.
+    fn next_address(&self) -> String {
+        let mut all = self.main.local.addresses(self.main.peer);
+        let last = all.iter().position(|address| *address == self.address);
+        let next = last.map_or(0, |last| (last + 1) % all.len());
+        if all.is_empty() {
+            return String::new();
+        }
+        all.swap_remove(next)
     }
 
     async fn attempt(&self, cut: &Cut) -> Outcome {
         let main = &self.main;
+        if self.address.is_empty() {
+            return Outcome::Unreachable(DialError::NoAddress);
+        }
         let mut greeted = match main.connect(&self.address, cut).await {
             Ok(greeted) => greeted,
             Err(outcome) => return outcome,
         };
-        let hello = greeted.hello;
+        let hello = greeted.hello.clone();
         let opened = main.queue.open();
         self.connected_at.set(Some(Instant::now()));
         tracing::info!(address = %self.address, incarnation = %hello.incarnation, starts = hello.starts, "connected");

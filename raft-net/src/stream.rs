@@ -39,14 +39,15 @@ pub(crate) struct Secured {
     own: Arc<Loaded>,
 }
 
-impl Secured {
-    /// What the other side has shown.
-    pub(crate) fn peer_certificate(&self) -> Option<&CertificateDer<'static>> {
-        self.tls.get_ref().1.peer_certificates()?.first()
-    }
-}
-
 impl Stream {
+    /// The certificate that the other side has shown, with TLS.
+    pub(crate) fn shown(&self) -> Option<&CertificateDer<'static>> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(secured) => secured.tls.get_ref().1.peer_certificates()?.first(),
+        }
+    }
+
     /// The handshake is over: from now on nothing is metered.
     pub(crate) fn secured(stream: impl Into<TlsStream<Metered>>, own: Arc<Loaded>) -> Self {
         let mut tls = stream.into();

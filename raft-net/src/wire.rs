@@ -9,13 +9,14 @@
 use std::fmt;
 use std::marker::PhantomData;
 
+use raft_core::membership::MEMBERS_MAX;
 use raft_core::{Entry, LogIndex, Term};
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde::ser::{SerializeTuple, Serializer};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteArray;
 
-use crate::limits::{ITEMS_MAX, ITEMS_RESERVED_MAX, MEMBERS_MAX};
+use crate::limits::{ITEMS_MAX, ITEMS_RESERVED_MAX};
 use crate::{Answer, ForwardOutcome, NotApplied};
 
 /// `Hello` and `Welcome`. Frozen over all versions: what a later one adds rides in `extra`, which a
@@ -61,6 +62,13 @@ pub(crate) struct RefuseBody<'a> {
 pub(crate) struct PingBody {
     /// The dialling side's name for the ping.
     pub(crate) number: u64,
+}
+
+/// `Visit` and `VisitAnswer`.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct VisitBody<'a> {
+    #[serde(borrow, with = "serde_bytes")]
+    pub(crate) data: &'a [u8],
 }
 
 /// `AppendEntries`. The entries' positions follow from `prev_index`, so that only a consecutive run
@@ -183,7 +191,7 @@ pub(crate) struct RejectedBody {
     pub(crate) hint_index: u64,
 }
 
-/// One item of `Forward`, which is a list of them.
+/// One item of `Forward`, which is a list of them; and the whole of `Manage` and of `Managed`.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct ForwardedBody<'a> {
     pub(crate) request: u64,

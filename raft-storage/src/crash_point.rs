@@ -15,6 +15,8 @@ pub(crate) enum CrashPoint {
     DatabaseMade,
     /// The database says whose it is; the mark does not know yet.
     IdentityWritten,
+    /// The database says whose it is since it was given; the mark says that it is nobody's.
+    NodeWritten,
     /// The mark is lowered; the log is not cut yet.
     MarkLowered,
     /// The batch is in the database; the mark does not know yet.

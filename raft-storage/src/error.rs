@@ -251,6 +251,17 @@ pub enum Misfit {
     /// A node belongs to one cluster for ever.
     #[error("this node belongs to another cluster already")]
     OtherCluster,
+    /// A folder is of one node for ever.
+    #[error("this is node {is} already, and not node {asked}")]
+    OtherNode {
+        /// Whose folder it is.
+        is: NodeId,
+        /// Whose it was to be.
+        asked: NodeId,
+    },
+    /// What should say who belongs to the cluster cannot be. It would be damage at the next opening.
+    #[error("what is known of the members cannot be: {0}")]
+    Members(#[from] membership::ChangeError),
     /// A cut of entries that a snapshot covers, and that are committed therefore.
     #[error("a cut from entry {from} would take what the snapshot through {covered} covers")]
     CutOfCovered {

@@ -7,7 +7,7 @@
 use std::{fmt::Debug, fs::File, os::unix::fs::FileExt, path::Path};
 
 use bytes::Bytes;
-use raft_core::{ClusterId, Entry, EntryKind, HardState, LogIndex};
+use raft_core::{ClusterId, Entry, EntryKind, HardState, LogIndex, membership::Configuration};
 
 use crate::{
     SnapshotSource as _,
@@ -82,7 +82,7 @@ fn entries(bytes: &[u8], heal: bool) {
 }
 
 fn record(flags: u8, bytes: &[u8], heal: bool) {
-    let (group, name) = match flags >> 1 & 7 {
+    let (group, name) = match flags >> 1 & 15 {
         0 => (FOLDER, "identity"),
         1 => (GROUP, "hard_state"),
         2 => (GROUP, "cluster"),
@@ -90,6 +90,7 @@ fn record(flags: u8, bytes: &[u8], heal: bool) {
         4 => (GROUP, "snapshot"),
         5 => (GROUP, "forced"),
         6 => (GROUP, "records"),
+        8 => (GROUP, "known"),
         _ => (GROUP, "cursor/name"),
     };
     let key = records::key(group, name);
@@ -99,6 +100,7 @@ fn record(flags: u8, bytes: &[u8], heal: bool) {
         "identity" => same_again::<Owner>(&key, &value),
         "hard_state" => same_again::<HardState>(&key, &value),
         "cluster" => same_again::<ClusterId>(&key, &value),
+        "known" => same_again::<Configuration>(&key, &value),
         "members" => same_again::<Members>(&key, &value),
         "snapshot" => same_again::<Pointer>(&key, &value),
         "forced" => same_again::<Forced>(&key, &value),

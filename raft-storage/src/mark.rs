@@ -10,7 +10,9 @@
 //!
 //! Invariants:
 //! - What the mark says was synced in the database before: it is written after the database's sync, and
-//!   lowered, in both slots, before a cut goes to the database.
+//!   lowered, in both slots, before a cut goes to the database. Only whose folder it is stands here first if it is known
+//!   when the folder is made; when it is given later, the database has it first, and a mark that says of nobody
+//!   is completed by the next opening.
 //! - Term, vote and starts are synced when they change. The position is only written, which survives the
 //!   process; it is synced when it has waited for [`SYNC_EVERY`], and at the close.
 //! - Between two syncs only one slot is written, and never the one that was synced last. So a power loss
@@ -30,6 +32,7 @@ use crate::{
     Damage, StorageError,
     error::{Claim, OpenError},
     folder::sync_folder,
+    records::{put_node, read_node},
     sealed::{self, Fields},
 };
 
@@ -50,8 +53,8 @@ pub(crate) const MAGIC: &[u8] = b"raftmark";
 /// What the mark says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Record {
-    /// Whose folder it is.
-    pub(crate) node: NodeId,
+    /// Whose folder it is; none before it is somebody's, which is stored as 0.
+    pub(crate) node: Option<NodeId>,
     /// The folder's name.
     pub(crate) incarnation: Incarnation,
     /// What the database must hold.
@@ -74,7 +77,7 @@ impl Mark {
     /// Makes the mark of a new folder, durably and at once or not at all. It claims nothing.
     pub(crate) fn create(
         dir: &Path,
-        node: NodeId,
+        node: Option<NodeId>,
         incarnation: Incarnation,
     ) -> Result<Self, StorageError> {
         let (path, path_new) = (dir.join(FILE), dir.join(FILE_NEW));
@@ -180,10 +183,14 @@ impl Mark {
         self.sync()
     }
 
-    /// As [`promise`](Self::promise), in both slots: where there is time for that, so that one damaged slot takes
-    /// nothing back.
-    pub(crate) fn promise_twice(&mut self, claim: Claim) -> Result<(), StorageError> {
-        self.record.claim = claim;
+    /// As [`promise`](Self::promise), together with whose folder it is, in both slots: where there is time for that, so
+    /// that one damaged slot takes nothing back.
+    pub(crate) fn promise_twice(
+        &mut self,
+        node: Option<NodeId>,
+        claim: Claim,
+    ) -> Result<(), StorageError> {
+        (self.record.node, self.record.claim) = (node, claim);
         self.sync_both()
     }
 
@@ -249,7 +256,7 @@ pub(crate) fn encode(sequence: u64, record: &Record) -> Vec<u8> {
     let mut sealed = Vec::with_capacity(SLOT_LEN);
     sealed::begin(&mut sealed);
     sealed.extend_from_slice(&sequence.to_be_bytes());
-    sealed.extend_from_slice(&node.0.to_be_bytes());
+    put_node(&mut sealed, *node);
     sealed.extend_from_slice(&incarnation.0.to_be_bytes());
     sealed.extend_from_slice(&claim.starts.to_be_bytes());
     sealed.extend_from_slice(&claim.records.to_be_bytes());
@@ -299,7 +306,7 @@ pub(crate) fn decode(slot: &[u8; SLOT_LEN]) -> Result<(u64, Record), Damage> {
     let mut fields = Fields(sealed::open(MAGIC, sealed)?);
     let sequence = fields.u64()?;
     let record = Record {
-        node: NodeId(fields.u64()?),
+        node: read_node(&mut fields)?,
         incarnation: Incarnation(fields.u128()?),
         claim: Claim {
             starts: fields.u64()?,

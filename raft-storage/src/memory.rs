@@ -18,7 +18,10 @@ use raft_core::{
 
 use crate::{
     Batch, Damage, Identity, LogReader, LogStore, Misfit, OpenError, Opened, Record, Snapshots,
-    StorageError, error::Item, shape::Shape, store::random_incarnation,
+    StorageError,
+    error::Item,
+    shape::Shape,
+    store::{check_id, random_incarnation},
 };
 use snapshots::{MemorySnapshot, MemorySnapshots};
 
@@ -44,7 +47,7 @@ struct Disk {
     incarnation: Option<Incarnation>,
     starts: u64,
     cluster: Option<ClusterId>,
-    members: Option<BTreeMap<NodeId, Incarnation>>,
+    known: Option<Configuration>,
     hard_state: HardState,
     log: Vec<Entry>,
     shape: Shape,
@@ -76,21 +79,23 @@ impl MemoryDisk {
         disk
     }
 
-    /// Opens the disk for `node`, which it belongs to from then on.
+    /// Opens the disk for `node`, which it belongs to from then on; without one, for whoever it belongs to, which may
+    /// be nobody yet.
     ///
     /// # Errors
     /// [`Locked`](OpenError::Locked) while another store has it open,
     /// [`WrongNode`](OpenError::WrongNode) on a disk of another node, and
     /// [`Damaged`](StorageError::Damaged) if an entry that should hold a configuration does not.
-    pub fn open(&self, node: NodeId) -> Result<Opened, OpenError> {
+    pub fn open(&self, node: Option<NodeId>) -> Result<Opened, OpenError> {
+        check_id(node).map_err(StorageError::Refused)?;
         let mut disk = self.shared.lock();
         let dir = PLACE.into();
         if disk.in_use {
             return Err(OpenError::Locked { dir });
         }
-        let belongs_to = *disk.node.get_or_insert(node);
-        if belongs_to != node {
-            let asked = node;
+        if let (Some(belongs_to), Some(asked)) = (disk.node, node)
+            && belongs_to != asked
+        {
             return Err(OpenError::WrongNode {
                 dir,
                 belongs_to,
@@ -103,16 +108,17 @@ impl MemoryDisk {
         };
         let configurations = configurations(&disk.log);
         let configurations = configurations.map_err(|cause| OpenError::Damaged { dir, cause })?;
+        disk.node = disk.node.or(node);
         disk.starts += 1;
         disk.in_use = true;
         let named = disk.snapshot.as_ref().map(|meta| meta.last);
         disk.snapshots.retain(|last, _| Some(*last) == named);
         let identity = Identity {
-            node,
+            node: disk.node,
             incarnation,
             starts: disk.starts,
             cluster: disk.cluster,
-            members: disk.members.clone(),
+            known: disk.known.clone(),
         };
         let recovered = Recovered {
             hard_state: disk.hard_state,
@@ -291,18 +297,17 @@ impl MemoryStore {
 
     fn try_record(&self, record: &Record) -> Result<(), StorageError> {
         let disk = self.handle.disk()?;
-        let known = disk.cluster;
-        if record.cluster.is_some() && known.is_some() && record.cluster != known {
-            return Err(StorageError::Refused(Misfit::OtherCluster));
-        }
+        let checked = record.check(disk.node, disk.cluster);
+        checked.map_err(StorageError::Refused)?;
         let cursors = record.cursors_over(&disk.cursors);
         let cursors = cursors.map_err(StorageError::Refused)?;
         drop(disk);
         let mut disk = self.handle.synced()?;
-        if let Some(members) = &record.members {
-            disk.members = Some(members.clone());
+        disk.node = disk.node.or(record.node);
+        if let Some(known) = &record.known {
+            disk.known = Some(known.clone());
         }
-        disk.cluster = record.cluster.or(known);
+        disk.cluster = disk.cluster.or(record.cluster);
         disk.cursors = cursors;
         Ok(())
     }

@@ -7,8 +7,8 @@ use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
 use proptest::{prelude::*, sample::Index, test_runner::TestRunner};
 use raft_core::{
-    Entry, EntryKind, HardState, LogId, LogIndex, NodeId, SnapshotMeta, SnapshotWrite, Term,
-    membership::Configuration,
+    Entry, EntryKind, HardState, Incarnation, LogId, LogIndex, NodeId, SnapshotMeta, SnapshotWrite,
+    Term, membership::Configuration,
 };
 
 use crate::{Batch, MemoryDisk, Opened, Record, StorageError, suite::Disk};
@@ -21,6 +21,8 @@ enum Op {
     Write(Vec<Push>),
     /// A named reader's place.
     Cursor { name: u8, at: Option<u64> },
+    /// What is known of the members, and sometimes whose store it is, which is given once.
+    Known { voters: u8, node: bool },
     /// Closed in an orderly way, or dropped.
     Reopen { close: bool },
     /// A read of so many bytes from somewhere in the log, or a little outside of it.
@@ -77,6 +79,7 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         12 => prop::collection::vec(push(), 0..4).prop_map(Op::Write),
         1 => (0..3_u8, prop::option::of(0..99_u64)).prop_map(|(name, at)| Op::Cursor { name, at }),
+        1 => (1..9_u8, any::<bool>()).prop_map(|(voters, node)| Op::Known { voters, node }),
         2 => any::<bool>().prop_map(|close| Op::Reopen { close }),
         4 => (any::<Index>(), 0..9000_usize)
             .prop_map(|(from, bytes_max)| Op::Read { from, bytes_max }),
@@ -101,6 +104,8 @@ struct Model {
     log: Vec<Entry>,
     snapshot: Option<SnapshotMeta>,
     cursors: BTreeMap<String, LogIndex>,
+    node: Option<NodeId>,
+    known: Option<Configuration>,
     starts: u64,
 }
 
@@ -208,6 +213,8 @@ impl Model {
     fn check_opened(&self, opened: &Opened) {
         let recovered = &opened.recovered;
         assert_eq!(opened.identity.starts, self.starts);
+        assert_eq!(opened.identity.node, self.node);
+        assert_eq!(opened.identity.known, self.known);
         assert_eq!(opened.cursors, self.cursors);
         assert_eq!(recovered.hard_state, self.hard_state);
         assert_eq!(recovered.snapshot, self.snapshot);
@@ -261,7 +268,7 @@ fn check(disks: &[Disk], ops: &[Op]) {
         starts: 1,
         ..Model::default()
     };
-    let open = || -> Vec<Opened> { disks.iter().map(|disk| disk(NODE).unwrap()).collect() };
+    let open = || -> Vec<Opened> { disks.iter().map(|disk| disk(None).unwrap()).collect() };
     let mut opened = open();
     for opened in &opened {
         model.check_opened(opened);
@@ -294,6 +301,20 @@ fn check(disks: &[Disk], ops: &[Op]) {
                     cursors: [(name, at)].into(),
                     ..Record::default()
                 };
+                for opened in &mut opened {
+                    opened.store.record(&record).unwrap();
+                }
+            }
+            Op::Known { voters, node } => {
+                let folder = |id: u64| (NodeId(id), Incarnation(id.into()));
+                let known = Configuration::of_folders((1..=u64::from(*voters)).map(folder));
+                model.known = Some(known);
+                let record = Record {
+                    node: node.then_some(NODE),
+                    known: model.known.clone(),
+                    ..Record::default()
+                };
+                model.node = model.node.or(record.node);
                 for opened in &mut opened {
                     opened.store.record(&record).unwrap();
                 }

@@ -69,6 +69,7 @@ pub(crate) fn check(key: &[u8], value: &[u8]) -> Result<(), (String, Damage)> {
         (FOLDER, "identity") => decode::<Owner>(key, value).map(drop),
         (GROUP, "hard_state") => decode::<HardState>(key, value).map(drop),
         (GROUP, "cluster") => decode::<ClusterId>(key, value).map(drop),
+        (GROUP, "known") => decode::<Configuration>(key, value).map(drop),
         (GROUP, "members") => decode::<Members>(key, value).map(drop),
         (GROUP, "snapshot") => decode::<Pointer>(key, value).map(drop),
         (GROUP, "forced") => decode::<Forced>(key, value).map(drop),
@@ -82,21 +83,22 @@ pub(crate) fn check(key: &[u8], value: &[u8]) -> Result<(), (String, Damage)> {
 /// Whose folder it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Owner {
-    pub(crate) node: NodeId,
+    /// None before it is somebody's, which is stored as 0.
+    pub(crate) node: Option<NodeId>,
     pub(crate) incarnation: Incarnation,
     pub(crate) starts: u64,
 }
 
 impl Body for Owner {
     fn write(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.node.0.to_be_bytes());
+        put_node(out, self.node);
         out.extend_from_slice(&self.incarnation.0.to_be_bytes());
         out.extend_from_slice(&self.starts.to_be_bytes());
     }
 
     fn read(fields: &mut Fields<'_>) -> Result<Self, Damage> {
         Ok(Self {
-            node: NodeId(fields.u64()?),
+            node: read_node(fields)?,
             incarnation: Incarnation(fields.u128()?),
             starts: fields.u64()?,
         })
@@ -127,7 +129,17 @@ impl Body for ClusterId {
     }
 }
 
-/// Each member with its incarnation.
+impl Body for Configuration {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.encode());
+    }
+
+    fn read(fields: &mut Fields<'_>) -> Result<Self, Damage> {
+        Ok(Self::decode(fields.rest())?)
+    }
+}
+
+/// Each member with its incarnation: how it was written before there was more to say.
 pub(crate) type Members = BTreeMap<NodeId, Incarnation>;
 
 impl Body for Members {
@@ -252,6 +264,17 @@ impl Body for LogIndex {
     fn read(fields: &mut Fields<'_>) -> Result<Self, Damage> {
         Ok(Self(fields.u64()?))
     }
+}
+
+/// A node that need not be given yet: ids begin with 1, and 0 is none.
+pub(crate) fn read_node(fields: &mut Fields<'_>) -> Result<Option<NodeId>, Damage> {
+    let node = NodeId(fields.u64()?);
+    Ok((node != NodeId(0)).then_some(node))
+}
+
+pub(crate) fn put_node(out: &mut Vec<u8>, node: Option<NodeId>) {
+    let NodeId(number) = node.unwrap_or(NodeId(0));
+    out.extend_from_slice(&number.to_be_bytes());
 }
 
 fn read_id(fields: &mut Fields<'_>) -> Result<LogId, Damage> {

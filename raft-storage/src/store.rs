@@ -8,7 +8,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use raft_core::{ClusterId, Entry, Incarnation, LogIndex, NodeId, Recovered};
+use raft_core::{
+    ClusterId, Entry, Incarnation, LogIndex, NodeId, Recovered,
+    membership::{ChangeError, Configuration},
+};
 
 use crate::{Batch, Misfit, Snapshots, StorageError};
 
@@ -24,8 +27,8 @@ pub trait LogStore: Send + 'static {
     /// Makes durable what this node keeps beside its log.
     ///
     /// # Errors
-    /// As for [`write`](Self::write); a second cluster id that differs from the first is refused, and so is
-    /// a cursor beyond the [bounds](Record::cursors).
+    /// As for [`write`](Self::write); a node or a cluster that differs from the first one is refused, and so are
+    /// [known](Record::known) members that cannot be, and a cursor beyond the [bounds](Record::cursors).
     fn record(&mut self, record: &Record) -> Result<(), StorageError>;
 
     /// Brings to the disk what no acknowledgement waits for. To be called about every half second, also
@@ -77,9 +80,11 @@ pub trait LogReader: Send + Sync + 'static {
 #[derive(Clone, Debug, Default, PartialEq, Eq, actix::Message)]
 #[rtype(result = "Result<(), StorageError>")]
 pub struct Record {
-    /// The members, each with its incarnation.
-    pub members: Option<BTreeMap<NodeId, Incarnation>>,
-    /// The cluster.
+    /// Whose store it is: given once, to one that was nobody's yet.
+    pub node: Option<NodeId>,
+    /// What is known of the members. One without this node says that it [has departed](Identity::has_departed).
+    pub known: Option<Configuration>,
+    /// The cluster, once.
     pub cluster: Option<ClusterId>,
     /// How far each of these named readers of the log has come; with none, the cursor goes. A name has 1 to
     /// 255 bytes, and a store keeps up to 1,000 of them.
@@ -89,6 +94,25 @@ pub struct Record {
 impl Record {
     const CURSOR_NAME_BYTES_MAX: usize = 255;
     const CURSORS_MAX: usize = 1000;
+
+    /// Whether a store of `node` and `cluster` may take it; of the cursors that is not asked here.
+    pub(crate) fn check(
+        &self,
+        node: Option<NodeId>,
+        cluster: Option<ClusterId>,
+    ) -> Result<(), Misfit> {
+        check_id(self.node)?;
+        if let (Some(is), Some(asked)) = (node, self.node)
+            && is != asked
+        {
+            return Err(Misfit::OtherNode { is, asked });
+        }
+        if self.cluster.is_some() && cluster.is_some() && self.cluster != cluster {
+            return Err(Misfit::OtherCluster);
+        }
+        let wrong = self.known.as_ref().and_then(Configuration::validate);
+        wrong.map_or(Ok(()), |error| Err(error.into()))
+    }
 
     /// The cursors of a store that has `stored`, with these changes.
     pub(crate) fn cursors_over(
@@ -116,8 +140,8 @@ impl Record {
 /// Whose store it is, and what it knows of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// The node that it was made for.
-    pub node: NodeId,
+    /// Whose it is; none before it is somebody's.
+    pub node: Option<NodeId>,
     /// Its name, drawn when it was made.
     pub incarnation: Incarnation,
     /// How often it was opened, this time included. Durable before the store is handed out, so that a
@@ -125,8 +149,31 @@ pub struct Identity {
     pub starts: u64,
     /// The cluster, once one is born.
     pub cluster: Option<ClusterId>,
-    /// The members as they were recorded last, once any were.
-    pub members: Option<BTreeMap<NodeId, Incarnation>>,
+    /// What was recorded last of the members, once anything was: what the node goes by until its log says more. (The
+    /// members of a store that an earlier version wrote have no addresses.)
+    pub known: Option<Configuration>,
+}
+
+impl Identity {
+    /// Whether its node was a member, and is none any more, for good: it has recorded so. It must not start.
+    #[must_use]
+    pub fn has_departed(&self) -> bool {
+        has_departed(self.node, self.known.as_ref())
+    }
+}
+
+/// Whether who is `known` to belong to the cluster says that `node` does not any more.
+pub(crate) fn has_departed(node: Option<NodeId>, known: Option<&Configuration>) -> bool {
+    node.zip(known)
+        .is_some_and(|(node, known)| known.has_departed(node))
+}
+
+/// Ids begin with 1: where one is stored, 0 is none.
+pub(crate) fn check_id(node: Option<NodeId>) -> Result<(), Misfit> {
+    match node {
+        Some(NodeId(0)) => Err(ChangeError::NodeIdZero.into()),
+        _ => Ok(()),
+    }
 }
 
 /// A store as it was found.

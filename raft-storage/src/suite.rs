@@ -13,12 +13,13 @@ mod log;
 mod node;
 mod snapshot;
 
-use std::{collections::BTreeMap, ops::RangeInclusive, sync::Arc};
+use std::{ops::RangeInclusive, sync::Arc};
 
 use bytes::Bytes;
 use raft_core::{
     ClusterId, Entry, EntryKind, HardState, Incarnation, LogId, LogIndex, NodeId, Recovered,
-    SnapshotMeta, SnapshotWrite, Term, membership::Configuration,
+    SnapshotMeta, SnapshotWrite, Term,
+    membership::{ChangeError, Configuration, Member},
 };
 
 use crate::{
@@ -26,9 +27,9 @@ use crate::{
     StorageError, error::Item,
 };
 
-/// Opens one and the same disk each time it is called. The store that it gave out before is closed or
+/// Opens one and the same disk each time it is called, for this node or for whoever it belongs to. The store that it gave out before is closed or
 /// dropped by then.
-pub type Disk = Box<dyn Fn(NodeId) -> Result<Opened, OpenError>>;
+pub type Disk = Box<dyn Fn(Option<NodeId>) -> Result<Opened, OpenError>>;
 
 type Case = (&'static str, fn(&Disk));
 
@@ -112,6 +113,19 @@ pub const CASES: &[Case] = &[
         node::second_store_is_refused,
     ),
     ("another node is refused", node::other_node_is_refused),
+    (
+        "a store that is nobody's is given to a node once, and stays its",
+        node::is_given_once,
+    ),
+    (
+        "a store that is nobody's belongs to the first node that opens it",
+        node::is_given_at_an_opening,
+    ),
+    ("who has departed is told so", node::departed_is_told),
+    (
+        "members that cannot be are refused, and so is the node 0",
+        node::what_cannot_be_is_refused,
+    ),
     (
         "a closed store answers that it is closed",
         node::closed_store_says_so,
@@ -262,7 +276,7 @@ fn cut(from: u64) -> Batch {
 }
 
 fn open(disk: &Disk) -> Opened {
-    disk(NODE).expect("opens")
+    disk(Some(NODE)).expect("opens")
 }
 
 fn store(disk: &Disk) -> Box<dyn LogStore> {

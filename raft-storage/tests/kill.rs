@@ -37,7 +37,7 @@ fn entry(term: u64, index: u64) -> Entry {
 
 /// Writes until it is killed. Says what it is about to cut before it cuts, and what is durable after.
 fn write_until_killed(dir: &Path) {
-    let mut opened = open_rocksdb(dir, NODE).unwrap();
+    let mut opened = open_rocksdb(dir, Some(NODE)).unwrap();
     let mut term = opened.recovered.hard_state.term.0;
     let mut last = opened.recovered.last.index.0;
     let mut out = std::io::stdout();
@@ -111,7 +111,7 @@ fn what_was_acknowledged_survives_kill_9() {
         acknowledged = ack.unwrap_or(acknowledged);
         acknowledged_term = term.unwrap_or(acknowledged_term);
 
-        let opened = open_rocksdb(dir.path(), NODE).unwrap();
+        let opened = open_rocksdb(dir.path(), Some(NODE)).unwrap();
         let last = opened.recovered.last.index.0;
         eprintln!("round {round}: {count} writes acknowledged, up to {acknowledged}; found {last}");
         assert!(

@@ -92,7 +92,7 @@ fn losses(pages: usize) -> BTreeSet<Vec<usize>> {
 
 /// Opens what is left, and checks that it is all that was acknowledged, or that and the torn write as a whole.
 fn check(dir: &Path, before: u64, after: u64, case: &str) -> u64 {
-    let mut opened = match open_rocksdb(dir, NODE) {
+    let mut opened = match open_rocksdb(dir, Some(NODE)) {
         Ok(opened) => opened,
         Err(error) => panic!("{case}: an ordinary power loss was refused: {error}"),
     };
@@ -115,7 +115,7 @@ fn check(dir: &Path, before: u64, after: u64, case: &str) -> u64 {
 fn a_torn_write_into_a_recycled_log_file_is_there_as_a_whole_or_not_at_all() {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("node");
-    let mut store = open_rocksdb(&dir, NODE).unwrap().store;
+    let mut store = open_rocksdb(&dir, Some(NODE)).unwrap().store;
     let mut last = 0;
     // Until the log file that is written is the fourth: the first two are new.
     let mut names = BTreeSet::new();
@@ -161,7 +161,7 @@ fn a_torn_write_into_a_recycled_log_file_is_there_as_a_whole_or_not_at_all() {
             if cases % 10 == 9 {
                 // Where the write was acknowledged, and the mark says so, its loss is noticed.
                 fs::copy(dir.join("mark"), torn.join("mark")).unwrap();
-                let error = open_rocksdb(&torn, NODE).unwrap_err();
+                let error = open_rocksdb(&torn, Some(NODE)).unwrap_err();
                 assert!(
                     matches!(error, OpenError::LogLost { .. }),
                     "{case}: {error}"

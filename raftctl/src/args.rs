@@ -29,6 +29,11 @@ pub(crate) enum Command {
     /// Look at the log: what is there, and whether it is whole.
     #[command(subcommand)]
     Log(LogCommand),
+    /// Who belongs to the cluster, as the folder's node has recorded it, and as its log says; and whether the node does.
+    Members {
+        /// The data folder.
+        dir: PathBuf,
+    },
     /// Take the snapshot out of a folder, or put one in.
     #[command(subcommand)]
     Snapshot(SnapshotCommand),
@@ -80,9 +85,9 @@ pub(crate) struct CertNodeArgs {
     /// The folder that `cert ca` has made.
     #[arg(long, value_name = "DIR")]
     pub(crate) ca: PathBuf,
-    /// The node's id.
-    #[arg(long, value_name = "ID", value_parser = node)]
-    pub(crate) id: NodeId,
+    /// The node's id. A node that is yet to join has none, and needs a name.
+    #[arg(long, value_name = "ID", value_parser = node, required_unless_present = "name")]
+    pub(crate) id: Option<NodeId>,
     /// The DNS name by which the others know the node [default: node-ID].
     #[arg(long)]
     pub(crate) name: Option<String>,

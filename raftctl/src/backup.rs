@@ -18,7 +18,7 @@ pub(crate) fn backup(args: &BackupArgs, out: &mut Out) -> anyhow::Result<Exit> {
     out.json(|| {
         json!({
             "to": args.to.display().to_string(),
-            "node": copied.node.0,
+            "node": copied.node.map(|node| node.0),
             "cluster": copied.cluster.map(|cluster| cluster.to_string()),
             "entries": copied.entries,
             "last": text::json_id(copied.last),
@@ -30,11 +30,14 @@ pub(crate) fn backup(args: &BackupArgs, out: &mut Out) -> anyhow::Result<Exit> {
         Some(last) => format!("the snapshot through {last} and "),
         None => String::new(),
     };
+    let whose = match copied.node {
+        Some(node) => format!("node {node}"),
+        None => "nobody yet".to_owned(),
+    };
     out.line(format!(
-        "{} holds {snapshot}{} entries of node {}, through {}: checked, synced",
+        "{} holds {snapshot}{} entries of {whose}, through {}: checked, synced",
         args.to.display(),
         copied.entries,
-        copied.node,
         copied.last,
     ))?;
     out.line(PURPOSE)?;

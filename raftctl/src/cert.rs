@@ -3,7 +3,6 @@
 //! Invariants: nothing is replaced without `--force`, and then at once, by a rename, so that a running node finds the
 //! old file or the new one; a key is never readable by others; what is put in place is what a node would start with.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -87,8 +86,11 @@ pub(crate) fn node(args: &CertNodeArgs, out: &mut Out) -> anyhow::Result<Exit> {
     let issuer = Issuer::from_ca_cert_pem(&read(&ca)?, signs)
         .with_context(|| format!("{} is no CA", ca.display()))?;
 
-    let default_name = Tls::default_name(args.id);
-    let name = args.name.clone().unwrap_or_else(|| default_name.clone());
+    let default_name = args.id.map(Tls::default_name);
+    let Some(name) = args.name.clone().or_else(|| default_name.clone()) else {
+        bail!("a node that has no id needs a name: give --id or --name");
+    };
+    let file = default_name.as_ref().unwrap_or(&name);
     let bound = TlsName::new(name.clone())?;
     let mut names = vec![name.clone()];
     names.extend(args.hosts.iter().filter(|host| **host != name).cloned());
@@ -104,10 +106,7 @@ pub(crate) fn node(args: &CertNodeArgs, out: &mut Out) -> anyhow::Result<Exit> {
     let key = KeyPair::generate()?;
     let cert = params.signed_by(&key, &issuer)?;
 
-    let files = [
-        &format!("{default_name}.pem"),
-        &format!("{default_name}.key"),
-    ];
+    let files = [&format!("{file}.pem"), &format!("{file}.key")];
     let made = Made::new(&args.out, files.map(String::as_str), args.force)?;
     made.write(&cert.pem(), &key.serialize_pem())?;
     let [cert, key] = made.unpublished();
@@ -116,7 +115,7 @@ pub(crate) fn node(args: &CertNodeArgs, out: &mut Out) -> anyhow::Result<Exit> {
         cert,
         key,
     };
-    if let Err(error) = Tls::load(args.id, files, BTreeMap::from([(args.id, bound)])) {
+    if let Err(error) = Tls::load(files, Some(bound)) {
         made.discard();
         bail!("the certificate would be of no use: {error}");
     }
@@ -131,9 +130,12 @@ pub(crate) fn node(args: &CertNodeArgs, out: &mut Out) -> anyhow::Result<Exit> {
             "not_after": format_rfc3339_seconds(not_after).to_string(),
         })
     })?;
-    let (id, until) = (args.id, format_rfc3339_seconds(not_after));
+    let until = format_rfc3339_seconds(not_after);
+    let whose = args
+        .id
+        .map_or_else(|| "a node that joins".to_owned(), |id| format!("node {id}"));
     out.line(format!(
-        "node {id}: for {}, valid until {until}",
+        "{whose}: for {}, valid until {until}",
         names.join(", ")
     ))?;
     out.line(format!(
@@ -142,8 +144,12 @@ pub(crate) fn node(args: &CertNodeArgs, out: &mut Out) -> anyhow::Result<Exit> {
         cert.display(),
         key.display()
     ))?;
-    if name != default_name {
-        out.line(format!("and all nodes with --tls-names {id}={name}"))?;
+    match args.id {
+        Some(id) if Some(&name) != default_name.as_ref() => {
+            out.line(format!("and all nodes with --tls-names {id}={name}"))?;
+        }
+        Some(_) => {}
+        None => out.line(format!("and with --own-tls-name {name}, to join"))?,
     }
     Ok(Exit::Good)
 }

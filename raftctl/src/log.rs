@@ -7,6 +7,7 @@ use raft_storage::Claim;
 use raft_storage::offline::{self, Content, Problem, SnapshotStatus, Status, Use};
 use serde_json::{Map, Value, json};
 
+use crate::members;
 use crate::out::{Exit, Out};
 use crate::text::{self, row, size};
 
@@ -20,8 +21,8 @@ pub(crate) fn status(dir: &Path, out: &mut Out) -> anyhow::Result<Exit> {
         out.line(line)?;
     }
     Ok(match status.refusal {
-        None => Exit::Good,
-        Some(_) => Exit::Bad,
+        None if members::departed(&status).is_none() => Exit::Good,
+        _ => Exit::Bad,
     })
 }
 
@@ -29,7 +30,7 @@ fn status_lines(status: &Status) -> Vec<String> {
     let mut lines = vec![row("data folder", status.dir.display())];
     lines.push(row("in use", in_use(status.used)));
     if let Some(mark) = &status.mark {
-        lines.push(row("node", mark.node));
+        lines.push(members::node_row(status));
         lines.push(row("incarnation", mark.incarnation));
         lines.push(row("mark claims", mark.claim));
     }
@@ -45,10 +46,14 @@ fn status_lines(status: &Status) -> Vec<String> {
     let parts = format!("database {}, snapshots {}", size(database), size(snapshots));
     lines.push(row("on disk", format!("{} ({parts})", size(total))));
     lines.push(String::new());
-    lines.push(match (&status.refusal, status.used) {
-        (None, Use::Free) => "a node would open this folder".to_owned(),
-        (None, Use::By(_)) => "a node would open this folder, once it is not in use".to_owned(),
+    lines.push(match (&status.refusal, members::departed(status)) {
         (Some(refusal), _) => format!("a node would refuse this folder: {refusal}"),
+        (None, Some(node)) => format!(
+            "a node would not start on this folder: node {node} has departed from its cluster; move the folder away, and it \
+             can join again as another node"
+        ),
+        (None, None) if status.used == Use::Free => "a node would open this folder".to_owned(),
+        (None, None) => "a node would open this folder, once it is not in use".to_owned(),
     });
     lines
 }
@@ -58,14 +63,12 @@ fn content_lines(content: &Content, lines: &mut Vec<String>) {
         Some(cluster) => lines.push(row("cluster", cluster)),
         None => lines.push(row("cluster", "none yet: nothing is known to be committed")),
     }
-    match &content.members {
-        None => lines.push(row("members", "none yet: the nodes have not all met")),
-        Some(members) => {
-            for (at, (node, incarnation)) in members.iter().enumerate() {
-                let name = if at == 0 { "members" } else { "" };
-                lines.push(row(name, format!("{node} (incarnation {incarnation})")));
-            }
-        }
+    match &content.known {
+        None => lines.push(row("members", members::NONE)),
+        Some(known) => members::rows("members", known, lines),
+    }
+    if content.has_departed() {
+        lines.push(row("", "and not this node: it has departed"));
     }
     let (start, last) = (content.log_start, content.last);
     let compacted = match start.index.0 {
@@ -154,7 +157,7 @@ fn status_json(status: &Status) -> Value {
         "dir": status.dir.display().to_string(),
         "in_use": in_use,
         "process": process,
-        "node": status.mark.map(|mark| mark.node.0),
+        "node": members::node(status).map(|node| node.0),
         "incarnation": status.mark.map(|mark| mark.incarnation.to_string()),
         "mark": status.mark.map(|mark| claim_json(&mark.claim)),
         "database": status.content.as_ref().map(|content| claim_json(&held(content))),
@@ -173,6 +176,7 @@ fn status_json(status: &Status) -> Value {
             "snapshots_bytes": status.disk.snapshots,
         },
         "opens": status.refusal.is_none(),
+        "departed": members::departed(status).is_some(),
         "refusal": status.refusal.as_ref().map(ToString::to_string),
     })
 }
@@ -189,11 +193,7 @@ fn claim_json(claim: &Claim) -> Value {
 }
 
 fn content_json(content: &Content) -> Value {
-    let members = content.members.as_ref().map(|members| {
-        let members = members.iter();
-        let members = members.map(|(id, folder)| (id.to_string(), folder.to_string().into()));
-        members.collect::<Map<String, Value>>()
-    });
+    let members = content.known.as_ref().map(members::json);
     let terms: Vec<_> = content
         .terms
         .iter()

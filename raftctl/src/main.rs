@@ -11,6 +11,7 @@ mod backup;
 mod cert;
 mod entries;
 mod log;
+mod members;
 mod out;
 mod recover;
 mod snapshot;
@@ -30,6 +31,7 @@ fn main() {
         Command::Log(LogCommand::Status { dir }) => log::status(dir, &mut out),
         Command::Log(LogCommand::Entries(args)) => entries::entries(args, &mut out),
         Command::Log(LogCommand::Verify { dir }) => log::verify(dir, &mut out),
+        Command::Members { dir } => members::members(dir, &mut out),
         Command::Snapshot(SnapshotCommand::Export(args)) => snapshot::export(args, &mut out),
         Command::Snapshot(SnapshotCommand::Import(args)) => snapshot::import(args, &mut out),
         Command::Backup(args) => backup::backup(args, &mut out),
@@ -65,7 +67,8 @@ fn exit_of(error: &anyhow::Error) -> Exit {
             | OfflineError::NotEmpty { .. }
             | OfflineError::NoVoters
             | OfflineError::NotAMember { .. }
-            | OfflineError::NotAVoter { .. },
+            | OfflineError::NotAVoter { .. }
+            | OfflineError::Departed { .. },
         ) => Exit::NotDone,
         _ => Exit::Bad,
     }

@@ -5,7 +5,6 @@
     reason = "a test may fail by panicking, its helpers too"
 )]
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -62,7 +61,7 @@ fn a_ca_and_its_certificates_are_what_a_node_starts_with() {
         out.contains("for node-2, 10.1.2.3, b.example, valid until"),
         "{out}"
     );
-    let tls = Tls::load(NodeId(2), files(&ca, &nodes, 2), BTreeMap::new()).unwrap();
+    let tls = Tls::load(files(&ca, &nodes, 2), Some(TlsName::of(NodeId(2)))).unwrap();
     let left = tls
         .stats()
         .not_after
@@ -98,14 +97,43 @@ fn another_name_is_told_with_how_to_bind_it() {
     let (code, out, _) = told(&args);
     assert_eq!(code, 0);
     assert!(out.contains("--tls-names 7=seven.example"), "{out}");
-    let load = |names| Tls::load(NodeId(7), files(dir.path(), dir.path(), 7), names);
-    assert!(load(BTreeMap::new()).is_err());
-    let name = TlsName::new("seven.example").unwrap();
-    load(BTreeMap::from([(NodeId(7), name)])).unwrap();
+    let load = |name| Tls::load(files(dir.path(), dir.path(), 7), Some(name));
+    assert!(load(TlsName::of(NodeId(7))).is_err());
+    load(TlsName::new("seven.example").unwrap()).unwrap();
     *args.last_mut().unwrap() = "10.0.0.1";
     let (code, _, error) = told(&args);
     assert_eq!(code, 2);
     assert!(error.contains("is no DNS name"), "{error}");
+}
+
+#[test]
+fn a_node_that_joins_needs_a_name_and_no_id() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_str().unwrap();
+    told(&["cert", "ca", "--out", path]);
+    let (code, _, error) = told(&["cert", "node", "--ca", path, "--out", path]);
+    assert_eq!(code, 2, "{error}");
+    assert!(error.contains("--id"), "{error}");
+    let args = [
+        "cert",
+        "node",
+        "--ca",
+        path,
+        "--out",
+        path,
+        "--name",
+        "new.example",
+    ];
+    let (code, out, error) = told(&args);
+    assert_eq!(code, 0, "{error}");
+    assert!(out.contains("--own-tls-name new.example"), "{out}");
+    let files = TlsFiles {
+        ca: dir.path().join("ca.pem"),
+        cert: dir.path().join("new.example.pem"),
+        key: dir.path().join("new.example.key"),
+    };
+    let name = TlsName::new("new.example").unwrap();
+    Tls::load(files, Some(name)).unwrap();
 }
 
 #[test]

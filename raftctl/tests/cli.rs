@@ -12,8 +12,8 @@ use std::{
 };
 
 use raft_core::{
-    ClusterId, HardState, Incarnation, LogId, LogIndex, NodeId, SnapshotMeta, SnapshotWrite, Term,
-    membership::Configuration,
+    ClusterId, Entry, EntryKind, HardState, Incarnation, LogId, LogIndex, NodeId, SnapshotMeta,
+    SnapshotWrite, Term, membership::Configuration,
 };
 use raft_storage::{Batch, Record, open_rocksdb, suite};
 use serde_json::Value;
@@ -25,15 +25,25 @@ fn id(term: u64, index: u64) -> LogId {
     LogId::new(Term(term), LogIndex(index))
 }
 
+/// Three members, of which 3 is known by its address too.
+fn known() -> Configuration {
+    let folder = |node: u64| (NodeId(node), Incarnation(u128::from(node)));
+    let mut known = Configuration::of_folders([1, 2, 3].map(folder));
+    if let Some(member) = known.about.get_mut(&NodeId(3)) {
+        member.address = "10.0.0.3:7001".to_owned();
+    }
+    known
+}
+
 /// The folder of a member of a cluster of three, with 120 entries in term 3.
 fn member() -> TempDir {
     let dir = tempfile::tempdir().unwrap();
-    let mut store = open_rocksdb(dir.path(), NODE).unwrap().store;
-    let members = [1, 2, 3].map(|node| (NodeId(node), Incarnation(u128::from(node))));
+    let mut store = open_rocksdb(dir.path(), Some(NODE)).unwrap().store;
     let record = Record {
-        members: Some(members.into()),
+        known: Some(known()),
         cluster: Some(ClusterId(0xabc)),
         cursors: [("printer".to_owned(), Some(LogIndex(9)))].into(),
+        ..Record::default()
     };
     store.record(&record).unwrap();
     let mut batch = Batch::new();
@@ -49,7 +59,7 @@ fn member() -> TempDir {
 }
 
 fn compact(dir: &Path, last: LogId) {
-    let mut store = open_rocksdb(dir, NODE).unwrap().store;
+    let mut store = open_rocksdb(dir, Some(NODE)).unwrap().store;
     let meta = SnapshotMeta {
         last,
         configuration: Configuration::of([NodeId(1), NODE, NodeId(3)]).into(),
@@ -100,7 +110,8 @@ fn a_status_tells_people_and_scripts_the_same() {
     for expected in [
         "node           2\n",
         "in use         no\n",
-        "members        1 (incarnation 00000000000000000000000000000001)",
+        "members        1 (incarnation 00000000000000000000000000000001)\n",
+        "               3 (incarnation 00000000000000000000000000000003, at 10.0.0.3:7001)\n",
         "log            entries 1 to 120 (120 of them",
         "terms          term 3: 1 to 120",
         "cursors        \"printer\" at 9",
@@ -119,13 +130,94 @@ fn a_status_tells_people_and_scripts_the_same() {
     assert_eq!(status["content"]["log"]["entries"], 120);
     assert_eq!(status["content"]["cursors"]["printer"], 9);
     assert_eq!(status["mark"], status["database"]);
+    assert_eq!(status["departed"], false);
+    let third = &status["content"]["members"]["3"];
+    assert_eq!(
+        (&third["votes"], &third["tls_name"]),
+        (&true.into(), &Value::Null)
+    );
+    assert_eq!(third["address"], "10.0.0.3:7001");
+}
+
+#[test]
+fn a_status_tells_who_is_not_a_member_yet_and_who_is_none_any_more() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open_rocksdb(dir.path(), None).unwrap());
+    let (code, text, _) = told(&["log", "status", path(dir.path())]);
+    assert_eq!(code, 0, "{text}");
+    assert!(text.contains("node           not a member yet"), "{text}");
+    let (_, lines) = json(&["log", "status", path(dir.path())]);
+    assert_eq!(lines[0]["node"], Value::Null);
+    assert_eq!(lines[0]["content"]["members"], Value::Null);
+
+    let dir = member();
+    let left = Record {
+        known: Some(known().reduced_to([NodeId(1), NodeId(3)])),
+        ..Record::default()
+    };
+    let mut store = open_rocksdb(dir.path(), None).unwrap().store;
+    store.record(&left).unwrap();
+    store.close().unwrap();
+    let (code, text, _) = told(&["log", "status", path(dir.path())]);
+    assert_eq!(code, 1, "{text}");
+    let words = "a node would not start on this folder: node 2 has departed from its cluster";
+    assert!(text.contains(words), "{text}");
+    let (code, lines) = json(&["log", "status", path(dir.path())]);
+    assert_eq!((code, &lines[0]["departed"]), (1, &Value::from(true)));
+    let (_, text, _) = told(&["members", path(dir.path())]);
+    assert!(text.contains("it has departed from its cluster"), "{text}");
+    let (code, _, error) = told(&["recover", path(dir.path()), "--voters", "2", "--yes"]);
+    assert_eq!(code, 2);
+    assert!(error.contains("has departed from its cluster"), "{error}");
+}
+
+#[test]
+fn the_members_are_told_as_recorded_and_as_in_the_log() {
+    let dir = member();
+    let (code, text, _) = told(&["members", path(dir.path())]);
+    assert_eq!(code, 0, "{text}");
+    assert!(
+        text.contains("in the log     no change since the beginning"),
+        "{text}"
+    );
+    let mut store = open_rocksdb(dir.path(), None).unwrap().store;
+    let mut configuration = known().reduced_to([NODE, NodeId(3)]);
+    configuration.learners.extend([4, 5].map(NodeId));
+    configuration.joining.insert(NodeId(4));
+    let data = configuration.encode();
+    let entry = Entry::new(Term(3), LogIndex(121), EntryKind::Configuration, data);
+    let mut batch = Batch::new();
+    batch.push(None, None, [entry].into());
+    store.write(&batch).unwrap();
+    store.close().unwrap();
+    let (code, text, _) = told(&["members", path(dir.path())]);
+    assert_eq!(code, 0, "{text}");
+    for expected in [
+        "node           2\n",
+        "recorded       1 (incarnation 00000000000000000000000000000001)\n",
+        "in the log     2 (incarnation 00000000000000000000000000000002)\n",
+        "               3 (incarnation 00000000000000000000000000000003, at 10.0.0.3:7001)\n",
+        "               4 (a learner that joins)\n",
+        "               5 (a learner)\n",
+        "since entry 121\n",
+    ] {
+        assert!(text.contains(expected), "{expected}\nis not in\n{text}");
+    }
+    let (code, lines) = json(&["members", path(dir.path())]);
+    let told = &lines[0];
+    assert_eq!((code, &told["departed"]), (0, &Value::from(false)));
+    assert_eq!(told["recorded"].as_object().unwrap().len(), 3);
+    assert_eq!(told["log"]["4"]["joins"], true);
+    assert_eq!((&told["since"], &told["next_id"]), (&121.into(), &6.into()));
 }
 
 #[test]
 fn a_refused_folder_is_told_in_the_nodes_own_words() {
     let dir = member();
     fs::remove_file(dir.path().join("mark")).unwrap();
-    let refusal = open_rocksdb(dir.path(), NODE).unwrap_err().to_string();
+    let refusal = open_rocksdb(dir.path(), Some(NODE))
+        .unwrap_err()
+        .to_string();
     let (code, text, _) = told(&["log", "status", path(dir.path())]);
     assert_eq!(code, 1);
     assert!(
@@ -336,7 +428,7 @@ fn wrong_questions_end_with_2_and_a_sentence() {
 #[test]
 fn a_running_nodes_folder_is_read_and_not_written() {
     let dir = member();
-    let store = open_rocksdb(dir.path(), NODE).unwrap().store;
+    let store = open_rocksdb(dir.path(), Some(NODE)).unwrap().store;
     let (code, text, _) = told(&["log", "status", path(dir.path())]);
     assert_eq!(code, 0, "{text}");
     assert!(text.contains("once it is not in use"), "{text}");

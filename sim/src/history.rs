@@ -10,6 +10,7 @@
 //!   entries of its own term (§5.4.2).
 //! - `committed-never-changes`: the committed sequence only grows.
 //! - `quorums-meet`: those of consecutive committed configurations.
+//! - `ids-grow`: the highest id that was ever given out never falls, so that none is given out twice.
 //! - `one-change-at-a-time`: a leader's log has one uncommitted configuration of its own reign at most.
 //! - `sessions-once`: a command with a session has one answer, however often it is committed.
 
@@ -385,6 +386,12 @@ impl History {
         // Who starts from nothing has no quorums to meet.
         let meet = old.voters.is_empty() || Quorums::of(old).meet(Quorums::of(&new));
         hold!(meet, "quorums-meet", "entry {id} follows {old} with {new}");
+        let (before, after) = (old.highest_id(), new.highest_id());
+        hold!(
+            after >= before,
+            "ids-grow",
+            "the highest id is {after} from entry {id} on, and was {before}"
+        );
         self.open_configurations
             .retain(|(other, _)| other.index > id.index);
         self.configurations.push((id.index, new));

@@ -213,6 +213,13 @@ fn configurations_whose_quorums_do_not_meet_are_seen() {
 }
 
 #[test]
+fn an_id_that_was_forgotten_is_seen() {
+    let mut stage = first_term();
+    stage.lead(1, 1, &reconfigured(1, 2, &[1, 2]));
+    assert_eq!(stage.commit(1, 2, &[1, 2]), "ids-grow");
+}
+
+#[test]
 fn a_snapshot_of_what_is_not_committed_is_seen() {
     let stage = first_term();
     let snapshot = |id, ids| SnapshotMeta {

@@ -42,7 +42,7 @@ struct Arguments {
 }
 
 /// Seeds of the short form.
-const QUICK: u64 = 60;
+const QUICK: u64 = 120;
 
 fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();

@@ -167,7 +167,7 @@ impl World {
             return Ok(());
         };
         for step in steps {
-            let (Step::AddVoter(id) | Step::AddLearner(id) | Step::Join(id)) = *step else {
+            let (Step::AddVoter(id) | Step::AddLearner(id) | Step::Join(id)) = step else {
                 continue;
             };
             let n = id.0 as usize - 1;

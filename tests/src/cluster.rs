@@ -48,6 +48,7 @@ impl Cluster {
             id,
             name: format!("n{id}"),
             peers: peers.clone(),
+            at: None,
             data: folder.join(format!("node{id}")),
             args: Vec::new(),
             log: folder.join(format!("node{id}.log")),

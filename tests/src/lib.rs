@@ -30,3 +30,16 @@ pub mod node;
 pub mod output;
 pub mod programs;
 pub mod random;
+
+/// The Rust of the documents is compiled, and run where they do not say otherwise. The README's is, in raft-actor.
+#[cfg(doctest)]
+mod documents {
+    #[doc = include_str!("../../docs/durability.md")]
+    struct Durability;
+    #[doc = include_str!("../../docs/from-raft-lite.md")]
+    struct FromRaftLite;
+    #[doc = include_str!("../../docs/from-riteraft.md")]
+    struct FromRiteraft;
+    #[doc = include_str!("../../docs/from-openraft.md")]
+    struct FromOpenraft;
+}

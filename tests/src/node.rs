@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, anyhow, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::output::{Delivery, Outcome, Output, Printed, Status};
+use crate::output::{Delivery, Members, Outcome, Output, Printed, Status};
 use crate::programs::{Programs, spawn};
 
 /// How a node is started.
@@ -23,6 +23,9 @@ pub struct Spec {
     pub name: String,
     /// `--peers`
     pub peers: String,
+    /// Instead of `--id` and `--peers`: `--at` this address, to join these members ("": to wait for an invitation),
+    /// or to lead.
+    pub at: Option<(String, Option<String>)>,
     /// `--data`
     pub data: PathBuf,
     /// More arguments.
@@ -69,12 +72,16 @@ impl Node {
     /// Starts it. Whether it runs is for the caller to see.
     pub fn start(programs: &Programs, spec: Spec) -> Result<Self> {
         let mut command = programs.guarded(&programs.demo_chat);
-        command
-            .arg("node")
-            .arg("--id")
-            .arg(spec.id.to_string())
-            .arg("--peers")
-            .arg(&spec.peers);
+        match &spec.at {
+            None => command
+                .args(["node", "--id", &spec.id.to_string(), "--peers"])
+                .arg(&spec.peers),
+            Some((at, None)) => command.args(["lead", "--at", at]),
+            Some((at, Some(members))) => {
+                let members = (!members.is_empty()).then_some(members);
+                command.arg("join").args(members).args(["--at", at])
+            }
+        };
         command
             .arg("--data")
             .arg(&spec.data)
@@ -195,6 +202,26 @@ impl Node {
             } else {
                 None
             }
+        })
+    }
+
+    /// Asks for the members and waits for the answer; what was answered instead is the error.
+    pub fn members(&self, timeout: Duration) -> Result<Members> {
+        let before = self.output.lock().members_count;
+        self.command("/members");
+        self.wait(timeout, "the answer to /members", |printed| {
+            let answered = printed.members_count > before;
+            answered.then(|| printed.members.back().cloned()).flatten()
+        })
+    }
+
+    /// Types a command, and waits for the line that says what came of it: `done …` or `failed …`. Each is to be typed once.
+    pub fn wish(&self, command: &str, timeout: Duration) -> Result<String> {
+        self.command(command);
+        let (done, failed) = (format!("done {command}: "), format!("failed {command}: "));
+        let is_it = |line: &&String| line.starts_with(&done) || line.starts_with(&failed);
+        self.wait(timeout, &format!("what comes of {command}"), |printed| {
+            printed.log.iter().find(is_it).cloned()
         })
     }
 

@@ -98,6 +98,29 @@ pub struct Member {
     pub address: String,
     /// Whether there is a connection to it.
     pub connected: bool,
+    /// `voter`, `learner`, `joining` or `leaving`, where it is known.
+    #[serde(default)]
+    pub role: Option<String>,
+}
+
+/// The answer to `/members`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Members {
+    /// The leader, whose word it is.
+    pub leader: u64,
+    /// All of them.
+    pub members: Vec<Member>,
+    /// How many voters may fail, unless the leader cannot know yet.
+    pub tolerance: Option<Tolerance>,
+}
+
+/// How many voters may fail.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Tolerance {
+    /// Now.
+    pub now: usize,
+    /// If all were healthy.
+    pub possible: usize,
 }
 
 /// Everything that a process has printed so far.
@@ -115,6 +138,10 @@ pub struct Printed {
     pub statuses: VecDeque<(Status, String)>,
     /// How many answers to `/status` there were.
     pub statuses_count: usize,
+    /// Its answers to `/members`, the last ones of them.
+    pub members: VecDeque<Members>,
+    /// How many answers to `/members` there were.
+    pub members_count: usize,
     /// The last lines of its log.
     pub log: VecDeque<String>,
     /// How many of its two streams have ended.
@@ -152,6 +179,14 @@ impl Printed {
             self.statuses_count += 1;
             if self.statuses.len() > 16 {
                 self.statuses.pop_front();
+            }
+        } else if line.starts_with('{')
+            && let Ok(members) = serde_json::from_str(line)
+        {
+            self.members.push_back(members);
+            self.members_count += 1;
+            if self.members.len() > 16 {
+                self.members.pop_front();
             }
         } else {
             self.log.push_back(line.to_owned());

@@ -5,6 +5,7 @@
 //! - [`starting`] starts that must fail, each with exit code and message
 //! - [`identity`] folders and processes that are not who they say
 //! - [`wire`] what strangers send to a node's port, made by hand in [`stranger`]
+//! - [`membership`] nodes that lead, join, leave and are removed, as `demo-chat` has it
 //! - [`recovery`] what raftctl does for a cluster that lost its majority, and to a running node's folder
 //! - [`guard`] nothing outlives the harness
 
@@ -16,6 +17,7 @@
 mod clusters;
 mod guard;
 mod identity;
+mod membership;
 mod plain;
 mod recovery;
 mod starting;

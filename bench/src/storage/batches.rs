@@ -4,9 +4,9 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::figures::Figures;
 use super::median;
 use super::writer::{Plain, Round, Store, Writer};
+use crate::figures::Figures;
 
 /// Entries of a batch, and batches of a turn: a turn takes a tenth of a second or so, and what others do to the
 /// disk meanwhile hits both alike.

@@ -10,9 +10,9 @@ use anyhow::{Result, anyhow, ensure};
 use raft_core::LogIndex;
 use raft_storage::LogReader;
 
-use super::figures::Figures;
 use super::median;
 use super::writer::{Round, Store, Writer};
+use crate::figures::Figures;
 
 /// What the writer writes at once.
 const BATCH: usize = 64;

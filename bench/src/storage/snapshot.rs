@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow};
 use raft_core::LogId;
 
-use super::figures::Figures;
 use super::median;
 use super::writer::{Round, Store, Writer, write_snapshot};
+use crate::figures::Figures;
 
 /// What the writer writes at once.
 const BATCH: usize = 64;

@@ -11,8 +11,8 @@ use raft_core::LogId;
 use serde::{Deserialize, Serialize};
 
 use super::PAYLOAD;
-use super::figures::Figures;
 use super::writer::{Store, write_snapshot};
+use crate::figures::Figures;
 
 /// What the child is told.
 #[derive(Debug, clap::Args)]

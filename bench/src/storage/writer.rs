@@ -97,7 +97,7 @@ pub(crate) struct Store {
 impl Store {
     /// Opens the store in `folder`, made if it is missing.
     pub(crate) fn open(folder: &Path) -> Result<Self> {
-        let opened = open_rocksdb(folder, NODE)?;
+        let opened = open_rocksdb(folder, Some(NODE))?;
         Ok(Self {
             store: opened.store,
             term: opened.recovered.hard_state.term,

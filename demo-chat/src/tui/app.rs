@@ -7,6 +7,7 @@ use super::history::History;
 use super::input::Input;
 use crate::command::Entry;
 use crate::logs::Recent;
+use crate::wish::{Said, Wish};
 
 /// How many own messages may wait for their outcome.
 const WAITING_MAX: usize = 256;
@@ -21,6 +22,8 @@ pub(crate) enum Action {
     Send(u64, String),
     /// End.
     Quit,
+    /// Ask the cluster; what it says is told.
+    Ask(Wish),
     /// Draw all of the screen anew.
     Redraw,
 }
@@ -30,6 +33,7 @@ pub(crate) enum Action {
 pub(crate) enum Overlay {
     Help,
     Status,
+    Members,
     Logs,
 }
 
@@ -60,6 +64,8 @@ pub(crate) struct App {
     pub(crate) input: Input,
     pub(crate) own: Vec<Own>,
     pub(crate) status: Option<NodeStatus>,
+    /// The members as the leader knew them when it was last asked.
+    pub(crate) members: Vec<String>,
     pub(crate) overlay: Option<Overlay>,
     /// A word on the last key, until the next.
     pub(crate) notice: Option<String>,
@@ -78,6 +84,7 @@ impl App {
             input: Input::default(),
             own: Vec::new(),
             status: None,
+            members: Vec::new(),
             overlay: None,
             notice: None,
             is_ending: false,
@@ -106,6 +113,21 @@ impl App {
             && let Some(oldest) = self.own.iter().position(is_trouble)
         {
             self.own.remove(oldest);
+        }
+    }
+
+    /// What came of something that the cluster was asked.
+    pub(crate) fn told(&mut self, said: Said) {
+        match said {
+            Said::Members { text, .. } => {
+                self.members = text;
+                self.overlay = Some(Overlay::Members);
+                self.notice = None;
+            }
+            Said::Line(line) => {
+                tracing::info!("{line}");
+                self.notice = Some(line);
+            }
         }
     }
 
@@ -228,6 +250,10 @@ impl App {
             Entry::Quit => return Some(Action::Quit),
             Entry::Status => self.toggle(Overlay::Status),
             Entry::Help => self.toggle(Overlay::Help),
+            Entry::Wish(wish) => {
+                self.notice = Some(format!("{wish}: asking…"));
+                return Some(Action::Ask(wish));
+            }
             Entry::Unknown(line) => {
                 let line = line.split_whitespace().next().unwrap_or("/");
                 self.notice = Some(format!("there is no {line}: /help, or //… to say it"));
@@ -273,6 +299,16 @@ mod tests {
         assert_eq!(app.overlay, Some(Overlay::Status));
         assert_eq!(type_line(&mut app, "/hepl me"), None);
         assert!(app.notice.as_ref().unwrap().contains("/hepl:"));
+        assert_eq!(
+            type_line(&mut app, "/members"),
+            Some(Action::Ask(Wish::Members))
+        );
+        let text = vec!["node 1".to_owned()];
+        let json = String::new();
+        app.told(Said::Members { json, text });
+        assert_eq!(app.overlay, Some(Overlay::Members));
+        app.told(Said::Line("done /leave: gone".into()));
+        assert_eq!(app.notice.as_deref(), Some("done /leave: gone"));
         assert_eq!(type_line(&mut app, "/quit"), Some(Action::Quit));
         assert_eq!(
             press(&mut app, KeyCode::Char('c'), KeyModifiers::CONTROL),

@@ -40,6 +40,9 @@ ctrl-u ctrl-k  delete to start/end  ctrl-home/end  first, newest message
 ctrl-w         delete a word        esc            close, dismiss, follow
 F1 /help       this                 F2             logs
 /status        the node in full     ctrl-c /quit   end
+/members       who belongs here     /leave         go, for good
+/remove ID     that one goes        /promote /demote ID
+/transfer [ID] who leads            /priority ID N, /add HOST:PORT
 //text         say /text            ctrl-l         draw anew
 
 Every message has its place in a log that all nodes agree on: the number on the
@@ -174,6 +177,7 @@ fn facts(app: &App) -> Vec<(String, Style)> {
             facts.push((format!("waiting for {nodes} {}", ids.join(", ")), WARN));
         }
         (Phase::Failed(failure), ..) => facts.push((format!("failed: {failure}"), BAD)),
+        (Phase::Leaving, ..) => facts.push(("leaving…".into(), WARN)),
         (Phase::ShuttingDown, ..) => facts.push(("ending…".into(), WARN)),
         (Phase::Running, Role::Leader, _) => facts.push(("★ leader".into(), GOOD)),
         (Phase::Running, _, Some(leader)) => {
@@ -292,7 +296,7 @@ fn why_empty(app: &App) -> Vec<(String, Style)> {
             vec![("Reading the history.".into(), DIM)]
         }
         Phase::Running => vec![("Nothing was said yet.".into(), DIM)],
-        Phase::ShuttingDown | Phase::Failed(_) => Vec::new(),
+        Phase::Leaving | Phase::ShuttingDown | Phase::Failed(_) => Vec::new(),
     }
 }
 
@@ -323,6 +327,7 @@ fn draw_overlay(frame: &mut Frame<'_>, app: &App, overlay: Overlay, area: Rect) 
             "status",
             app.status.as_ref().map(status::text).unwrap_or_default(),
         ),
+        Overlay::Members => ("members", app.members.clone()),
         Overlay::Logs => ("logs", app.logs.last(height)),
     };
     let mut rows = Vec::new();

@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command};
-use raft_core::NodeId;
 use toml::de::{DeTable, DeValue};
 
 use super::settings::{SETTINGS, SWITCH, flag, variable};
@@ -162,9 +161,7 @@ impl ConfigArgs {
         &self,
         defaults: impl FnOnce(Config) -> Config,
     ) -> Result<Config, ConfigArgsError> {
-        self.read(defaults(Config::new(NodeId(0))), |name| {
-            std::env::var_os(name)
-        })
+        self.read(defaults(Config::of_nobody()), |name| std::env::var_os(name))
     }
 
     /// [`config`](Self::config), with an environment of the caller's.
@@ -212,8 +209,8 @@ impl ConfigArgs {
             origins.insert(name, origin);
         }
         for (setting, missing) in [
-            ("id", config.id == NodeId(0) && !origins.contains_key("id")),
-            ("peers", config.peers.is_empty()),
+            ("id", config.id.is_none() && config.at.is_none()),
+            ("peers", config.peers.is_empty() && config.at.is_none()),
             ("data", matches!(config.store, Store::Missing)),
         ] {
             if missing {

@@ -8,6 +8,7 @@ use std::fmt;
 use std::time::Duration;
 
 use raft_core::NodeId;
+use raft_net::TlsName;
 
 use super::{Config, TICK};
 
@@ -155,6 +156,18 @@ impl Config {
                        is the lease, which must last";
             Range::of("lease_clock_drift", drift, (Duration::from_millis(1), most), why)
         }));
+        ranges.push(Range::of(
+            "join_timeout",
+            self.join_timeout,
+            (Duration::from_secs(1), DAY),
+            "a member must be found and an entry committed meanwhile, and a wait ends",
+        ));
+        ranges.push(Range::of(
+            "joiner_timeout",
+            self.joiner_timeout,
+            (Duration::from_secs(1), 30 * DAY),
+            "who was let in must have the time to start, and who never comes is removed one day",
+        ));
         ranges.extend(self.snapshot_bytes_per_s.map(|rate| {
             let why = "a slower one may never catch up with the log";
             let (least, most) = (bytes(64 << 10), bytes(BYTES_MAX));
@@ -171,11 +184,20 @@ impl Config {
     /// Checks every setting, and puts the peers in order.
     pub(crate) fn validate(&self) -> Result<BTreeMap<NodeId, String>, ConfigError> {
         let peers = self.checked_peers()?;
-        if let Some(address) = &self.advertise
-            && !is_address(address)
+        let said = [("advertise", &self.advertise), ("at", &self.at)];
+        for (setting, address) in said {
+            if let Some(address) = address
+                && !is_address(address)
+            {
+                let address = address.clone();
+                return Err(ConfigError::OwnAddress { setting, address });
+            }
+        }
+        if let Some(name) = &self.own_tls_name
+            && TlsName::new(name.clone()).is_err()
         {
-            let address = address.clone();
-            return Err(ConfigError::Advertise { address });
+            let name = name.clone();
+            return Err(ConfigError::OwnTlsName { name });
         }
         for range in self.ranges() {
             range.check()?;
@@ -213,14 +235,15 @@ impl Config {
                 });
             }
         }
-        if !peers.contains_key(&self.id) {
-            let listed = peers.keys().copied().collect();
-            return Err(ConfigError::NotListed {
-                id: self.id,
-                listed,
-            });
+        match self.id {
+            Some(id) if !peers.contains_key(&id) && (self.at.is_none() || !peers.is_empty()) => {
+                let listed = peers.keys().copied().collect();
+                Err(ConfigError::NotListed { id, listed })
+            }
+            Some(id) if id.0 == 0 => Err(ConfigError::NodeIdZero),
+            None if self.at.is_none() => Err(ConfigError::NotSaid),
+            _ => Ok(peers),
         }
-        Ok(peers)
     }
 }
 
@@ -330,13 +353,42 @@ pub enum ConfigError {
         /// What was given.
         address: String,
     },
-    /// The advertised address is not `host:port`.
-    #[error(
-        "the address to advertise, {address:?}, is not of the form host:port, with a port from 1 on"
-    )]
-    Advertise {
+    /// An address of this node's is not `host:port`.
+    #[error("the {}, {address:?}, is not of the form host:port, with a port from 1 on",
+        if *.setting == "at" { "address of this node" } else { "address to advertise" })]
+    OwnAddress {
+        /// Which setting, by its name in a configuration file.
+        setting: &'static str,
         /// What was given.
         address: String,
+    },
+    /// The name of this node's certificate is no DNS name.
+    #[error("the TLS name of this node, {name:?}, is no DNS name")]
+    OwnTlsName {
+        /// What was given.
+        name: String,
+    },
+    /// Neither an address nor an id and a list of peers was given.
+    #[error(
+        "it is not said where this node is: give its address, to lead, join or resume, or its id and the list of peers"
+    )]
+    NotSaid,
+    /// Who leads or joins a cluster is given its id.
+    #[error("node {id} cannot choose its id: who leads or joins is given one")]
+    IdGiven {
+        /// What was chosen.
+        id: NodeId,
+    },
+    /// The folder is empty, and there is no list of peers to be born with.
+    #[error("the data folder is of no node yet: lead a cluster, or join one")]
+    NotBorn,
+    /// The folder has an id, from a list of peers, and its cluster was never born.
+    #[error(
+        "the data folder is node {id}'s, whose cluster was not born yet: start it with the list of peers, or empty the folder"
+    )]
+    Unborn {
+        /// Whose it is.
+        id: NodeId,
     },
     /// There is nowhere to keep the log.
     #[error("no data folder was given")]
@@ -371,6 +423,16 @@ pub enum ConfigError {
         /// What was given.
         name: String,
     },
+    /// Two nodes would go by one name: whoever has its certificate could be either.
+    #[error("nodes {first} and {second} would both go by the TLS name {name}")]
+    TlsNameTwice {
+        /// One of them.
+        first: NodeId,
+        /// The other.
+        second: NodeId,
+        /// The name.
+        name: String,
+    },
     /// The core refused its settings.
     #[error(transparent)]
     Core(#[from] raft_core::ConfigError),
@@ -387,10 +449,14 @@ impl ConfigError {
             | Self::Address { .. } => Some("peers"),
             Self::NotListed { .. } => Some("id"),
             Self::NoDataDir => Some("data"),
-            Self::Advertise { .. } => Some("advertise"),
+            Self::OwnAddress { setting, .. } => Some(setting),
+            Self::OwnTlsName { .. } => Some("own_tls_name"),
+            Self::NotSaid => Some("at"),
+            Self::IdGiven { .. } => Some("id"),
+            Self::NotBorn | Self::Unborn { .. } => Some("data"),
             Self::OutOfRange { setting, .. } => Some(setting),
             Self::TlsIncomplete { given, .. } => Some(given),
-            Self::TlsName { .. } => Some("tls_names"),
+            Self::TlsName { .. } | Self::TlsNameTwice { .. } => Some("tls_names"),
             Self::Core(_) => None,
         }
     }

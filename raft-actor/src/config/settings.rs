@@ -27,7 +27,12 @@ pub(super) const SETTINGS: &[Setting] = &[
         value_name: "ID",
         default: "",
         help: "This node's number, one of those in --peers",
-        set: |config, text| put(&mut config.id, text::number(text).map(NodeId)),
+        set: |config, text| {
+            put(
+                &mut config.id,
+                text::number(text).map(|id| Some(NodeId(id))),
+            )
+        },
     },
     Setting {
         name: "peers",
@@ -35,6 +40,13 @@ pub(super) const SETTINGS: &[Setting] = &[
         default: "",
         help: "All nodes, this one among them, the same list on each: 1=127.0.0.1:7001,2=127.0.0.1:7002,3=…",
         set: |config, text| put(&mut config.peers, text::peers(text)),
+    },
+    Setting {
+        name: "at",
+        value_name: "HOST:PORT",
+        default: "",
+        help: "Where this node is, in place of --id and --peers: to lead or join a cluster, or go on where its folder left off",
+        set: |config, text| put(&mut config.at, Ok(Some(text.to_owned()))),
     },
     Setting {
         name: "data",
@@ -201,6 +213,53 @@ pub(super) const SETTINGS: &[Setting] = &[
         default: "",
         help: "The DNS names of the nodes' certificates, where they are not node-ID; the same on each",
         set: |config, text| put(&mut config.tls_names, text::names(text)),
+    },
+    Setting {
+        name: "own_tls_name",
+        value_name: "NAME",
+        default: "",
+        help: "To join: the DNS name that this node's certificate holds, if that is not node-ID",
+        set: |config, text| put(&mut config.own_tls_name, Ok(Some(text.to_owned()))),
+    },
+    Setting {
+        name: "learner",
+        value_name: SWITCH,
+        default: "off",
+        help: "To join: stay a learner, which is sent everything and does not vote",
+        set: |config, text| put(&mut config.learner, text::on_or_off(text)),
+    },
+    Setting {
+        name: "replacing",
+        value_name: "ID",
+        default: "",
+        help: "To join: take the place of this node, which is gone",
+        set: |config, text| {
+            put(
+                &mut config.replacing,
+                text::number(text).map(|id| Some(NodeId(id))),
+            )
+        },
+    },
+    Setting {
+        name: "joins",
+        value_name: SWITCH,
+        default: "on",
+        help: "Whether others may join while this node leads",
+        set: |config, text| put(&mut config.joins, text::on_or_off(text)),
+    },
+    Setting {
+        name: "join_timeout",
+        value_name: "TIME",
+        default: "60s",
+        help: "To join: how long it is tried",
+        set: |config, text| put(&mut config.join_timeout, text::duration(text)),
+    },
+    Setting {
+        name: "joiner_timeout",
+        value_name: "TIME",
+        default: "10min",
+        help: "How long a node that was let in, and is never heard of, stays in before it is removed again",
+        set: |config, text| put(&mut config.joiner_timeout, text::duration(text)),
     },
     Setting {
         name: "insecure",

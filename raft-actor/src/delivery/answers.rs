@@ -1,6 +1,7 @@
 //! What proposers are told, and which proposals are the node's to deal with.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use raft_core::NodeId;
 use raft_net::Answer;
@@ -13,15 +14,26 @@ use crate::{ProposeError, UnknownCause};
 /// What is to be told, gathered while one message is handled.
 #[derive(Default)]
 pub(super) struct Answers {
-    pub(super) peers: BTreeMap<NodeId, Vec<Answer>>,
+    given: Vec<(Proposal, Outcome)>,
     pub(super) back: Vec<Back>,
 }
 
 impl Answers {
     pub(super) fn give(&mut self, proposal: Proposal, outcome: Outcome) {
-        if let Some((peer, answer)) = proposal.answer(outcome) {
-            self.peers.entry(peer).or_default().push(answer);
+        self.given.push((proposal, outcome));
+    }
+
+    /// Answers the callers of this process, all in a row: a caller who is woken by the first finds the next ones when he
+    /// looks, and is not put to sleep and woken for each. What peers are to be told is given back.
+    pub(super) fn tell(&mut self) -> BTreeMap<NodeId, Vec<Answer>> {
+        let mut peers: BTreeMap<NodeId, Vec<Answer>> = BTreeMap::new();
+        let now = Instant::now();
+        for (proposal, outcome) in std::mem::take(&mut self.given) {
+            if let Some((peer, answer)) = proposal.answer_at(outcome, now) {
+                peers.entry(peer).or_default().push(answer);
+            }
         }
+        peers
     }
 
     pub(super) fn settled(&mut self, proposal: Proposal, settled: Settled) {

@@ -8,7 +8,7 @@
 //! were announced. What is said of entries that are furthest ahead goes first: nobody keeps the others from being compared
 //! by speaking of entries that never come.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use raft_core::{LogIndex, NodeId};
 
@@ -137,13 +137,14 @@ impl Digests {
         answers
     }
 
-    /// Compares what `nodes` nodes have said so far.
-    pub(crate) fn verdict(&mut self, nodes: usize) -> Verdict {
+    /// Compares what was said so far with what `voters` have said.
+    pub(crate) fn verdict(&mut self, voters: &BTreeSet<NodeId>) -> Verdict {
         // Once all agree, what was before is of no interest any more: each digest is of all entries before it.
         let agree = |said: &BTreeMap<NodeId, u128>| {
             let mut digests = said.values();
             let first = digests.next();
-            said.len() >= nodes && digests.all(|digest| Some(digest) == first)
+            let all_spoke = voters.iter().all(|voter| said.contains_key(voter));
+            all_spoke && digests.all(|digest| Some(digest) == first)
         };
         let agreed = self.said.iter().rfind(|(_, said)| agree(said));
         if let Some(index) = agreed.map(|(index, _)| *index) {
@@ -151,7 +152,7 @@ impl Digests {
             self.disagree = false;
         }
         for (index, said) in &self.said {
-            match compare(said, self.own, nodes) {
+            match compare(said, self.own, voters) {
                 Some(Compared::Majority { own, majority }) if own != majority => {
                     let index = *index;
                     return Verdict::Diverged {
@@ -177,17 +178,25 @@ enum Compared {
 }
 
 /// What `said` shows, if this node has spoken and not all others that did said the same.
-fn compare(said: &BTreeMap<NodeId, u128>, own: NodeId, nodes: usize) -> Option<Compared> {
+fn compare(
+    said: &BTreeMap<NodeId, u128>,
+    own: NodeId,
+    voters: &BTreeSet<NodeId>,
+) -> Option<Compared> {
     let own = *said.get(&own)?;
-    if said.values().all(|digest| *digest == own) {
+    let voted: Vec<u128> = voters
+        .iter()
+        .filter_map(|voter| said.get(voter).copied())
+        .collect();
+    if voted.iter().all(|digest| *digest == own) {
         return None;
     }
-    let count = |digest: u128| said.values().filter(|said| **said == digest).count();
-    let majority = said.values().copied().max_by_key(|digest| count(*digest))?;
-    let silent = nodes.saturating_sub(said.len());
-    if count(majority) >= raft_core::quorum::majority(nodes) {
+    let count = |digest: u128| voted.iter().filter(|said| **said == digest).count();
+    let majority = voted.iter().copied().max_by_key(|digest| count(*digest))?;
+    let silent = voters.len() - voted.len();
+    if count(majority) >= raft_core::quorum::majority(voters.len()) {
         Some(Compared::Majority { own, majority })
-    } else if count(majority) + silent < raft_core::quorum::majority(nodes) {
+    } else if count(majority) + silent < raft_core::quorum::majority(voters.len()) {
         Some(Compared::NobodyAgrees)
     } else {
         None
@@ -218,8 +227,9 @@ mod tests {
                 sent.extend(answers.into_iter().map(|(i, d)| (node.own, i, d, false)));
             }
         }
-        let count = nodes.len();
-        nodes.iter_mut().map(|node| node.verdict(count)).collect()
+        let voters = nodes.iter().map(|node| node.own).collect();
+        let verdicts = nodes.iter_mut().map(|node| node.verdict(&voters));
+        verdicts.collect()
     }
 
     #[test]
@@ -301,7 +311,33 @@ mod tests {
         ];
         let nobody = Verdict::NobodyAgrees { index: LogIndex(9) };
         assert_eq!(exchange(&mut nodes), [nobody; 3]);
-        assert_eq!(nodes[0].verdict(3), Verdict::Fine);
+        let voters = [1, 2, 3].map(NodeId).into();
+        assert_eq!(nodes[0].verdict(&voters), Verdict::Fine);
+    }
+
+    #[test]
+    fn who_only_learns_decides_nothing_and_is_told_all_the_same() {
+        let voters = [1, 2, 3].map(NodeId).into();
+        let good = u128::from;
+        let bad = |index: u64| u128::from(index) + 1;
+        let mut nodes = [
+            digests(1, 9, good),
+            digests(2, 9, good),
+            digests(3, 9, good),
+            digests(4, 9, bad),
+            digests(5, 9, bad),
+            digests(6, 9, bad),
+        ];
+        exchange(&mut nodes);
+        let diverged = Verdict::Diverged {
+            index: LogIndex(9),
+            own: 10,
+            majority: 9,
+        };
+        for (n, node) in nodes.iter_mut().enumerate() {
+            let expected = if n < 3 { Verdict::Fine } else { diverged };
+            assert_eq!(node.verdict(&voters), expected, "node {}", n + 1);
+        }
     }
 
     #[test]

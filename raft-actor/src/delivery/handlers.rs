@@ -77,6 +77,14 @@ impl Handler<Office> for Delivery {
     }
 }
 
+impl Handler<Circle> for Delivery {
+    type Result = ();
+
+    fn handle(&mut self, Circle { senders, voters }: Circle, _: &mut Self::Context) {
+        (self.peers, self.voters) = (senders, voters);
+    }
+}
+
 impl Handler<LogBegins> for Delivery {
     type Result = ();
 

@@ -1,7 +1,10 @@
 //! What [`Delivery`](super::Delivery) is told, and what it tells the node.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use actix::Message;
 use raft_core::{ClusterId, Commit, LogId, LogIndex, NodeId, SnapshotMeta, Term};
+use raft_net::PeerSender;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::reads::ReadJob;
@@ -38,8 +41,16 @@ pub(crate) enum Apply {
 #[rtype(result = "()")]
 pub(crate) struct Office {
     pub(crate) leads: bool,
-    /// How many nodes there are.
-    pub(crate) nodes: usize,
+}
+
+/// Whom this node deals with now.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Circle {
+    /// The others, to tell them something.
+    pub(crate) senders: BTreeMap<NodeId, PeerSender>,
+    /// A majority of these decides whose state is right.
+    pub(crate) voters: BTreeSet<NodeId>,
 }
 
 /// The log begins at this entry now, and this is the snapshot before it.

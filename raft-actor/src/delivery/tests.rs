@@ -66,7 +66,7 @@ impl Handler<Ask> for Caller {
 }
 
 fn delivery_of(node: &Node) -> Addr<Delivery> {
-    delivery_with(node, MemoryDisk::new().open(NodeId(1)).unwrap())
+    delivery_with(node, MemoryDisk::new().open(Some(NodeId(1))).unwrap())
 }
 
 fn delivery_with(node: &Node, opened: raft_storage::Opened) -> Addr<Delivery> {
@@ -86,7 +86,6 @@ fn delivery_with(node: &Node, opened: raft_storage::Opened) -> Addr<Delivery> {
         snapshots,
         node: node.clone().recipient(),
         failed: node.recipient(),
-        peers: BTreeMap::new(),
         encoder: FrameEncoder::new(&Limits::default()),
         first: LogIndex(1),
         snapshot: LogId::ZERO,
@@ -358,7 +357,7 @@ async fn what_was_suppressed_is_not_delivered_out_of_memory_behind_a_compaction(
 
 #[actix::test]
 async fn nothing_of_a_log_that_a_snapshot_replaced_is_delivered() {
-    let opened = MemoryDisk::new().open(NodeId(1)).unwrap();
+    let opened = MemoryDisk::new().open(Some(NodeId(1))).unwrap();
     let snapshots = opened.store.snapshots();
     // Another node's snapshot, whose log began behind all copies.
     let mut theirs = Replica::new(None);

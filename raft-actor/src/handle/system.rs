@@ -37,10 +37,14 @@ impl Drop for Running {
 }
 
 impl Running {
-    /// Starts a system, and in it what `spawn` spawns. If nobody waits for that any more, it is shut down again.
-    pub(super) async fn start(
-        spawn: impl FnOnce() -> Result<Addr<RaftActor>, StartError> + Send + 'static,
-    ) -> Result<Self, StartError> {
+    /// Starts a system, and in it what `spawn` spawns. If nobody waits for that any more, it is shut down again, or broken
+    /// off.
+    pub(super) async fn start<S>(
+        spawn: impl FnOnce() -> S + Send + 'static,
+    ) -> Result<Self, StartError>
+    where
+        S: Future<Output = Result<Addr<RaftActor>, StartError>>,
+    {
         let (started, start) = oneshot::channel();
         std::thread::Builder::new()
             .name("raft-system".to_owned())
@@ -81,14 +85,22 @@ impl Running {
     }
 }
 
-fn run(
-    spawn: impl FnOnce() -> Result<Addr<RaftActor>, StartError>,
-    started: oneshot::Sender<Result<Running, StartError>>,
-) {
+fn run<S>(spawn: impl FnOnce() -> S, mut started: oneshot::Sender<Result<Running, StartError>>)
+where
+    S: Future<Output = Result<Addr<RaftActor>, StartError>>,
+{
     let system = System::new();
-    let node = match system.block_on(async { spawn() }) {
-        Ok(node) => node,
-        Err(error) => {
+    let spawned = system.block_on(async {
+        tokio::select! {
+            biased;
+            node = spawn() => Some(node),
+            () = started.closed() => None,
+        }
+    });
+    let node = match spawned {
+        Some(Ok(node)) => node,
+        None => return,
+        Some(Err(error)) => {
             // Nothing is left when it is told.
             drop(system);
             let _ = started.send(Err(error));

@@ -47,6 +47,9 @@ pub(super) fn hash(bytes: &[u8]) -> u128 {
     XxHash3_128::oneshot(bytes)
 }
 
+/// The hash of nothing: the answer of every command where no state machine answers.
+const OF_NOTHING: u128 = 0x99aa_06d3_0147_98d8_6001_c324_468d_497f;
+
 /// The digest behind `entry`, whose data has the hash `data`.
 pub(super) fn chain(before: u128, entry: &Head, mark: Mark, answer: &[u8]) -> u128 {
     let mut link = [0; 66];
@@ -56,7 +59,11 @@ pub(super) fn chain(before: u128, entry: &Head, mark: Mark, answer: &[u8]) -> u1
     link[32] = entry.kind as u8;
     link[33] = mark as u8;
     link[34..50].copy_from_slice(&entry.data.to_be_bytes());
-    link[50..].copy_from_slice(&hash(answer).to_be_bytes());
+    let answer = match answer {
+        [] => OF_NOTHING,
+        answer => hash(answer),
+    };
+    link[50..].copy_from_slice(&answer.to_be_bytes());
     hash(&link)
 }
 
@@ -76,5 +83,15 @@ impl Head {
             kind: entry.kind,
             data: hash(&entry.data),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_of_nothing_is_what_it_is() {
+        assert_eq!(OF_NOTHING, hash(&[]));
     }
 }

@@ -12,6 +12,9 @@ use raft_core::LogId;
 /// How many sequences from a session's low on can have an outcome.
 pub(crate) const WINDOW: u64 = 65_536;
 
+/// Outcomes for which a session keeps room without needing it.
+const ROOM_KEPT: usize = 64;
+
 /// What became of a proposal, as long as its session remembers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
@@ -68,7 +71,11 @@ impl Window {
 
     /// Writes down what became of the sequence at `offset`.
     pub(super) fn settle(&mut self, offset: usize, outcome: Outcome) {
-        if offset >= self.outcomes.len() {
+        if offset == self.outcomes.len() {
+            self.outcomes.push_back(Some(outcome));
+            return;
+        }
+        if offset > self.outcomes.len() {
             self.outcomes.resize(offset + 1, None);
         }
         self.outcomes[offset] = Some(outcome);
@@ -83,9 +90,10 @@ impl Window {
         let up = usize::try_from(up).unwrap_or(usize::MAX);
         let gone = self.outcomes.drain(..up.min(self.outcomes.len()));
         gone.flatten().for_each(forgotten);
-        // A burst must not hold its room for ever.
-        if self.outcomes.capacity() > 64.max(4 * self.outcomes.len()) {
-            self.outcomes.shrink_to(2 * self.outcomes.len());
+        // A burst must not hold its room for ever. One of everyday length may: it comes again with the next batch.
+        if self.outcomes.capacity() > ROOM_KEPT.max(4 * self.outcomes.len()) {
+            self.outcomes
+                .shrink_to(ROOM_KEPT.max(2 * self.outcomes.len()));
         }
     }
 }

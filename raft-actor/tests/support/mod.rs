@@ -3,10 +3,11 @@
 
 #![allow(clippy::unwrap_used, dead_code)]
 
+mod ports;
+
 use std::io;
-use std::net::TcpListener;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -14,10 +15,12 @@ use actix::prelude::*;
 use bytes::Bytes;
 use raft_actor::{
     ApplyError, At, Capture, Compacted, Config, Delivered, DeliveredBatch, GetStatus, LogIndex,
-    MemoryDisk, NodeId, NodeStatus, Phase, Propose, RaftActor, Read, Role, Shutdown, StateMachine,
-    capture, restored,
+    MemoryDisk, NodeId, NodeStatus, Phase, Propose, RaftActor, Read, Role, Shutdown, StartError,
+    StateMachine, capture, restored,
 };
 use serde::{Deserialize, Serialize};
+
+pub(crate) use ports::free_port;
 
 /// Index and command, in the order of their delivery.
 pub(crate) type Log = Arc<Mutex<Vec<(u64, Bytes)>>>;
@@ -185,20 +188,6 @@ impl StateMachine for Adder {
     }
 }
 
-/// A port that nobody listens on, each only once. Below those that the system gives to outgoing connections, one of
-/// which could take it while a node is down.
-fn free_port() -> u16 {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let first = std::process::id() * 64;
-    loop {
-        let port = 12_000 + (first + NEXT.fetch_add(1, Ordering::Relaxed)) % 20_000;
-        let port = u16::try_from(port).unwrap();
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
-}
-
 type Tweak = Box<dyn Fn(Config) -> Config>;
 type Making = Box<dyn Fn(u64) -> Option<Adder>>;
 
@@ -234,14 +223,18 @@ impl Cluster {
     }
 
     pub(crate) fn spawn(&self, id: u64) -> Addr<RaftActor> {
+        self.try_spawn(id).unwrap()
+    }
+
+    pub(crate) fn try_spawn(&self, id: u64) -> Result<Addr<RaftActor>, StartError> {
         let disk = self.disks[id as usize - 1].clone();
         let config = Config::new(NodeId(id))
             .peers(self.peers.clone())
             .memory(disk);
         let config = (self.tweak)(config);
         match (self.making)(id) {
-            Some(machine) => RaftActor::spawn_with(config, machine).unwrap(),
-            None => RaftActor::spawn(config).unwrap(),
+            Some(machine) => RaftActor::spawn_with(config, machine),
+            None => RaftActor::spawn(config),
         }
     }
 

@@ -353,6 +353,15 @@ impl Cluster {
         self.lines.extend(lines);
     }
 
+    /// Whom a node knows, and what of them.
+    pub(crate) fn show_members(&mut self, id: NodeId) {
+        let lines = match &self.node(id).raft {
+            Some(raft) => text::members(raft),
+            None => vec![format!("{id}: down")],
+        };
+        self.lines.extend(lines);
+    }
+
     /// What is on a node's disk, and what is on its way there.
     pub(crate) fn show_log(&mut self, id: NodeId) {
         let disk = &self.node(id).disk;

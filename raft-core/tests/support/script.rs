@@ -1,8 +1,8 @@
 //! The language of the golden scripts; `tests/scripts/README.md` describes it.
 
 use bytes::Bytes;
-use raft_core::membership::{Change, Configuration, Step};
-use raft_core::{Config, HardState, Input, LogIndex, NodeId, ReadId, Term};
+use raft_core::membership::{Change, Configuration, Member, Step};
+use raft_core::{Config, HardState, Incarnation, Input, LogIndex, NodeId, ReadId, Term};
 
 use super::cluster::{Cluster, Link};
 
@@ -179,6 +179,11 @@ fn run_command(cluster: &mut Cluster, command: &str) -> Result<(), String> {
         }
         "settle" => cluster.settle()?,
         "network" => cluster.show_network(),
+        "members" => {
+            for id in words.nodes_or_all(cluster)? {
+                cluster.show_members(id);
+            }
+        }
         "status" => {
             for id in words.nodes_or_all(cluster)? {
                 cluster.show_status(id);
@@ -315,7 +320,7 @@ fn config(id: NodeId, initial: Configuration, settings: &[&str]) -> Result<Confi
     Ok(config)
 }
 
-/// `+4 -1 learner=2 join=5 priority=3:7`, all of it at once: by itself in one step or jointly. Before that,
+/// `+4 -1 learner=2 join=5 priority=3:7 about=5,e:7005`, all of it at once: by itself in one step or jointly. Before that,
 /// `simple`, `joint` (to be left by hand) or `joint-auto`; or `leave` alone.
 fn change(words: &[&str]) -> Result<Change, String> {
     let steps = |words: &[&str]| match words {
@@ -349,6 +354,21 @@ fn step(word: &str) -> Result<Step, String> {
                 .split_once(':')
                 .ok_or("a priority is such as priority=3:7")?;
             Ok(Step::SetPriority(id(both.0)?, number(both.1)? as u32))
+        }
+        Some(("about", said)) => {
+            let mut parts = said.split(',');
+            let about = id(parts.next().unwrap_or_default())?;
+            let address = parts.next().unwrap_or_default().to_owned();
+            let folder = parts.next().filter(|word| !word.is_empty());
+            let folder = folder.map(number).transpose()?;
+            let incarnation = folder.map(|number| Incarnation(number.into()));
+            let tls_name = parts.next().unwrap_or_default().to_owned();
+            let member = Member {
+                incarnation,
+                address,
+                tls_name,
+            };
+            Ok(Step::Describe(about, member))
         }
         _ => Err(format!("{word:?} is no change")),
     }

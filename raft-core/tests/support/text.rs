@@ -3,7 +3,7 @@
 use raft_core::membership::Configuration;
 use raft_core::{
     AppendOutcome, DurableMessage, Effect, Entry, EntryKind, InstallSnapshot, LogId, LogIndex,
-    Message, NodeId, OpenMessage, Persist, ReadBatch, ReadId, Rejection, Role, SnapshotMeta,
+    Message, NodeId, OpenMessage, Persist, Raft, ReadBatch, ReadId, Rejection, Role, SnapshotMeta,
     Status,
 };
 
@@ -227,6 +227,42 @@ pub(crate) fn effect(node: NodeId, effect: &Effect) -> Vec<String> {
         }
         Effect::Halt(violation) => format!("{node} HALTS: {violation}"),
     }]
+}
+
+/// Whom a node may have to do with, what it knows of them, and what of all that is for good.
+pub(crate) fn members(raft: &Raft) -> Vec<String> {
+    let list = |ids: &mut dyn Iterator<Item = NodeId>| {
+        let ids: Vec<String> = ids.map(|id| id.to_string()).collect();
+        if ids.is_empty() {
+            "nobody".into()
+        } else {
+            ids.join(" ")
+        }
+    };
+    let (latest, committed) = (raft.configuration(), raft.committed_configuration());
+    let mut lines = vec![format!(
+        "{}: acquainted with {}; next id {}",
+        raft.id(),
+        list(&mut raft.acquaintances().into_iter()),
+        latest.next_id()
+    )];
+    for (id, member) in &latest.about {
+        let folder = member.incarnation.map(|i| format!(", folder {}", i.0));
+        let name = Some(&member.tls_name).filter(|name| !name.is_empty());
+        let name = name.map(|name| format!(", named {name}"));
+        let (folder, name) = (folder.unwrap_or_default(), name.unwrap_or_default());
+        lines.push(format!("  {id} is at {}{folder}{name}", member.address));
+    }
+    if raft.change_is_under_way() {
+        let next = committed.next_id();
+        lines.push(format!("  committed is {committed}; next id {next}"));
+    }
+    let all = (1..=committed.highest_id().0).map(NodeId);
+    let departed: Vec<_> = all.filter(|id| committed.has_departed(*id)).collect();
+    if !departed.is_empty() {
+        lines.push(format!("  departed: {}", list(&mut departed.into_iter())));
+    }
+    lines
 }
 
 /// A node's status: a line of its own, and one for each peer that it feeds.

@@ -4,9 +4,10 @@ use raft_core::{Config, Effect, Envelope, Input, Message, NodeId, Raft, Recovere
 
 use super::{Choices, Pieces, heal, raw};
 use crate::decode::{DecodeError, FrameDecoder, RawFrame, decode_body, decode_frame};
+use crate::header::HEADER_LEN;
 use crate::snapshot::wire::SnapshotFrame;
 use crate::wire::PingBody;
-use crate::{EncodeError, Frame, FrameEncoder, FrameKind, Limits};
+use crate::{EncodeError, Frame, FrameEncoder, FrameKind, Limits, VISIT_ANSWER_LEN_MAX, visit};
 
 /// How many lengths of pieces stand before the stream.
 const PIECES: usize = 7;
@@ -91,6 +92,14 @@ pub fn message(data: &[u8]) {
     }
     if matches!(kind, FrameKind::Ping | FrameKind::Pong | FrameKind::Confirm) {
         let _ = decode_body::<PingBody>(kind, &frame.body);
+    }
+    if matches!(kind, FrameKind::Visit | FrameKind::VisitAnswer)
+        && let Ok(data) = visit::decode(&frame, VISIT_ANSWER_LEN_MAX)
+    {
+        let again = visit::encode(kind, &data, VISIT_ANSWER_LEN_MAX);
+        let again = again.expect("what was decoded can be encoded");
+        let body = raw(kind, &again.as_bytes()[HEADER_LEN..]);
+        assert_eq!(visit::decode(&body, VISIT_ANSWER_LEN_MAX).ok(), Some(data));
     }
     if let Ok(decoded) = SnapshotFrame::decode(&frame) {
         snapshot_same_again(&decoded);

@@ -1,6 +1,6 @@
 //! The handshake, and who is admitted by it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::FutureExt;
 use raft_core::{ClusterId, Incarnation, LogId, LogIndex, NodeId, Term};
@@ -11,8 +11,8 @@ use crate::cut::Cut;
 use crate::decode::{FrameDecoder, RawFrame};
 use crate::handshake::{Broken, Introduction, read_introduction};
 use crate::header::{VERSION_MAX, VERSION_MIN};
-use crate::local::{Admission, Purpose, Side};
-use crate::{Claim, FrameKind, Held, Limits, Local, Refusal};
+use crate::local::{Admission, GUESTS_MAX, Purpose, Side};
+use crate::{Claim, FrameKind, Held, Known, Limits, Local, Refusal};
 
 const US: NodeId = NodeId(1);
 const CLUSTER: ClusterId = ClusterId(7);
@@ -24,7 +24,7 @@ const KINDS: [FrameKind; 5] = [
     FrameKind::Refuse,
 ];
 /// Beyond so many open connections the oldest is closed.
-const OPEN_MAX: usize = 8;
+const OPEN_MAX: usize = 12;
 
 /// Handshakes that come in one after another at one node, and what its peers claim in between: what decodes
 /// encodes to the same again, a refusal can always be said, and who is admitted is who the node knows.
@@ -36,6 +36,14 @@ pub fn handshake(data: &[u8]) {
         if node.one(what, &mut choices).is_none() {
             return;
         }
+    }
+}
+
+fn known(incarnation: Option<Incarnation>) -> Known {
+    Known {
+        incarnation,
+        address: String::new(),
+        tls_name: None,
     }
 }
 
@@ -51,7 +59,8 @@ struct Open {
 struct Node {
     local: Local,
     cluster: Option<ClusterId>,
-    members: BTreeMap<NodeId, Option<Incarnation>>,
+    members: BTreeMap<NodeId, Known>,
+    highest_id: NodeId,
     open: Vec<Open>,
     limits: Limits,
 }
@@ -59,7 +68,7 @@ struct Node {
 impl Node {
     fn new(flags: u8) -> Self {
         let cluster = (flags & 1 != 0).then_some(CLUSTER);
-        let known = |id: u64| (flags >> id & 1 != 0).then_some(Incarnation(id.into()));
+        let known = |id: u64| known((flags >> id & 1 != 0).then_some(Incarnation(id.into())));
         let members: BTreeMap<_, _> = (1..=4).map(|id| (NodeId(id), known(id))).collect();
         let held = Held {
             term: Term(3),
@@ -70,6 +79,7 @@ impl Node {
             local,
             cluster,
             members,
+            highest_id: NodeId(0),
             open: Vec::new(),
             limits: Limits::default(),
         }
@@ -95,15 +105,20 @@ impl Node {
                 .local
                 .committed(Term(choices.number()?), LogIndex(choices.number()?)),
             236..240 => {
-                let known = self.local.take_lost();
-                assert!(known.iter().all(|id| self.members.contains_key(id)));
+                let lost = self.local.take_lost();
+                assert!(lost.iter().all(|id| self.knows(*id)));
             }
             240..244 => {
                 let ids = (1..=4).filter(|id| what & 3 != (*id & 3) as u8 || *id == US.0);
-                let members = ids.map(|id| (NodeId(id), Incarnation(id.into())));
-                let members: BTreeMap<_, _> = members.collect();
-                self.members = members.iter().map(|(id, its)| (*id, Some(*its))).collect();
-                self.local.set_members(members);
+                let members = ids.map(|id| (NodeId(id), known(Some(Incarnation(id.into())))));
+                self.members = members.collect();
+                self.highest_id = NodeId(if what & 1 == 0 { 4 } else { 2 });
+                self.local
+                    .set_members(self.members.clone(), self.highest_id);
+                for open in &self.open {
+                    let stays = open.cut.fallen().now_or_never().is_none();
+                    assert!(!stays || self.knows(open.peer));
+                }
             }
             244..248 => {
                 self.cluster = Some(CLUSTER);
@@ -126,8 +141,14 @@ impl Node {
             through: LogIndex(choices.number()?),
         };
         let counts = self.local.witness(peer, starts, Some(claim));
-        assert!(!counts || self.members.contains_key(&peer));
+        assert!(!counts || self.knows(peer));
         Some(())
+    }
+
+    /// Whether `peer` is a member, or a guest that may be there.
+    fn knows(&self, peer: NodeId) -> bool {
+        let guest = self.cluster.is_some() && peer > self.highest_id;
+        self.members.contains_key(&peer) || guest && self.open.iter().any(|open| open.peer == peer)
     }
 
     /// A connection brings these bytes, in pieces of these lengths.
@@ -160,7 +181,7 @@ impl Node {
     fn introduced(&mut self, side: Side, kind: FrameKind, theirs: &Introduction) {
         let purpose = Purpose::of(kind);
         let cut = Cut::below(&CancellationToken::new());
-        let admission = match self.local.admit(side, purpose, theirs, &cut) {
+        let admission = match self.local.admit(side, purpose, theirs, None, &cut) {
             Ok(admission) => admission,
             Err(refusal) => return self.said(&refusal),
         };
@@ -168,8 +189,8 @@ impl Node {
         assert!(from != US && theirs.to == US);
         assert!(side == Side::Accepted || side == Side::Dialled(from));
         assert!(theirs.version_min <= VERSION_MAX && theirs.version_max >= VERSION_MIN);
-        let member = self.members.get(&from).expect("a member");
-        assert!(member.is_none_or(|known| known == theirs.incarnation));
+        let known = self.members.get(&from).and_then(|its| its.incarnation);
+        assert!(known.is_none_or(|known| known == theirs.incarnation));
         if let (Some(theirs), Some(ours)) = (theirs.cluster, self.cluster) {
             assert_eq!(theirs, ours);
         }
@@ -186,6 +207,12 @@ impl Node {
             cut,
             _admission: admission,
         });
+        assert!(self.knows(from));
+        let guests = self.open.iter().map(|open| open.peer);
+        let guests = guests.filter(|peer| !self.members.contains_key(peer));
+        let admitted = guests.collect::<BTreeSet<_>>().len();
+        // Members may have become guests since, and there are four.
+        assert!(self.members.contains_key(&from) || admitted <= GUESTS_MAX + 4);
         if self.open.len() > OPEN_MAX {
             self.open.remove(0);
         }

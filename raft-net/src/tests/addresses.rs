@@ -3,12 +3,17 @@
 use std::time::Duration;
 
 use socket2::SockRef;
+use tokio_util::sync::CancellationToken;
 
-use super::{CLUSTER, CONFIGURED, Node, ONE, TWO, born, bulk, encode, folder, lead, limits, local};
-use crate::decode::is_address;
+use super::{
+    CLUSTER, CONFIGURED, Node, ONE, THREE, TWO, born, bulk, encode, folder, knowing, lead, limits,
+    local,
+};
+use crate::cut::Cut;
+use crate::local::{Purpose, Side};
 use crate::socket::configure;
 use crate::{
-    ADDRESS_LEN_MAX, EncodeError, FrameKind, Held, Local, PeerConnection, PeerEvent, Stop,
+    ADDRESS_LEN_MAX, DialError, EncodeError, FrameKind, Held, Local, PeerEvent, Stop, is_address,
 };
 
 #[actix_rt::test]
@@ -45,7 +50,7 @@ async fn a_process_is_gone_only_from_where_it_was() {
     let _to_two = one.dial(TWO, two.address);
     let _to_one = two.dial(ONE, one.address);
     one.connected(TWO).await;
-    while one.local.said_address(TWO).is_none() {
+    while one.local.addresses(TWO).len() < 2 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     two.listener.send(Stop).await.unwrap();
@@ -68,13 +73,8 @@ async fn a_process_is_gone_only_from_where_it_was() {
 async fn a_name_is_looked_up_at_each_dial() {
     let (mut one, two) = (Node::new(local(ONE)), Node::new(local(TWO)));
     lead("two.example:7002", two.address);
-    let to_two = PeerConnection::start(
-        TWO,
-        "two.example:7002".into(),
-        one.local.clone(),
-        limits(),
-        one.sink.clone().recipient(),
-    );
+    one.local.list(TWO, "two.example:7002");
+    let to_two = one.dial_where_it_is(TWO);
     one.connected(TWO).await;
     let again = Local::new(TWO, folder(TWO), 2, Some(CLUSTER), born(), Held::default());
     let moved = Node::new(again);
@@ -82,6 +82,71 @@ async fn a_name_is_looked_up_at_each_dial() {
     two.listener.send(Stop).await.unwrap();
     one.connected(TWO).await;
     assert_eq!(to_two.address(), "two.example:7002");
+}
+
+/// Node 2 is known to be at `address`.
+fn knows_where_two_is(address: &str) -> Local {
+    let mut members = born();
+    members.get_mut(&TWO).unwrap().address = address.into();
+    Local::new(ONE, folder(ONE), 1, Some(CLUSTER), members, Held::default())
+}
+
+#[test]
+fn an_address_comes_first_from_the_list_then_from_the_node_then_from_the_cluster() {
+    let one = knows_where_two_is("known:1");
+    assert_eq!(one.addresses(TWO), ["known:1"]);
+    let two = local(TWO);
+    let says = |address: &str| {
+        two.advertise(address);
+        let cut = Cut::below(&CancellationToken::new());
+        let theirs = two.introduction(ONE);
+        drop(one.admit(Side::Accepted, Purpose::Main, &theirs, None, &cut));
+    };
+    says("said:1");
+    assert_eq!(one.addresses(TWO), ["said:1", "known:1"]);
+    one.list(TWO, "listed:1");
+    assert_eq!(one.addresses(TWO), ["listed:1", "said:1", "known:1"]);
+    // Nothing is there twice, and nothing where there is nothing.
+    says("known:1");
+    assert_eq!(one.addresses(TWO), ["listed:1", "known:1"]);
+    one.list(TWO, "");
+    assert_eq!(one.addresses(TWO), ["known:1"]);
+    assert!(one.addresses(THREE).is_empty());
+    // What a node has said is forgotten with it.
+    one.set_members(knowing([ONE]), THREE);
+    assert!(one.addresses(TWO).is_empty());
+}
+
+#[actix_rt::test]
+async fn a_node_is_found_where_the_cluster_knows_it() {
+    let mut two = Node::new(local(TWO));
+    let mut one = Node::new(knows_where_two_is(&two.address.to_string()));
+    one.local.list(TWO, "127.0.0.1:1");
+    let to_two = one.dial_where_it_is(TWO);
+    one.connected(TWO).await;
+    assert_eq!(to_two.address(), two.address.to_string());
+    // And found again.
+    two.restart_listener().await;
+    one.connected(TWO).await;
+    assert_eq!(to_two.stats().connects, 2);
+}
+
+#[actix_rt::test]
+async fn a_node_that_nobody_knows_the_address_of_is_found_when_it_says_so() {
+    let (mut one, two) = (Node::new(local(ONE)), Node::new(local(TWO)));
+    let to_two = one.dial_where_it_is(TWO);
+    let nowhere = one.event(|event| match event {
+        PeerEvent::Unreachable {
+            refused, reason, ..
+        } => Some((matches!(reason, DialError::NoAddress), *refused)),
+        _ => None,
+    });
+    assert_eq!(nowhere.await, (true, false));
+    assert_eq!((to_two.address(), to_two.stats().dials), (String::new(), 0));
+    two.local.advertise(two.address.to_string());
+    let _to_one = two.dial(ONE, one.address);
+    one.connected(TWO).await;
+    assert_eq!(to_two.address(), two.address.to_string());
 }
 
 #[test]

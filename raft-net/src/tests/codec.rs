@@ -22,7 +22,7 @@ use crate::wire::{
 };
 use crate::{
     Answer, DecodeError, EncodeError, ForwardOutcome, Forwarded, Frame, FrameDecoder, FrameEncoder,
-    FrameKind, ITEMS_MAX, Limits, REASON_LEN_MAX, Refusal,
+    FrameKind, ITEMS_MAX, Limits, MANAGE_LEN_MAX, MANAGED_LEN_MAX, REASON_LEN_MAX, Refusal,
 };
 
 fn run(term: u64, prev: LogId, count: usize, len: usize) -> AppendEntries {
@@ -338,6 +338,35 @@ fn a_body_must_be_what_its_kind_says() {
     frame.extend(nested);
     Header::write(&mut frame, K::Answers);
     assert!(matches!(decode(&frame), Err(DecodeError::Body { .. })));
+}
+
+#[test]
+fn what_is_managed_has_a_bound_of_its_own() {
+    use FrameKind as K;
+    let manage = |len| Frame::Manage {
+        request: 1,
+        data: Bytes::from(vec![7; len]),
+    };
+    let managed = |len| Frame::Managed {
+        request: 1,
+        data: Bytes::from(vec![7; len]),
+    };
+    for (kind, max, frame) in [
+        (
+            K::Manage,
+            MANAGE_LEN_MAX,
+            &manage as &dyn Fn(usize) -> Frame,
+        ),
+        (K::Managed, MANAGED_LEN_MAX, &managed),
+    ] {
+        let longest = frame(max);
+        assert_eq!(decode(encode(&longest).as_bytes()).unwrap(), Some(longest));
+        let unsaid = FrameEncoder::new(&Limits::default()).encode(&frame(max + 1));
+        assert!(matches!(unsaid, Err(EncodeError::Payload { .. })));
+        let data = vec![7; max + 1];
+        let refused = decode(&forge(kind, &(1_u64, serde_bytes::Bytes::new(&data)))).unwrap_err();
+        assert!(matches!(refused, DecodeError::Payload { len, .. } if len == max + 1));
+    }
 }
 
 #[test]

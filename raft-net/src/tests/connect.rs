@@ -1,10 +1,8 @@
 //! Connections between nodes that agree.
 
-use std::collections::BTreeMap;
-
 use super::{
-    CLUSTER, Node, ONE, PATIENCE, Panic, TWO, ask_for, bulk, commit, encode, folder, limits, local,
-    unborn,
+    CLUSTER, Node, ONE, PATIENCE, Panic, TWO, ask_for, bulk, commit, encode, folder, known, limits,
+    local, unborn,
 };
 use crate::{
     Ending, Frame, GetListenerStats, Held, Inbound, Limits, ListenError, Listener, Local,
@@ -18,11 +16,12 @@ fn frames(batch: &Inbound) -> &[Frame] {
 #[actix_rt::test]
 async fn two_nodes_talk_both_ways() {
     let (mut one, mut two) = (Node::new(local(ONE)), Node::new(local(TWO)));
+    two.local.advertise("two.example:7002");
     let to_two = one.dial(TWO, two.address);
     let to_one = two.dial(ONE, one.address);
     let hello = one
         .event(|event| match event {
-            PeerEvent::Connected { peer: TWO, hello } => Some(*hello),
+            PeerEvent::Connected { peer: TWO, hello } => Some(hello.clone()),
             _ => None,
         })
         .await;
@@ -31,6 +30,7 @@ async fn two_nodes_talk_both_ways() {
         starts: 1,
         cluster: Some(CLUSTER),
         held: Held::default(),
+        address: "two.example:7002".into(),
     };
     assert_eq!(hello, expected);
     two.connected(ONE).await;
@@ -296,11 +296,14 @@ async fn what_becomes_known_cuts_what_contradicts_it() {
     one.connected(TWO).await;
     two.event(|event| matches!(event, PeerEvent::Accepted { .. }).then_some(()))
         .await;
-    let known = |one| BTreeMap::from([(ONE, one), (TWO, folder(TWO))]);
+    let set_members = |one| {
+        let members = [(ONE, one), (TWO, folder(TWO))].map(|(id, is)| (id, known(id, Some(is))));
+        two.local.set_members(members.into(), TWO);
+    };
     // What agrees changes nothing.
     two.local.set_cluster(CLUSTER);
-    two.local.set_members(known(folder(ONE)));
-    two.local.set_members(known(raft_core::Incarnation(99)));
+    set_members(folder(ONE));
+    set_members(raft_core::Incarnation(99));
     let cut = two
         .event(|event| match event {
             PeerEvent::Closed { peer: ONE, reason } => Some(reason.to_string()),

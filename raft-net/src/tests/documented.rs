@@ -4,8 +4,13 @@ use std::time::Duration;
 
 use super::{bulk, encode};
 use crate::header::{HEADER_LEN, VERSION_MAX, VERSION_MIN};
+use crate::local::GUESTS_MAX;
 use crate::stream::HANDSHAKE_LEN_MAX;
-use crate::{ADDRESS_LEN_MAX, FrameKind, ITEMS_MAX, Limits, SNAPSHOT_CHUNK_LEN_MAX};
+use crate::visit::VISITS_MAX;
+use crate::{
+    ADDRESS_LEN_MAX, FrameKind, ITEMS_MAX, Limits, MANAGE_LEN_MAX, MANAGED_LEN_MAX,
+    SNAPSHOT_CHUNK_LEN_MAX,
+};
 
 const DOCUMENT: &str = include_str!("../../../docs/wire.md");
 
@@ -36,6 +41,7 @@ fn every_frame_is_in_the_table_and_nothing_else() {
             FrameKind::SnapshotHello => "snapshot",
             FrameKind::Welcome | FrameKind::Refuse | FrameKind::Confirm => "any",
             FrameKind::Ping | FrameKind::Pong => "main, urgent",
+            FrameKind::Visit | FrameKind::VisitAnswer => "visit",
             _ if number >= FrameKind::SnapshotOffer as u8 => "snapshot",
             _ => "main",
         };
@@ -102,7 +108,11 @@ fn the_bounds_are_the_defaults() {
         ),
         ("batch_frames_max", number(limits.batch_frames_max)),
         ("batch_bytes_max", kib(limits.batch_bytes_max)),
+        ("GUESTS_MAX", number(GUESTS_MAX)),
         ("ITEMS_MAX", number(ITEMS_MAX)),
+        ("MANAGE_LEN_MAX", kib(MANAGE_LEN_MAX)),
+        ("MANAGED_LEN_MAX", kib(MANAGED_LEN_MAX)),
+        ("VISITS_MAX", number(VISITS_MAX)),
         ("ADDRESS_LEN_MAX", number(ADDRESS_LEN_MAX)),
         ("SNAPSHOT_CHUNK_LEN_MAX", mib(SNAPSHOT_CHUNK_LEN_MAX)),
     ];

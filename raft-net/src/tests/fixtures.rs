@@ -20,7 +20,8 @@ use crate::snapshot::wire::SnapshotFrame;
 use crate::wire::PingBody;
 use crate::{
     Answer, CertificateProblem, EncodedFrame, ForwardOutcome, Forwarded, Frame, FrameEncoder,
-    FrameKind, Held, Limits, NotApplied, NotTaken, Refusal, SnapshotOffer, WhyNotTaken,
+    FrameKind, Held, Limits, NotApplied, NotTaken, Refusal, SnapshotOffer, VISIT_LEN_MAX,
+    WhyNotTaken, visit,
 };
 
 /// What refusals say here; what they really say may be worded better without changing the format.
@@ -229,6 +230,20 @@ pub(super) fn frames() -> Vec<(&'static str, Frame)> {
                 announced: false,
             },
         ),
+        (
+            "manage",
+            Frame::Manage {
+                request: u64::MAX,
+                data: Bytes::from_static(b"remove 3"),
+            },
+        ),
+        (
+            "managed",
+            Frame::Managed {
+                request: 0,
+                data: Bytes::new(),
+            },
+        ),
     ]
 }
 
@@ -354,6 +369,14 @@ fn pings() -> [(&'static str, FrameKind, PingBody); 3] {
     ]
 }
 
+/// A question, and an answer.
+fn visits() -> [(&'static str, FrameKind, &'static [u8]); 2] {
+    [
+        ("visit", FrameKind::Visit, b"who?"),
+        ("visit_answer", FrameKind::VisitAnswer, b""),
+    ]
+}
+
 /// A refusal of every kind, as the refusing side has it, and as the other side reads it.
 pub(super) fn refusals() -> Vec<(&'static str, Refusal, Refusal)> {
     let node = NodeId(3);
@@ -474,6 +497,23 @@ pub(super) fn refusals() -> Vec<(&'static str, Refusal, Refusal)> {
                 what: "for servers only".into(),
             },
         ),
+        same("refuse_removed", Refusal::Removed { node }),
+        same("refuse_joining", Refusal::Joining),
+        same("refuse_no_joins", Refusal::NoJoins),
+        same(
+            "refuse_unreachable",
+            Refusal::Unreachable {
+                address: "node-4.example:7004".into(),
+            },
+        ),
+        same(
+            "refuse_tls_name",
+            Refusal::TlsName {
+                name: "node-4".into(),
+            },
+        ),
+        same("refuse_alive", Refusal::Alive { node }),
+        same("refuse_too_many_members", Refusal::TooManyMembers),
         same(
             "refuse_from_the_future",
             Refusal::Other {
@@ -515,6 +555,9 @@ fn encoded() -> Vec<(&'static str, EncodedFrame)> {
     }
     for (name, kind, body) in pings() {
         all.push((name, encoder.body(kind, &body, 1, 0).unwrap()));
+    }
+    for (name, kind, data) in visits() {
+        all.push((name, visit::encode(kind, data, VISIT_LEN_MAX).unwrap()));
     }
     for (name, refusal, _) in refusals() {
         all.push((name, refusal.encode_as(TEXT, &limits).unwrap()));
@@ -560,6 +603,12 @@ fn every_frozen_frame_decodes_to_what_it_was() {
         let frame = read(name);
         let read: PingBody = decode_body(kind, &frame.body).unwrap();
         assert_eq!((frame.kind, read.number), (kind, body.number));
+        assert!(decode_frame(frame.kind, &frame.body).is_err(), "{name}");
+    }
+    for (name, kind, data) in visits() {
+        let frame = read(name);
+        assert_eq!(frame.kind, kind);
+        assert_eq!(visit::decode(&frame, VISIT_LEN_MAX).unwrap(), data);
         assert!(decode_frame(frame.kind, &frame.body).is_err(), "{name}");
     }
     for (name, _, refusal) in refusals() {

@@ -8,12 +8,12 @@ use tokio::net::TcpStream;
 
 use super::codec::forge;
 use super::snapshots::Shared;
-use super::{Node, ONE, TWO, commit, encode, limits, local};
+use super::{Node, ONE, TWO, commit, encode, limits, local, told};
 use crate::decode::FrameDecoder;
 use crate::handshake::{Introduction, confirm, read_frame};
 use crate::{
-    Ending, FrameKind, GetListenerStats, Inbound, Limits, Listener, Local, PeerConnection,
-    PeerEvent, Refusal,
+    Ending, FrameKind, GetListenerStats, Inbound, Limits, Listener, Local, PeerEvent, Recipients,
+    Refusal,
 };
 
 /// A main connection of node 1 to `node` whose handshake is over.
@@ -233,19 +233,14 @@ async fn a_receiver_that_dies_ends_the_connection_and_not_the_listener() {
     let events = Node::new(local(TWO));
     let bound = Listener::bind("127.0.0.1:0").unwrap();
     let address = bound.local_addr();
-    let inbound = Fragile.start().recipient();
-    let told = events.sink.clone().recipient();
+    let recipients = Recipients {
+        inbound: Fragile.start().recipient(),
+        ..told(&events.sink)
+    };
     let folder = Arc::new(Shared(events.folder.clone()));
-    let arrived = events.sink.clone().recipient();
-    let listener = bound.start(local(TWO), limits(), inbound, told, folder, arrived);
+    let listener = bound.start(local(TWO), limits(), recipients, folder);
     let mut one = Node::new(local(ONE));
-    let to_two = PeerConnection::start(
-        TWO,
-        address.to_string(),
-        one.local.clone(),
-        limits(),
-        one.sink.clone().recipient(),
-    );
+    let to_two = one.dial(TWO, address);
     one.connected(TWO).await;
     to_two.try_send(encode(&commit(1))).unwrap();
     one.event(|event| matches!(event, PeerEvent::Lost { reset: true, .. }).then_some(()))

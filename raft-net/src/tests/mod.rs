@@ -5,6 +5,7 @@ mod codec;
 mod connect;
 mod documented;
 mod fixtures;
+mod guests;
 mod hostile;
 mod lanes;
 mod memory;
@@ -13,6 +14,8 @@ mod snapshots;
 mod snapshots_hostile;
 mod tls;
 mod tls_hostile;
+mod visited;
+mod visits;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,8 +32,9 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
-    EncodedFrame, Forwarded, Frame, FrameEncoder, Held, Inbound, Limits, Listener, Local,
-    PeerConnection, PeerEvent, PeerSender, SnapshotArrived, SnapshotSent, Stop,
+    BoundListener, EncodedFrame, Forwarded, Frame, FrameEncoder, Held, Inbound, Known, Limits,
+    Listener, Local, PeerConnection, PeerEvent, PeerSender, Recipients, SnapshotArrived,
+    SnapshotSent, Stop, TlsName, Visit,
 };
 use snapshots::{Folder, Shared};
 
@@ -47,16 +51,35 @@ pub(super) fn folder(node: NodeId) -> Incarnation {
     Incarnation(0xf0 + u128::from(node.0))
 }
 
-/// Nodes 1 to 3, born.
-pub(super) fn born() -> BTreeMap<NodeId, Option<Incarnation>> {
-    [ONE, TWO, THREE]
-        .map(|node| (node, Some(folder(node))))
+/// What is known of `node` when its folder is `incarnation`.
+pub(super) fn known(node: NodeId, incarnation: Option<Incarnation>) -> Known {
+    Known {
+        incarnation,
+        address: String::new(),
+        tls_name: Some(TlsName::of(node)),
+    }
+}
+
+/// These nodes, each known by its folder.
+pub(super) fn knowing<const N: usize>(nodes: [NodeId; N]) -> BTreeMap<NodeId, Known> {
+    nodes
+        .map(|node| (node, known(node, Some(folder(node)))))
         .into()
 }
 
+/// These nodes, of which nothing else is known.
+pub(super) fn listing<const N: usize>(nodes: [NodeId; N]) -> BTreeMap<NodeId, Known> {
+    nodes.map(|node| (node, known(node, None))).into()
+}
+
+/// Nodes 1 to 3, born.
+pub(super) fn born() -> BTreeMap<NodeId, Known> {
+    knowing([ONE, TWO, THREE])
+}
+
 /// Nodes 1 to 3, not yet born.
-pub(super) fn unborn() -> BTreeMap<NodeId, Option<Incarnation>> {
-    [ONE, TWO, THREE].map(|node| (node, None)).into()
+pub(super) fn unborn() -> BTreeMap<NodeId, Known> {
+    listing([ONE, TWO, THREE])
 }
 
 pub(super) fn local(node: NodeId) -> Local {
@@ -132,6 +155,7 @@ pub(super) struct Sink {
     inbound: UnboundedSender<Inbound>,
     arrived: UnboundedSender<SnapshotArrived>,
     sent: UnboundedSender<SnapshotSent>,
+    visits: UnboundedSender<Visit>,
     folder: Arc<Folder>,
     /// A batch is handled when there is a permit.
     gate: Arc<Semaphore>,
@@ -178,6 +202,14 @@ impl Handler<SnapshotSent> for Sink {
     }
 }
 
+impl Handler<Visit> for Sink {
+    type Result = ();
+
+    fn handle(&mut self, visit: Visit, _: &mut Self::Context) {
+        let _ = self.visits.send(visit);
+    }
+}
+
 /// A node of a test: a listener on a port of its own, and what it was told.
 pub(super) struct Node {
     pub(super) local: Local,
@@ -188,6 +220,7 @@ pub(super) struct Node {
     pub(super) inbound: UnboundedReceiver<Inbound>,
     pub(super) arrived: UnboundedReceiver<SnapshotArrived>,
     pub(super) sent: UnboundedReceiver<SnapshotSent>,
+    pub(super) visits: UnboundedReceiver<Visit>,
     /// Where its snapshots go.
     folder: Arc<Folder>,
     pub(super) gate: Arc<Semaphore>,
@@ -200,10 +233,16 @@ impl Node {
     }
 
     pub(super) fn with(local: Local, limits: Limits) -> Self {
+        let bound = Listener::bind("127.0.0.1:0").unwrap();
+        Self::with_listener(local, limits, bound)
+    }
+
+    pub(super) fn with_listener(local: Local, limits: Limits, bound: BoundListener) -> Self {
         let (events, events_told) = unbounded_channel();
         let (inbound, inbound_told) = unbounded_channel();
         let (arrived, arrived_told) = unbounded_channel();
         let (sent, sent_told) = unbounded_channel();
+        let (visits, visits_told) = unbounded_channel();
         let gate = Arc::new(Semaphore::new(1));
         let folder = Arc::new(Folder::default());
         let sink = Sink {
@@ -211,11 +250,12 @@ impl Node {
             inbound,
             arrived,
             sent,
+            visits,
             folder: Arc::clone(&folder),
             gate: Arc::clone(&gate),
         }
         .start();
-        let (address, listener) = listen("127.0.0.1:0", &local, &limits, &sink, &folder);
+        let (address, listener) = listen(bound, &local, &limits, &sink, &folder);
         Self {
             local,
             limits,
@@ -225,16 +265,22 @@ impl Node {
             inbound: inbound_told,
             arrived: arrived_told,
             sent: sent_told,
+            visits: visits_told,
             folder,
             gate,
             sink,
         }
     }
 
+    /// Dials `peer`, which is listed at `address`.
     pub(super) fn dial(&self, peer: NodeId, address: SocketAddr) -> PeerSender {
+        self.local.list(peer, address.to_string());
+        self.dial_where_it_is(peer)
+    }
+
+    pub(super) fn dial_where_it_is(&self, peer: NodeId) -> PeerSender {
         PeerConnection::start(
             peer,
-            address.to_string(),
             self.local.clone(),
             self.limits.clone(),
             self.sink.clone().recipient(),
@@ -248,9 +294,8 @@ impl Node {
     }
 
     pub(super) fn reopen(&mut self) {
-        let address = self.address.to_string();
         self.listener = listen(
-            &address,
+            Listener::bind(self.address).unwrap(),
             &self.local,
             &self.limits,
             &self.sink,
@@ -296,21 +341,26 @@ impl Node {
 }
 
 fn listen(
-    address: &str,
+    bound: BoundListener,
     local: &Local,
     limits: &Limits,
     sink: &Addr<Sink>,
     folder: &Arc<Folder>,
 ) -> (SocketAddr, Addr<Listener>) {
-    let bound = Listener::bind(address).unwrap();
     let address = bound.local_addr();
-    let (inbound, events) = (sink.clone().recipient(), sink.clone().recipient());
-    let (folder, arrived) = (Shared(Arc::clone(folder)), sink.clone().recipient());
-    let (local, limits) = (local.clone(), limits.clone());
-    (
-        address,
-        bound.start(local, limits, inbound, events, Arc::new(folder), arrived),
-    )
+    let folder = Arc::new(Shared(Arc::clone(folder)));
+    let listener = bound.start(local.clone(), limits.clone(), told(sink), folder);
+    (address, listener)
+}
+
+/// All goes to `sink`.
+pub(super) fn told(sink: &Addr<Sink>) -> Recipients {
+    Recipients {
+        inbound: sink.clone().recipient(),
+        events: sink.clone().recipient(),
+        arrived: sink.clone().recipient(),
+        visits: sink.clone().recipient(),
+    }
 }
 
 /// A short frame of the main lane.

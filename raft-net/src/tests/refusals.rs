@@ -26,7 +26,7 @@ impl Node {
     }
 
     /// Who was turned away next, and why.
-    async fn turned(&mut self) -> (Option<NodeId>, Refusal) {
+    pub(super) async fn turned(&mut self) -> (Option<NodeId>, Refusal) {
         self.event(|event| match event {
             PeerEvent::Turned { peer, reason, .. } => Some((*peer, reason.clone())),
             _ => None,
@@ -85,23 +85,71 @@ async fn the_address_of_another_node() {
 }
 
 #[actix_rt::test]
-async fn a_node_that_is_not_listed() {
+async fn a_node_that_is_not_listed_while_one_of_the_two_is_not_born() {
+    let node = NodeId(4);
+    let expected = Refusal::UnknownNode { node };
+    for (theirs, ours) in [(None, None), (Some(CLUSTER), None), (None, Some(CLUSTER))] {
+        let four = listing(node, theirs, [1, 2, 3, 4]);
+        let both = meet(four, TWO, listing(TWO, ours, [1, 2, 3])).await;
+        assert_eq!(both, (expected.clone(), expected.clone()));
+    }
+}
+
+/// Of the ids up to 4 all were given, and 4 is nobody's.
+fn without_four() -> Local {
+    let two = local(TWO);
+    two.set_members(born(), NodeId(4));
+    two
+}
+
+#[actix_rt::test]
+async fn a_removed_node_whoever_dials() {
+    let node = NodeId(4);
+    let expected = Refusal::Removed { node };
+    let four = |cluster| listing(node, cluster, [1, 2, 3, 4]);
+    // Its folder, and an empty one that calls itself so.
+    for cluster in [Some(CLUSTER), None] {
+        let both = meet(four(cluster), TWO, without_four()).await;
+        assert_eq!(both, (expected.clone(), expected.clone()));
+    }
+    let (mut two, mut four) = (Node::new(without_four()), Node::new(four(Some(CLUSTER))));
+    let _dials = two.dial(node, four.address);
+    assert_eq!(two.refused().await, expected);
+    let told = four.event(|event| match event {
+        PeerEvent::Closed {
+            reason: Ending::Refused(refusal),
+            ..
+        } => Some(refusal.clone()),
+        _ => None,
+    });
+    assert_eq!(told.await, expected);
+}
+
+#[actix_rt::test]
+async fn a_node_that_is_removed_while_it_is_connected_is_told_so() {
     let four = NodeId(4);
-    let stranger = Local::new(
-        four,
-        folder(four),
-        1,
-        Some(CLUSTER),
-        born(),
-        Held::default(),
-    );
-    let expected = Refusal::UnknownNode { node: four };
-    let both = meet(stranger, TWO, local(TWO)).await;
-    assert_eq!(both, (expected.clone(), expected));
+    let all = || super::knowing([ONE, TWO, THREE, four]);
+    let local = |node| Local::new(node, folder(node), 1, Some(CLUSTER), all(), Held::default());
+    let (mut two, mut four) = (Node::new(local(TWO)), Node::new(local(four)));
+    let id = four.local.node();
+    let (_dials, dialled) = (four.dial(TWO, two.address), two.dial(id, four.address));
+    four.connected(TWO).await;
+    two.connected(id).await;
+    assert!(two.local.witness(id, 1, claim(1, 1)));
+    two.local.set_members(born(), id);
+    assert!(!two.local.witness(id, 1, claim(1, 2)));
+    assert_eq!(four.refused().await, Refusal::Removed { node: id });
+    let lost = two.event(|event| match event {
+        PeerEvent::Lost { peer, reason, .. } if *peer == id => Some(reason.to_string()),
+        _ => None,
+    });
+    let lost = lost.await;
+    assert!(lost.contains("not given again"), "{lost}");
+    dialled.stop();
 }
 
 fn listing<const N: usize>(node: NodeId, cluster: Option<ClusterId>, ids: [u64; N]) -> Local {
-    let members = ids.map(|id| (NodeId(id), None)).into();
+    let members = super::listing(ids.map(NodeId));
     Local::new(node, folder(node), 1, cluster, members, Held::default())
 }
 
@@ -125,6 +173,20 @@ async fn nodes_that_are_not_born_and_list_different_peers() {
     }
 }
 
+/// It was there when the cluster was born, and died before it had written that down. Others have joined since.
+#[actix_rt::test]
+async fn who_knows_the_folder_of_one_that_is_not_born_asks_for_no_list() {
+    let born = || super::knowing([ONE, TWO, THREE, NodeId(4)]);
+    let one = || Local::new(ONE, folder(ONE), 1, Some(CLUSTER), born(), Held::default());
+    let three = || listing(THREE, None, [1, 2, 3]);
+    let (mut dials, waits) = (Node::new(three()), Node::new(one()));
+    let _sender = dials.dial(ONE, waits.address);
+    dials.connected(ONE).await;
+    let (mut dials, waits) = (Node::new(one()), Node::new(three()));
+    let _sender = dials.dial(THREE, waits.address);
+    dials.connected(THREE).await;
+}
+
 #[actix_rt::test]
 async fn born_nodes_may_list_different_peers() {
     let mut one = Node::new(listing(ONE, Some(CLUSTER), [1, 2, 3]));
@@ -139,8 +201,7 @@ async fn a_connection_of_before_the_list_changed_is_cut() {
     let two = Node::new(listing(TWO, None, [1, 2, 3]));
     let _sender = one.dial(TWO, two.address);
     one.connected(TWO).await;
-    let members = [ONE, TWO].map(|node| (node, folder(node)));
-    one.local.set_members(members.into());
+    one.local.set_members(super::knowing([ONE, TWO]), TWO);
     assert!(matches!(one.refused().await, Refusal::OtherPeers { .. }));
 }
 

@@ -436,7 +436,7 @@ async fn whoever_does_not_take_it_says_why() {
 async fn two_come_in_at_once_and_a_third_is_told_that_it_is_too_much() {
     let four = NodeId(4);
     let members = |of| {
-        let members = [ONE, TWO, THREE, four].map(|node| (node, None)).into();
+        let members = super::listing([ONE, TWO, THREE, four]);
         Local::new(
             of,
             Incarnation(of.0.into()),
@@ -570,7 +570,7 @@ async fn a_stop_at_any_moment_leaves_nothing() {
     // No other test has nodes of these names.
     let (one, two) = (NodeId(71), NodeId(72));
     let members = |of| {
-        let members = [one, two].map(|node| (node, None)).into();
+        let members = super::listing([one, two]);
         let folder = Incarnation(of);
         Local::new(
             NodeId(of as u64),

@@ -320,8 +320,9 @@ async fn a_receiver_that_talks_nonsense_ends_the_transfer() {
 async fn a_snapshot_connection_is_judged_as_any_other_and_ended_with_its_process() {
     let (mut one, mut two) = (Node::new(local(ONE)), Node::new(local(TWO)));
     two.folder.write_ms.store(10, Ordering::SeqCst);
+    two.local.set_members(super::born(), NodeId(9));
     let stranger = {
-        let members = [ONE, TWO, NodeId(9)].map(|node| (node, None)).into();
+        let members = super::listing([ONE, TWO, NodeId(9)]);
         let held = Held::default();
         Local::new(
             NodeId(9),

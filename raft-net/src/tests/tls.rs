@@ -1,6 +1,5 @@
 //! Mutual TLS between nodes, and between nodes and those who have no right to be one.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::net::SocketAddr;
@@ -19,10 +18,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::snapshots::{CHUNK, content};
-use super::{Node, ONE, TWO, bulk, encode, heartbeat, local};
+use super::{CLUSTER, Node, ONE, TWO, born, bulk, encode, folder, heartbeat, local};
 use crate::{
-    CertificateProblem, GetListenerStats, PeerEvent, Refusal, Tls, TlsFile, TlsFileError,
-    TlsFileProblem, TlsFiles, TlsName,
+    CertificateProblem, GetListenerStats, Held, Local, PeerEvent, Refusal, Tls, TlsFile,
+    TlsFileError, TlsFileProblem, TlsFiles, TlsName,
 };
 
 const DAY: i64 = 24 * 60 * 60;
@@ -134,11 +133,24 @@ fn write_key(path: &PathBuf, key: &str) {
 }
 
 fn load(node: NodeId, files: TlsFiles) -> Result<Tls, TlsFileError> {
-    Tls::load(node, files, BTreeMap::new())
+    Tls::load(files, Some(TlsName::of(node)))
 }
 
 pub(super) fn secured(node: NodeId, tls: &Tls) -> Node {
     Node::new(local(node).with_tls(tls.clone()))
+}
+
+/// The same, and it knows node 1 by another name.
+fn secured_knowing_the_first(node: NodeId, tls: &Tls) -> Node {
+    let mut members = born();
+    members.get_mut(&ONE).unwrap().tls_name = Some(first());
+    let (folder, held) = (folder(node), Held::default());
+    let local = Local::new(node, folder, 1, Some(CLUSTER), members, held);
+    Node::new(local.with_tls(tls.clone()))
+}
+
+fn first() -> TlsName {
+    TlsName::new("first.example").unwrap()
 }
 
 /// What `node` was told of a dial that was refused, and of who dialled it.
@@ -290,10 +302,8 @@ async fn what_has_expired_is_refused_on_both_sides_and_told_to_whose_it_is() {
 #[actix_rt::test]
 async fn another_nodes_certificate_is_refused_on_both_sides() {
     let pki = Pki::new();
-    let names = BTreeMap::from([(ONE, TlsName::new("first.example").unwrap())]);
-    pki.give(TWO, &Wanted::of(&["node-2"]));
-    let two = Tls::load(TWO, pki.files(TWO), names).unwrap();
-    let (mut one, mut two) = (secured(ONE, &pki.tls(ONE)), secured(TWO, &two));
+    let mut two = secured_knowing_the_first(TWO, &pki.tls(TWO));
+    let mut one = secured(ONE, &pki.tls(ONE));
     let name = |expected: &str| CertificateProblem::Name {
         expected: expected.into(),
     };
@@ -320,11 +330,11 @@ async fn another_nodes_certificate_is_refused_on_both_sides() {
 #[actix_rt::test]
 async fn a_name_of_its_own_is_what_a_node_is_known_by() {
     let pki = Pki::new();
-    let names = BTreeMap::from([(ONE, TlsName::new("first.example").unwrap())]);
-    pki.give(ONE, &Wanted::of(&["first.example"]));
-    pki.give(TWO, &Wanted::of(&["also.example", "node-2"]));
-    let tls = |node| Tls::load(node, pki.files(node), names.clone()).unwrap();
-    let (mut one, mut two) = (secured(ONE, &tls(ONE)), secured(TWO, &tls(TWO)));
+    let ones = pki.give(ONE, &Wanted::of(&["first.example"]));
+    let twos = pki.give(TWO, &Wanted::of(&["also.example", "node-2"]));
+    let ones = Tls::load(ones, Some(first())).unwrap();
+    let mut one = secured_knowing_the_first(ONE, &ones);
+    let mut two = secured_knowing_the_first(TWO, &load(TWO, twos).unwrap());
     let (_to_two, _to_one) = (one.dial(TWO, two.address), two.dial(ONE, one.address));
     one.connected(TWO).await;
     two.connected(ONE).await;
@@ -346,6 +356,28 @@ async fn plaintext_and_tls_name_each_other() {
     let count = |node: &Node| node.listener.send(GetListenerStats);
     assert!(count(&tls).await.unwrap().refused[&14] >= 1);
     assert!(count(&plain).await.unwrap().refused[&15] >= 1);
+}
+
+#[test]
+fn a_node_that_does_not_know_its_name_yet_has_files_that_are_good_but_for_that() {
+    let pki = Pki::new();
+    let files = pki.give(ONE, &Wanted::of(&["joins.example"]));
+    let named = load(ONE, files.clone()).unwrap_err();
+    assert!(named.to_string().contains("joins.example"), "{named}");
+    Tls::load(files.clone(), None).unwrap();
+    let over = Wanted {
+        to: -1,
+        ..Wanted::of(&["joins.example"])
+    };
+    pki.give(ONE, &over);
+    let over = Tls::load(files.clone(), None).unwrap_err();
+    assert!(over.to_string().contains("expired"), "{over}");
+    pki.give(ONE, &Wanted::of(&["joins.example"]));
+    let other = TlsFiles {
+        ca: Pki::new().files(ONE).ca,
+        ..files
+    };
+    assert!(Tls::load(other, None).is_err());
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! The three files, from paths to what rustls takes.
 //!
 //! Invariant: what is loaded is what the peers, which have the same CA file, will accept now: the key fits, the
-//! chain is of a CA in the file, the time has come and is not over, the name is this node's, and the certificate
-//! serves for both sides of a connection.
+//! chain is of a CA in the file, the time has come and is not over, the name is this node's (if that is known), and
+//! the certificate serves for both sides of a connection.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -14,7 +14,7 @@ use rustls::client::Resumption;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::NoServerSessionStorage;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
@@ -23,9 +23,9 @@ use rustls::{
     CertificateError, ClientConfig, Error, InconsistentKeys, RootCertStore, ServerConfig,
 };
 
-use super::CertificateProblem;
 use super::problem::{now, time};
 use super::verify::{Clients, Servers};
+use super::{CertificateProblem, TlsName};
 
 /// No such file is longer, in bytes.
 const FILE_LEN_MAX: u64 = 1 << 20;
@@ -130,7 +130,10 @@ impl Content {
 /// Files that are good.
 pub(crate) struct Loaded {
     pub(super) content: Content,
+    /// Dials the one node that has the name that is asked for.
     pub(super) client: Arc<ClientConfig>,
+    /// Dials any node of the CA.
+    pub(super) client_of_any: Arc<ClientConfig>,
     pub(super) server: Arc<ServerConfig>,
     /// From when on the node's own certificate is valid.
     pub(super) not_before: SystemTime,
@@ -139,14 +142,14 @@ pub(crate) struct Loaded {
 }
 
 impl Loaded {
-    pub(super) fn load(files: &TlsFiles, name: &ServerName<'_>) -> Result<Self, TlsFileError> {
+    pub(super) fn load(files: &TlsFiles, name: Option<&TlsName>) -> Result<Self, TlsFileError> {
         Self::parse(Content::read(files)?, files, name)
     }
 
     pub(super) fn parse(
         content: Content,
         files: &TlsFiles,
-        name: &ServerName<'_>,
+        name: Option<&TlsName>,
     ) -> Result<Self, TlsFileError> {
         let wrong = |file, problem| TlsFileError {
             file,
@@ -192,11 +195,16 @@ impl Loaded {
         // The CA file holds a certificate, which is all that they ask for.
         let unusable = |error: &dyn ToString| in_ca(TlsFileProblem::NotPem(error.to_string()));
         let servers = Servers::new(&roots, &provider).map_err(|error| unusable(&error))?;
+        let of_any = servers.of_any_name();
         let clients = Clients::new(&roots, &provider).map_err(|error| unusable(&error))?;
         let (leaf, rest) = chain
             .split_first()
             .ok_or_else(|| in_cert(TlsFileProblem::NoCertificate))?;
-        let verify = |at| servers.verify_server_cert(leaf, rest, name, &[], at);
+        let any = TlsName::of_any();
+        let verify = |at| match name {
+            Some(TlsName(name)) => servers.verify_server_cert(leaf, rest, name, &[], at),
+            None => of_any.verify_server_cert(leaf, rest, &any.0, &[], at),
+        };
         verify(now()).map_err(|error| refused(&error))?;
         clients
             .verify_client_cert(leaf, rest, now())
@@ -221,6 +229,9 @@ impl Loaded {
             content,
             client: Arc::new(
                 client(&provider, servers, Arc::clone(&own)).map_err(|e| refused(&e))?,
+            ),
+            client_of_any: Arc::new(
+                client(&provider, of_any, Arc::clone(&own)).map_err(|e| refused(&e))?,
             ),
             server: Arc::new(server(&provider, clients, own).map_err(|e| refused(&e))?),
             not_before,

@@ -1,8 +1,9 @@
 //! Mutual TLS: who may speak at all, shown by a certificate.
 //!
-//! Each side verifies the other's certificate against one file of CAs, and that it holds the name that this
-//! node's configuration binds to the other's id: the dialling side as the name of the server, the accepting side
-//! when the introduction has said whose connection it is, before that is judged any further.
+//! Each side verifies the other's certificate against one file of CAs, and that it holds the name that belongs to
+//! the other's id ([`Known::tls_name`](crate::Known)): the dialling side as the name of the server, and both when the
+//! introduction has said whose connection it is, before that is judged any further. Of a node whose id is not known
+//! yet, any certificate of the CA will do.
 //!
 //! Invariants:
 //! - TLS 1.3 only, never resumed, no early data: what a connection is trusted for was shown on it.
@@ -18,14 +19,13 @@ mod problem;
 mod verify;
 mod watch;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::SystemTime;
 
 use raft_core::NodeId;
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::ParsedCertificate;
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
@@ -40,19 +40,18 @@ use crate::handshake::{Broken, read_frame};
 use crate::header::FrameKind;
 use crate::refusal::printable;
 use crate::socket::linger;
-use crate::stream::{HandshakeTooLong, Metered, NotTls, Secured, Stream};
+use crate::stream::{HandshakeTooLong, Metered, NotTls, Stream};
 use crate::{Ending, Refusal};
 use watch::Watching;
 
-/// A node's TLS: its certificate, its key, whom it trusts, and which name each node must show. Clones share it.
+/// A node's TLS: its certificate, its key, and whom it trusts. Clones share it.
 #[derive(Clone)]
 pub struct Tls(Arc<Shared>);
 
 struct Shared {
-    node: NodeId,
     files: TlsFiles,
-    /// The names that differ from [`Tls::default_name`].
-    names: BTreeMap<NodeId, ServerName<'static>>,
+    /// The name that the own certificate must hold.
+    name: Option<TlsName>,
     loaded: RwLock<Arc<Loaded>>,
     watching: Mutex<Watching>,
 }
@@ -69,28 +68,19 @@ pub struct TlsStats {
 }
 
 impl Tls {
-    /// Loads the files of `node`, and verifies that its own certificate is one that its peers will accept.
+    /// Loads a node's files, and verifies that its own certificate is one that its peers will accept: for `name`, or
+    /// for any name while it is not known which one the node will need.
     ///
-    /// `names` binds names to nodes; a node that is not in it has its [`default_name`](Self::default_name).
     /// Once a [`Listener`](crate::Listener) runs with it, the files are looked at every few seconds, and put to
     /// use when they have changed.
     ///
     /// # Errors
     /// Which file is no good, and why.
-    pub fn load(
-        node: NodeId,
-        files: TlsFiles,
-        names: BTreeMap<NodeId, TlsName>,
-    ) -> Result<Self, TlsFileError> {
-        let names: BTreeMap<_, _> = names
-            .into_iter()
-            .map(|(node, name)| (node, name.0))
-            .collect();
-        let loaded = Loaded::load(&files, &name_of(&names, node))?;
+    pub fn load(files: TlsFiles, name: Option<TlsName>) -> Result<Self, TlsFileError> {
+        let loaded = Loaded::load(&files, name.as_ref())?;
         let tls = Self(Arc::new(Shared {
-            node,
             files,
-            names,
+            name,
             loaded: RwLock::new(Arc::new(loaded)),
             watching: Mutex::default(),
         }));
@@ -125,18 +115,23 @@ impl Tls {
         }
     }
 
-    /// The dialling side's part of the TLS handshake with `peer`; its caller has the deadline.
+    /// The dialling side's part of the TLS handshake with the node that has `name`, or with any node of the CA; its
+    /// caller has the deadline.
     ///
     /// It ends before the other side has judged this node's certificate: if that is refused, the next read says so.
     pub(crate) async fn connect(
         &self,
-        peer: NodeId,
+        name: Option<TlsName>,
         socket: TcpStream,
         decoder: &mut FrameDecoder,
     ) -> Result<Stream, Broken> {
         let own = self.loaded();
-        let connector = TlsConnector::from(Arc::clone(&own.client));
-        let name = name_of(&self.0.names, peer);
+        let client = match name {
+            Some(_) => &own.client,
+            None => &own.client_of_any,
+        };
+        let connector = TlsConnector::from(Arc::clone(client));
+        let TlsName(name) = name.unwrap_or_else(TlsName::of_any);
         let connected = connector.connect(name, Metered::new(socket));
         match connected.into_fallible().await {
             Ok(stream) => Ok(Stream::secured(stream, own)),
@@ -170,20 +165,6 @@ impl Tls {
             return Insecure::Plaintext(socket);
         }
         Insecure::Broken(error.into())
-    }
-
-    /// Whether the other side has shown a certificate for `peer`, as which it has introduced itself.
-    pub(crate) fn check_name(&self, secured: &Secured, peer: NodeId) -> Result<(), Refusal> {
-        let refused = |problem| Refusal::Certificate {
-            ours: false,
-            problem,
-        };
-        let shown = secured.peer_certificate();
-        let shown = shown.ok_or_else(|| refused(CertificateProblem::Missing))?;
-        let name = name_of(&self.0.names, peer);
-        ParsedCertificate::try_from(shown)
-            .and_then(|shown| rustls::client::verify_server_name(&shown, &name))
-            .map_err(|error| refused(CertificateProblem::of(&error)))
     }
 
     fn loaded(&self) -> Arc<Loaded> {
@@ -226,15 +207,32 @@ impl TlsName {
             _ => Err(TlsNameError(name)),
         }
     }
-}
 
-/// The name that `node` must show.
-fn name_of(names: &BTreeMap<NodeId, ServerName<'static>>, node: NodeId) -> ServerName<'static> {
-    let bound = names.get(&node).cloned();
-    bound.unwrap_or_else(|| match ServerName::try_from(Tls::default_name(node)) {
-        Ok(name) => name,
-        Err(_) => unreachable!("node- and a number is a DNS name"),
-    })
+    /// The name that a node has unless it was given another one: its [`default_name`](Tls::default_name).
+    #[must_use]
+    pub fn of(node: NodeId) -> Self {
+        match ServerName::try_from(Tls::default_name(node)) {
+            Ok(name) => Self(name),
+            Err(_) => unreachable!("node- and a number is a DNS name"),
+        }
+    }
+
+    /// Stands where the library wants a name and none is looked at.
+    fn of_any() -> Self {
+        Self::of(NodeId(0))
+    }
+
+    /// Whether the certificate that the other side has `shown` is for this name.
+    pub(crate) fn check(&self, shown: Option<&CertificateDer<'_>>) -> Result<(), Refusal> {
+        let refused = |problem| Refusal::Certificate {
+            ours: false,
+            problem,
+        };
+        let shown = shown.ok_or_else(|| refused(CertificateProblem::Missing))?;
+        ParsedCertificate::try_from(shown)
+            .and_then(|shown| rustls::client::verify_server_name(&shown, &self.0))
+            .map_err(|error| refused(CertificateProblem::of(&error)))
+    }
 }
 
 /// Why a socket has not become a TLS connection.

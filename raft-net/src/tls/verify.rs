@@ -3,6 +3,9 @@
 //!
 //! A signature that does not verify may be the CA's under the certificate or the other side's own, with the key that
 //! it claims to hold. Both are one error to the library; here the first is an unknown issuer.
+//!
+//! Whoever is dialled without its name being known is verified in all but that. The library looks at the name last,
+//! so that its error says that there is no other.
 
 use std::sync::Arc;
 
@@ -19,7 +22,11 @@ use rustls::{
 
 /// Verifies servers.
 #[derive(Debug)]
-pub(super) struct Servers(Arc<WebPkiServerVerifier>);
+pub(super) struct Servers {
+    verifier: Arc<WebPkiServerVerifier>,
+    /// Whatever name they have.
+    of_any_name: bool,
+}
 
 /// Verifies clients.
 #[derive(Debug)]
@@ -33,7 +40,18 @@ impl Servers {
         let (roots, provider) = (Arc::clone(roots), Arc::clone(provider));
         WebPkiServerVerifier::builder_with_provider(roots, provider)
             .build()
-            .map(Self)
+            .map(|verifier| Self {
+                verifier,
+                of_any_name: false,
+            })
+    }
+
+    /// The same for servers whose name is not known.
+    pub(super) fn of_any_name(&self) -> Self {
+        Self {
+            verifier: Arc::clone(&self.verifier),
+            of_any_name: true,
+        }
     }
 }
 
@@ -67,9 +85,19 @@ impl ServerCertVerifier for Servers {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        self.0
-            .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
-            .map_err(of_chain)
+        let verifier = &self.verifier;
+        match verifier.verify_server_cert(
+            end_entity,
+            intermediates,
+            server_name,
+            ocsp_response,
+            now,
+        ) {
+            Err(Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) if self.of_any_name => Ok(ServerCertVerified::assertion()),
+            verified => verified.map_err(of_chain),
+        }
     }
 
     fn verify_tls12_signature(
@@ -78,7 +106,7 @@ impl ServerCertVerifier for Servers {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.0.verify_tls12_signature(message, cert, dss)
+        self.verifier.verify_tls12_signature(message, cert, dss)
     }
 
     fn verify_tls13_signature(
@@ -87,11 +115,11 @@ impl ServerCertVerifier for Servers {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.0.verify_tls13_signature(message, cert, dss)
+        self.verifier.verify_tls13_signature(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
+        self.verifier.supported_verify_schemes()
     }
 }
 

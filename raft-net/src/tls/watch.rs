@@ -7,6 +7,7 @@
 //! - They are read on a thread of their own: a disk that hangs holds up nothing.
 
 use std::convert::Infallible;
+use std::path::Display;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -14,7 +15,7 @@ use humantime::format_rfc3339_seconds;
 use tokio::time::MissedTickBehavior;
 
 use super::files::{Content, Loaded};
-use super::{Tls, TlsFileError, name_of};
+use super::{Tls, TlsFileError};
 
 /// How often the files are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(3);
@@ -91,8 +92,7 @@ impl Tls {
         if content == self.loaded().content {
             return Ok(None);
         }
-        let name = name_of(&self.0.names, self.0.node);
-        Loaded::parse(content, &self.0.files, &name).map(Some)
+        Loaded::parse(content, &self.0.files, self.0.name.as_ref()).map(Some)
     }
 
     fn put_to_use(&self, loaded: Loaded) {
@@ -102,12 +102,17 @@ impl Tls {
         let mut watching = self.watching();
         watching.reloads += 1;
         watching.warned = None;
-        tracing::info!(node = %self.0.node, %until, "TLS: new files are in use, for new connections");
+        tracing::info!(cert = %self.cert(), %until, "TLS: new files are in use, for new connections");
+    }
+
+    /// Where the own certificate is: by it a line in the log says whose it is.
+    fn cert(&self) -> Display<'_> {
+        self.0.files.cert.display()
     }
 
     fn failed(&self, error: &TlsFileError) {
         self.watching().reloads_failed += 1;
-        tracing::error!(node = %self.0.node, %error, "TLS: the files have changed and are no good; the old ones stay in use");
+        tracing::error!(%error, "TLS: the files have changed and are no good; the old ones stay in use");
     }
 
     pub(super) fn warn_of_expiry(&self) {
@@ -122,10 +127,10 @@ impl Tls {
         watching.warned = Some(Instant::now());
         let until = format_rfc3339_seconds(not_after);
         if left.is_zero() {
-            tracing::error!(node = %self.0.node, %until, "TLS: this node's certificate has expired: no new connection comes about");
+            tracing::error!(cert = %self.cert(), %until, "TLS: this node's certificate has expired: no new connection comes about");
         } else {
             let days = left.as_secs() / DAY.as_secs();
-            tracing::warn!(node = %self.0.node, %until, days, "TLS: this node's certificate expires soon");
+            tracing::warn!(cert = %self.cert(), %until, days, "TLS: this node's certificate expires soon");
         }
     }
 }

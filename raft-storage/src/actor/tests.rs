@@ -97,7 +97,7 @@ impl Bench {
 fn over_memory(test: impl AsyncFnOnce(MemoryDisk, Bench)) {
     System::new().block_on(async {
         let disk = MemoryDisk::new();
-        let bench = Bench::new(disk.open(NODE).unwrap().store);
+        let bench = Bench::new(disk.open(Some(NODE)).unwrap().store);
         test(disk, bench).await;
     });
 }
@@ -225,7 +225,7 @@ fn a_claim_that_a_later_write_of_the_batch_takes_back_is_dropped() {
         assert_eq!(outcomes(&durable), [(NodeId(3), accepted(1))]);
         bench.addr.send(Close).await.unwrap().unwrap();
         assert_eq!(
-            disk.open(NODE).unwrap().recovered.last,
+            disk.open(Some(NODE)).unwrap().recovered.last,
             LogId::new(Term(2), LogIndex(1))
         );
     });
@@ -288,7 +288,7 @@ fn a_failed_write_is_told_once_and_nothing_follows_it() {
         let closed = bench.addr.send(Close).await.unwrap();
         assert!(matches!(closed, Err(StorageError::Injected)));
         bench.hears_nothing();
-        let recovered = disk.open(NODE).unwrap().recovered;
+        let recovered = disk.open(Some(NODE)).unwrap().recovered;
         assert_eq!(
             (recovered.last.index, recovered.hard_state.term),
             (LogIndex(1), Term(0))
@@ -321,7 +321,7 @@ fn a_snapshot_is_one_batch_with_what_stands_around_it() {
         assert_eq!(bench.next().unwrap().through, WriteId(3));
         assert_eq!(disk.syncs(), 1);
         bench.addr.send(Close).await.unwrap().unwrap();
-        let recovered = disk.open(NODE).unwrap().recovered;
+        let recovered = disk.open(Some(NODE)).unwrap().recovered;
         assert_eq!(recovered.snapshot, Some(meta));
         assert_eq!((recovered.log_start, recovered.last.index.0), (last, 101));
     });
@@ -377,7 +377,11 @@ impl LogStore for Panics {
     }
 
     fn snapshots(&self) -> Arc<dyn Snapshots> {
-        MemoryDisk::new().open(NODE).unwrap().store.snapshots()
+        MemoryDisk::new()
+            .open(Some(NODE))
+            .unwrap()
+            .store
+            .snapshots()
     }
 
     fn close(&mut self) -> Result<(), StorageError> {
@@ -446,11 +450,11 @@ async fn close_takes_what_waits(open: impl Fn() -> Opened) {
 fn close_writes_what_waits_and_frees_the_disk_at_once() {
     System::new().block_on(async {
         let disk = MemoryDisk::new();
-        close_takes_what_waits(|| disk.open(NODE).unwrap()).await;
+        close_takes_what_waits(|| disk.open(Some(NODE)).unwrap()).await;
         #[cfg(feature = "rocksdb")]
         {
             let dir = tempfile::tempdir().unwrap();
-            close_takes_what_waits(|| crate::open_rocksdb(dir.path(), NODE).unwrap()).await;
+            close_takes_what_waits(|| crate::open_rocksdb(dir.path(), Some(NODE)).unwrap()).await;
         }
     });
 }
@@ -460,7 +464,7 @@ fn without_anybody_to_tell_it_ends_and_frees_the_disk() {
     over_memory(async |disk, bench| {
         bench.listener.send(Deafen).await.unwrap();
         bench.write(persist(1, None, &[entry(1, 1, 5)]));
-        eventually("the disk is free", || disk.open(NODE).is_ok());
+        eventually("the disk is free", || disk.open(Some(NODE)).is_ok());
     });
 }
 
@@ -470,7 +474,7 @@ fn without_anybody_to_ask_it_ends_and_frees_the_disk() {
         bench.write(persist(1, None, &[entry(1, 1, 5)]));
         bench.next().unwrap();
         drop(bench.addr);
-        eventually("the disk is free", || disk.open(NODE).is_ok());
+        eventually("the disk is free", || disk.open(Some(NODE)).is_ok());
         assert!(
             bench.heard.try_recv().is_err(),
             "an orderly end is no failure"

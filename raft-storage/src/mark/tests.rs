@@ -39,9 +39,9 @@ fn slot_claim(dir: &Path, slot: usize) -> Claim {
 fn a_new_mark_claims_nothing_and_a_missing_one_is_none() {
     let dir = tempfile::tempdir().unwrap();
     assert!(Mark::open(dir.path()).unwrap().is_none());
-    Mark::create(dir.path(), NODE, INCARNATION).unwrap();
+    Mark::create(dir.path(), None, INCARNATION).unwrap();
     let record = Mark::open(dir.path()).unwrap().unwrap().record();
-    assert_eq!((record.node, record.incarnation), (NODE, INCARNATION));
+    assert_eq!((record.node, record.incarnation), (None, INCARNATION));
     assert_eq!(record.claim, Claim::default());
     assert!(!dir.path().join(FILE_NEW).exists());
 }
@@ -49,7 +49,7 @@ fn a_new_mark_claims_nothing_and_a_missing_one_is_none() {
 #[test]
 fn what_was_promised_or_noted_is_found_again() {
     let dir = tempfile::tempdir().unwrap();
-    let mut mark = Mark::create(dir.path(), NODE, INCARNATION).unwrap();
+    let mut mark = Mark::create(dir.path(), Some(NODE), INCARNATION).unwrap();
     mark.promise(claim(3, (2, 9))).unwrap();
     assert_eq!(reopened(dir.path()), claim(3, (2, 9)));
     for index in 10..20 {
@@ -63,7 +63,7 @@ fn what_was_promised_or_noted_is_found_again() {
 #[test]
 fn notes_never_touch_the_slot_that_was_synced_last() {
     let dir = tempfile::tempdir().unwrap();
-    let mut mark = Mark::create(dir.path(), NODE, INCARNATION).unwrap();
+    let mut mark = Mark::create(dir.path(), Some(NODE), INCARNATION).unwrap();
     for round in 1..=5 {
         mark.promise(claim(round, (round, 10 * round))).unwrap();
         let synced = 1 - mark.scratch;
@@ -83,7 +83,7 @@ fn notes_never_touch_the_slot_that_was_synced_last() {
 #[test]
 fn a_mark_opened_over_a_torn_slot_writes_that_one_first() {
     let dir = tempfile::tempdir().unwrap();
-    let mut mark = Mark::create(dir.path(), NODE, INCARNATION).unwrap();
+    let mut mark = Mark::create(dir.path(), Some(NODE), INCARNATION).unwrap();
     mark.promise(claim(1, (1, 1))).unwrap();
     let torn = mark.scratch;
     overwrite(dir.path(), torn, &[0; SLOT_LEN]);
@@ -94,7 +94,7 @@ fn a_mark_opened_over_a_torn_slot_writes_that_one_first() {
 #[test]
 fn lowering_reaches_both_slots() {
     let dir = tempfile::tempdir().unwrap();
-    let mut mark = Mark::create(dir.path(), NODE, INCARNATION).unwrap();
+    let mut mark = Mark::create(dir.path(), Some(NODE), INCARNATION).unwrap();
     mark.promise(claim(1, (1, 50))).unwrap();
     mark.note(id(1, 60)).unwrap();
     mark.lower(id(1, 40)).unwrap();
@@ -111,7 +111,7 @@ fn lowering_reaches_both_slots() {
 #[test]
 fn two_bad_slots_are_refused_by_name() {
     let dir = tempfile::tempdir().unwrap();
-    Mark::create(dir.path(), NODE, INCARNATION).unwrap();
+    Mark::create(dir.path(), Some(NODE), INCARNATION).unwrap();
     for slot in 0..2 {
         overwrite(dir.path(), slot, &[0; SLOT_LEN]);
     }
@@ -133,7 +133,7 @@ fn two_bad_slots_are_refused_by_name() {
 #[test]
 fn a_newer_mark_is_refused_by_name_with_both_versions() {
     let dir = tempfile::tempdir().unwrap();
-    let mark = Mark::create(dir.path(), NODE, INCARNATION).unwrap();
+    let mark = Mark::create(dir.path(), Some(NODE), INCARNATION).unwrap();
     let mut slot = encode(9, &mark.record());
     slot[MAGIC.len()] = 2;
     sealed::finish(MAGIC, &mut slot[MAGIC.len()..]);
@@ -155,7 +155,7 @@ fn a_newer_mark_is_refused_by_name_with_both_versions() {
 #[test]
 fn any_flipped_bit_of_a_slot_makes_it_bad() {
     let mark = Record {
-        node: NODE,
+        node: Some(NODE),
         incarnation: INCARNATION,
         claim: claim(5, (4, 1000)),
     };
@@ -165,5 +165,18 @@ fn any_flipped_bit_of_a_slot_makes_it_bad() {
         let mut damaged = slot;
         damaged[bit / 8] ^= 1 << (bit % 8);
         assert!(decode(&damaged).is_err(), "bit {bit}");
+    }
+}
+
+#[test]
+fn a_mark_is_given_to_a_node_in_both_slots() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut mark = Mark::create(dir.path(), None, INCARNATION).unwrap();
+    mark.promise_twice(Some(NODE), claim(2, (1, 5))).unwrap();
+    drop(mark);
+    let file = File::open(dir.path().join(FILE)).unwrap();
+    for at in SLOT_AT {
+        let (_, record) = read_slot(&file, at).unwrap().unwrap();
+        assert_eq!((record.node, record.claim), (Some(NODE), claim(2, (1, 5))));
     }
 }

@@ -30,7 +30,7 @@ fn passes_the_suite() {
 #[test]
 fn a_crash_forgets_what_was_not_synced_and_kills_the_store() {
     let disk = MemoryDisk::new();
-    let mut store = disk.open(NODE).unwrap().store;
+    let mut store = disk.open(Some(NODE)).unwrap().store;
     let reader = store.reader();
     store.write(&vote(1)).unwrap();
     disk.hold();
@@ -46,10 +46,10 @@ fn a_crash_forgets_what_was_not_synced_and_kills_the_store() {
     let read = reader.read(LogIndex(1), LogIndex(1), 1);
     assert!(matches!(read, Err(StorageError::Crashed)));
 
-    let opened = disk.open(NODE).unwrap();
+    let opened = disk.open(Some(NODE)).unwrap();
     drop(store);
     assert!(
-        matches!(disk.open(NODE), Err(OpenError::Locked { .. })),
+        matches!(disk.open(Some(NODE)), Err(OpenError::Locked { .. })),
         "the dead let go of nothing"
     );
     assert_eq!(opened.recovered.hard_state.term, Term(1));
@@ -59,7 +59,7 @@ fn a_crash_forgets_what_was_not_synced_and_kills_the_store() {
 #[test]
 fn nobody_sees_what_waits_for_its_sync() {
     let disk = MemoryDisk::new();
-    let mut store = disk.open(NODE).unwrap().store;
+    let mut store = disk.open(Some(NODE)).unwrap().store;
     let reader = store.reader();
     disk.hold();
     let writer = thread::spawn(move || {
@@ -77,7 +77,7 @@ fn nobody_sees_what_waits_for_its_sync() {
 #[test]
 fn after_a_failed_write_the_first_cause_is_the_answer_to_everything() {
     let disk = MemoryDisk::new();
-    let mut store = disk.open(NODE).unwrap().store;
+    let mut store = disk.open(Some(NODE)).unwrap().store;
     disk.fail_write(2);
     store.write(&vote(1)).unwrap();
     for term in 2..5 {
@@ -93,6 +93,6 @@ fn after_a_failed_write_the_first_cause_is_the_answer_to_everything() {
     assert!(matches!(error, StorageError::Injected));
     assert!(matches!(store.close(), Err(StorageError::Injected)));
     assert!(matches!(store.close(), Err(StorageError::Closed)));
-    let opened = disk.open(NODE).unwrap();
+    let opened = disk.open(Some(NODE)).unwrap();
     assert_eq!(opened.recovered.hard_state.term, Term(1));
 }

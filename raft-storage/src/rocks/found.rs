@@ -89,8 +89,10 @@ impl Found {
                 starts: 0,
             });
         };
-        if owner.node != record.node {
-            return Err(wrong_node(folder, owner.node, record.node));
+        if let (Some(marked), Some(found)) = (record.node, owner.node)
+            && marked != found
+        {
+            return Err(wrong_node(folder, found, marked));
         }
         if owner.incarnation != record.incarnation {
             return Err(OpenError::Mixed {
@@ -110,10 +112,11 @@ impl Found {
     pub(super) fn check_claim(
         &self,
         folder: &Folder,
-        marked: Claim,
-        starts: u64,
+        record: Record,
+        owner: Owner,
     ) -> Result<(), OpenError> {
         let dir = folder.path().to_owned();
+        let (marked, starts) = (record.claim, owner.starts);
         let (ours, theirs) = (marked.hard_state, self.state.hard_state);
         if ours.term == theirs.term
             && let (Some(marked), Some(found)) = (ours.voted_for, theirs.voted_for)
@@ -128,6 +131,7 @@ impl Found {
             });
         }
         let lost = starts < marked.starts
+            || owner.node.is_none() && record.node.is_some()
             || self.state.records < marked.records
             || theirs.term < ours.term
             || theirs.term == ours.term && theirs.voted_for.is_none() && ours.voted_for.is_some()

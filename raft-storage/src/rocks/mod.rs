@@ -28,12 +28,12 @@ use raft_core::{Entry, HardState, LogId, LogIndex, SnapshotMeta, Term};
 use rocksdb::WriteBatch;
 
 use crate::{
-    Batch, LogReader, LogStore, Misfit, Record, Snapshots, StorageError,
+    Batch, LogReader, LogStore, Record, Snapshots, StorageError,
     crash_point::{self, CrashPoint},
     error::{Claim, Item},
     folder::Folder,
-    mark::Mark,
-    records::Pointer,
+    mark::{self, Mark},
+    records::{Owner, Pointer},
     run,
     shape::Shape,
     snapshot::files::SnapshotFiles,
@@ -43,6 +43,9 @@ pub use open::open_rocksdb;
 use read::Shared;
 use state::State;
 use sweeper::Sweeper;
+
+/// Room in a batch for what is beside the entries: its keys and tables, and the rows of term, vote and configuration.
+const ROWS_BYTES: usize = 4 << 10;
 
 /// The open store.
 struct RocksStore {
@@ -91,7 +94,9 @@ impl RocksStore {
         let guard = shared.lock();
         let db = guard.as_ref().ok_or(StorageError::Closed)?;
 
-        let mut rows = WriteBatch::default();
+        // Its buffer would grow by doubling, copying what is in it each time.
+        let bytes: usize = batch.entries().map(Entry::size_bytes).sum();
+        let mut rows = WriteBatch::with_capacity_bytes(bytes + ROWS_BYTES);
         if let Some(hard_state) = batch.hard_state() {
             state::put_hard_state(db, &mut rows, hard_state);
         }
@@ -220,10 +225,12 @@ impl RocksStore {
     }
 
     fn try_record(&mut self, record: &Record) -> Result<(), StorageError> {
-        let known = self.state.cluster;
-        if record.cluster.is_some() && known.is_some() && record.cluster != known {
-            return Err(StorageError::Refused(Misfit::OtherCluster));
-        }
+        let owner = self.state.owner;
+        let node = owner.and_then(|owner| owner.node);
+        let checked = record.check(node, self.state.cluster);
+        checked.map_err(StorageError::Refused)?;
+        // It is given once.
+        let given = record.node.filter(|_| node.is_none());
         let cursors = record.cursors_over(&self.state.cursors);
         let mut state = State {
             cursors: cursors.map_err(StorageError::Refused)?,
@@ -233,9 +240,16 @@ impl RocksStore {
         let guard = self.shared.lock();
         let db = guard.as_ref().ok_or(StorageError::Closed)?;
         let mut rows = WriteBatch::default();
-        if let Some(members) = &record.members {
-            state::put_members(db, &mut rows, members);
-            state.members = Some(members.clone());
+        if let (Some(owner), Some(_)) = (owner, given) {
+            let owner = Owner {
+                node: given,
+                ..owner
+            };
+            state::put_owner(db, &mut rows, owner);
+            state.owner = Some(owner);
+        }
+        if let Some(known) = &record.known {
+            state::put_known(db, &mut rows, &mut state, known);
         }
         if let Some(cluster) = record.cluster {
             state::put_cluster(db, &mut rows, cluster);
@@ -248,8 +262,15 @@ impl RocksStore {
         db.write(rows)?;
         drop(guard);
         crash_point::reached(CrashPoint::BatchWritten)?;
-        self.mark.note_records(state.records)?;
-        if record.members.is_some() || record.cluster.is_some() {
+        if given.is_some() {
+            crash_point::reached(CrashPoint::NodeWritten)?;
+            let records = state.records;
+            let claim = self.mark.record().claim;
+            self.mark.promise_twice(given, Claim { records, ..claim })?;
+        } else {
+            self.mark.note_records(state.records)?;
+        }
+        if record.known.is_some() || record.cluster.is_some() {
             // What a node says to its peers of itself. A cursor may fall back with the last second.
             self.mark.settle()?;
         }
@@ -308,8 +329,8 @@ impl LogStore for RocksStore {
 
     fn close(&mut self) -> Result<(), StorageError> {
         let result = self.guarded(|store| {
-            let claim = store.mark.record().claim;
-            store.mark.promise_twice(claim)
+            let mark::Record { node, claim, .. } = store.mark.record();
+            store.mark.promise_twice(node, claim)
         });
         self.poison = Some(StorageError::Closed);
         self.snapshots.close();

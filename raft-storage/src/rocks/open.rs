@@ -31,31 +31,31 @@ use crate::{
     mark::{self, Mark},
     records::{Owner, Pointer},
     snapshot::files::{FileSource, SnapshotFiles},
-    store::random_incarnation,
+    store::{check_id, random_incarnation},
 };
 
 /// A folder that is made for a moment, within the data folder.
 const LINKS: &str = "judge";
 
-/// Opens `node`'s data folder, which is made if it is missing or empty. One process at a time can have it
-/// open.
+/// Opens `node`'s data folder, which is made if it is missing or empty. One that was nobody's yet is its from then on.
+/// Without a node, it is opened for whoever it belongs to, which may be nobody yet: see
+/// [`Identity::node`]. One process at a time can have it open.
 ///
 /// # Errors
 /// Each names the folder or file, the reason, and what to do. A folder that has lost something that was
 /// synced is refused, and left as it was.
-pub fn open_rocksdb(dir: impl AsRef<Path>, node: NodeId) -> Result<Opened, OpenError> {
+pub fn open_rocksdb(dir: impl AsRef<Path>, node: Option<NodeId>) -> Result<Opened, OpenError> {
+    check_id(node).map_err(StorageError::Refused)?;
     let folder = Folder::open(dir.as_ref()).map_err(OpenError::or_refused)?;
     crash_point::reached(CrashPoint::FolderMade)?;
     let opened = open_folder(folder, node);
     opened.map_err(|error| error.in_folder(dir.as_ref()))
 }
 
-fn open_folder(folder: Folder, node: NodeId) -> Result<Opened, OpenError> {
+fn open_folder(folder: Folder, node: Option<NodeId>) -> Result<Opened, OpenError> {
     let mut mark = open_mark(&folder, node)?;
     let record = mark.record();
-    if record.node != node {
-        return Err(wrong_node(&folder, record.node, node));
-    }
+    check_node(&folder, record.node, node)?;
     // No start was ever counted, nor anything promised: what is missing may be made. (A copy was never started
     // either, but it holds something.)
     let fresh = record.claim == Claim::default();
@@ -67,11 +67,13 @@ fn open_folder(folder: Folder, node: NodeId) -> Result<Opened, OpenError> {
     let (db, mut found, owner) = if fresh {
         let db = Database::open(&folder.database(), true)?;
         let (found, owner) = judge(&folder, &db, record)?;
+        check_node(&folder, owner.node, node)?;
         (db, found, owner)
     } else {
         let links = folder.path().join(LINKS);
         manifest::remove(&links).map_err(StorageError::io("remove", &links))?;
         let judged = judge_unchanged(&folder, record, links, false)?;
+        check_node(&folder, judged.owner.node, node)?;
         if let Some(torn) = judged.torn {
             tracing::warn!(folder = %folder.path().display(), "cut the torn end of the database's list of files");
             torn.cut()?;
@@ -83,6 +85,7 @@ fn open_folder(folder: Folder, node: NodeId) -> Result<Opened, OpenError> {
     crash_point::reached(CrashPoint::DatabaseMade)?;
 
     let owner = Owner {
+        node: owner.node.or(node),
         starts: owner.starts + 1,
         ..owner
     };
@@ -92,24 +95,28 @@ fn open_folder(folder: Folder, node: NodeId) -> Result<Opened, OpenError> {
     crash_point::reached(CrashPoint::IdentityWritten)?;
     // Whatever an earlier start has made, and was killed before it synced the folder.
     sync_folder(folder.path())?;
-    mark.promise_twice(Claim {
+    let claim = Claim {
         starts: owner.starts,
         records: found.state.records,
         hard_state: found.hard_state(),
         position: found.shape.last(),
-    })?;
+    };
+    mark.promise_twice(owner.node, claim)?;
 
     let named = found.state.pointer.as_ref().map(Pointer::named);
     let snapshots = SnapshotFiles::new(folder.path(), found.state.cluster, named);
     snapshots.remove_others()?;
     let recovered = found.recovered();
-    let Found { state, shape, .. } = found;
+    let Found {
+        mut state, shape, ..
+    } = found;
+    state.owner = Some(owner);
     let identity = Identity {
-        node,
+        node: owner.node,
         incarnation: owner.incarnation,
         starts: owner.starts,
         cluster: state.cluster,
-        members: state.members.clone(),
+        known: state.known(),
     };
     let cursors = state.cursors.clone();
     let shared = Shared::new(db, shape.start().index);
@@ -195,7 +202,6 @@ fn judge_unchanged(
 /// What a node would find in a data folder that is there.
 pub(super) struct Sight {
     pub(super) folder: Folder,
-    pub(super) record: mark::Record,
     /// None where a node would make the database first.
     pub(super) content: Option<(Database, Found, Owner)>,
 }
@@ -221,11 +227,7 @@ pub(super) fn try_look(folder: Folder) -> Result<Sight, OpenError> {
     if !folder.has_database() {
         if fresh {
             let content = None;
-            return Ok(Sight {
-                folder,
-                record,
-                content,
-            });
+            return Ok(Sight { folder, content });
         }
         let (dir, marked) = (dir.to_owned(), record.claim);
         return Err(OpenError::DatabaseMissing { dir, marked });
@@ -237,11 +239,7 @@ pub(super) fn try_look(folder: Folder) -> Result<Sight, OpenError> {
         Err(OpenError::Storage(StorageError::Database { .. })) if fresh => None,
         Err(error) => return Err(error),
     };
-    Ok(Sight {
-        folder,
-        record,
-        content,
-    })
+    Ok(Sight { folder, content })
 }
 
 /// Reads all that the database holds, and compares it with what it must hold.
@@ -252,7 +250,7 @@ pub(super) fn judge(
 ) -> Result<(Found, Owner), OpenError> {
     let found = Found::load(db)?;
     let owner = found.check_owner(folder, db, record)?;
-    found.check_claim(folder, record.claim, owner.starts)?;
+    found.check_claim(folder, record, owner)?;
     if let Some(pointer) = &found.state.pointer {
         check_snapshot(folder, pointer)?;
     }
@@ -282,8 +280,22 @@ pub(super) fn reopen(folder: &Folder, found: &Found) -> Result<Database, OpenErr
     Err(db.damaged(item, Damage::Changed).into())
 }
 
+/// Whether a folder that belongs to somebody is the one that was asked for.
+fn check_node(
+    folder: &Folder,
+    belongs_to: Option<NodeId>,
+    asked: Option<NodeId>,
+) -> Result<(), OpenError> {
+    match (belongs_to, asked) {
+        (Some(belongs_to), Some(asked)) if belongs_to != asked => {
+            Err(wrong_node(folder, belongs_to, asked))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The folder's mark, made if the folder is new.
-fn open_mark(folder: &Folder, node: NodeId) -> Result<Mark, OpenError> {
+fn open_mark(folder: &Folder, node: Option<NodeId>) -> Result<Mark, OpenError> {
     let dir = folder.path();
     if let Some(mark) = Mark::open(dir)? {
         folder.keep_private()?;

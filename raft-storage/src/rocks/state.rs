@@ -2,13 +2,14 @@
 //!
 //! | record | of | holds |
 //! |---|---|---|
-//! | `identity` | the folder | node, incarnation, count of starts |
+//! | `identity` | the folder | node, once there is one; incarnation, count of starts |
 //! | `hard_state` | the group | term and vote |
 //! | `cluster` | the group | the cluster's id, once there is one |
-//! | `members` | the group | each member with its incarnation, once recorded |
+//! | `known` | the group | what was recorded last of the members |
+//! | `members` | the group | each member with its incarnation, in a folder of an earlier version; `known` takes its place |
 //! | `snapshot` | the group | the last entry that the snapshot covers, the last that the log does not hold, the configuration |
 //! | `forced` | the group | who belongs to the cluster since an operator recovered it from the loss of its quorum |
-//! | `records` | the group | how often `cluster`, `members`, `forced` or a cursor was written, for the mark to know; and a checksum over all of them |
+//! | `records` | the group | how often `cluster`, `known`, `forced`, a cursor or a node's id was written, for the mark to know; and a checksum over all of them but the id, which the mark has |
 //! | `cursor/NAME` | the group | how far a named reader of the log has come |
 //!
 //! Invariants:
@@ -19,7 +20,7 @@
 
 use std::collections::BTreeMap;
 
-use raft_core::{ClusterId, HardState, LogIndex};
+use raft_core::{ClusterId, HardState, LogIndex, membership::Configuration};
 use rocksdb::WriteBatch;
 
 use super::db::{Database, Row};
@@ -36,6 +37,8 @@ pub(super) struct State {
     pub(super) owner: Option<Owner>,
     pub(super) hard_state: HardState,
     pub(super) cluster: Option<ClusterId>,
+    pub(super) known: Option<Configuration>,
+    /// What an earlier version has written in place of `known`.
     pub(super) members: Option<Members>,
     pub(super) pointer: Option<Pointer>,
     pub(super) forced: Option<Forced>,
@@ -57,6 +60,11 @@ impl State {
             all.extend_from_slice(&node.0.to_be_bytes());
             all.extend_from_slice(&incarnation.0.to_be_bytes());
         }
+        if let Some(known) = &self.known {
+            let known = known.encode();
+            all.extend_from_slice(&(known.len() as u64).to_be_bytes());
+            all.extend_from_slice(&known);
+        }
         if let Some(forced) = &self.forced {
             all.extend_from_slice(&forced.through.0.to_be_bytes());
             all.extend_from_slice(&forced.configuration.encode());
@@ -71,12 +79,19 @@ impl State {
 }
 
 impl State {
+    /// What was recorded of the members.
+    pub(super) fn known(&self) -> Option<Configuration> {
+        let members = || Some(Configuration::of_folders(self.members.clone()?));
+        self.known.clone().or_else(members)
+    }
+
     pub(super) fn load(db: &Database) -> Result<Self, StorageError> {
         let counted: Option<Counted> = load(db, GROUP, "records")?;
         let state = Self {
             owner: load(db, FOLDER, "identity")?,
             hard_state: load(db, GROUP, "hard_state")?.unwrap_or_default(),
             cluster: load(db, GROUP, "cluster")?,
+            known: load(db, GROUP, "known")?,
             members: load(db, GROUP, "members")?,
             pointer: pointer(db)?,
             forced: load(db, GROUP, "forced")?,
@@ -148,8 +163,30 @@ pub(super) fn put_records(db: &Database, batch: &mut WriteBatch, state: &State) 
     put(db, batch, GROUP, "records", &Counted { records, sum });
 }
 
-pub(super) fn put_members(db: &Database, batch: &mut WriteBatch, members: &Members) {
+/// Puts what is known of the members, in `state` too.
+pub(super) fn put_known(
+    db: &Database,
+    batch: &mut WriteBatch,
+    state: &mut State,
+    known: &Configuration,
+) {
+    if state.members.take().is_some() {
+        db.delete_state(batch, &key(GROUP, "members"));
+    }
+    put(db, batch, GROUP, "known", known);
+    state.known = Some(known.clone());
+}
+
+/// As an earlier version has put it.
+#[cfg(test)]
+pub(super) fn put_members(
+    db: &Database,
+    batch: &mut WriteBatch,
+    state: &mut State,
+    members: &Members,
+) {
     put(db, batch, GROUP, "members", members);
+    state.members = Some(members.clone());
 }
 
 pub(super) fn put_pointer(db: &Database, batch: &mut WriteBatch, pointer: &Pointer) {
@@ -166,5 +203,35 @@ pub(super) fn put_cursor(db: &Database, batch: &mut WriteBatch, name: &str, at: 
     match at {
         Some(at) => put(db, batch, GROUP, &record, &at),
         None => db.delete_state(batch, &key(GROUP, &record)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use raft_core::{Incarnation, NodeId};
+
+    use super::*;
+
+    #[test]
+    fn the_checksum_of_an_earlier_versions_records_is_frozen() {
+        let members = [2, 5].map(|id| (NodeId(id), Incarnation(u128::from(id) + 70)));
+        let state = State {
+            cluster: Some(ClusterId(77)),
+            members: Some(members.into()),
+            cursors: [("mail".to_owned(), LogIndex(9))].into(),
+            records: 3,
+            ..State::default()
+        };
+        assert_eq!(state.sum(), 0x752f776d);
+        let known = state.known();
+        assert_eq!(known, Some(Configuration::of_folders(members)));
+        assert_ne!(
+            State {
+                known,
+                ..state.clone()
+            }
+            .sum(),
+            state.sum()
+        );
     }
 }

@@ -14,6 +14,7 @@ use super::*;
 use crate::{OpenError, Opened, mark, suite};
 
 mod files;
+mod owner;
 
 const NODE: NodeId = NodeId(5);
 
@@ -21,7 +22,7 @@ const NODE: NodeId = NodeId(5);
 type Lie = (&'static str, fn(&mut Claim));
 
 fn open(dir: &Path) -> Result<Opened, OpenError> {
-    open_rocksdb(dir, NODE)
+    open_rocksdb(dir, Some(NODE))
 }
 
 fn refused(dir: &Path) -> OpenError {
@@ -145,17 +146,26 @@ fn a_crash_at_any_step_of_making_a_folder_is_mended_by_the_next_start() {
         (CrashPoint::DatabaseMade, 1),
         (CrashPoint::IdentityWritten, 2),
     ] {
-        let dir = tempfile::tempdir().unwrap();
-        crash_point::stop_at(point);
-        let error = open(dir.path()).unwrap_err();
-        assert!(
-            matches!(error, OpenError::Storage(StorageError::Injected)),
-            "{point:?}: {error}"
-        );
-        let identity = open(dir.path()).unwrap().identity;
-        assert_eq!(identity.starts, starts, "{point:?}");
-        let again = open(dir.path()).unwrap().identity;
-        assert_eq!(again.incarnation, identity.incarnation, "{point:?}");
+        for node in [Some(NODE), None] {
+            let dir = tempfile::tempdir().unwrap();
+            crash_point::stop_at(point);
+            let error = open_rocksdb(dir.path(), node).unwrap_err();
+            assert!(
+                matches!(error, OpenError::Storage(StorageError::Injected)),
+                "{point:?}: {error}"
+            );
+            // Whoever was first is still first, but for a folder in which nothing is.
+            let kept = node.filter(|_| point != CrashPoint::FolderMade);
+            let identity = open_rocksdb(dir.path(), None).unwrap().identity;
+            assert_eq!(
+                (identity.node, identity.starts),
+                (kept, starts),
+                "{point:?}"
+            );
+            let again = open(dir.path()).unwrap().identity;
+            assert_eq!(again.node, Some(NODE));
+            assert_eq!(again.incarnation, identity.incarnation, "{point:?}");
+        }
     }
 }
 
@@ -636,6 +646,7 @@ fn a_record_of_long_ago_that_is_missing_is_noticed_though_later_ones_are_there()
     let mut store = open(dir.path()).unwrap().store;
     let cluster = crate::Record {
         cluster: Some(raft_core::ClusterId(77)),
+        known: Some(raft_core::membership::Configuration::of([NODE])),
         ..crate::Record::default()
     };
     store.record(&cluster).unwrap();
@@ -645,11 +656,14 @@ fn a_record_of_long_ago_that_is_missing_is_noticed_though_later_ones_are_there()
     };
     store.record(&cursor).unwrap();
     store.close().unwrap();
-    rewrite(dir.path(), |db, rows| {
-        db.delete_state(rows, b"\0\0\0\0\0\0\0\0cluster")
-    });
-    let error = refused(dir.path()).to_string();
-    assert!(error.contains("\"records\""), "{error}");
+    for name in ["cluster", "known"] {
+        let damaged = killed(dir.path());
+        rewrite(damaged.path(), |db, rows| {
+            db.delete_state(rows, &crate::records::key(run::GROUP, name));
+        });
+        let error = refused(damaged.path()).to_string();
+        assert!(error.contains("\"records\""), "{name}: {error}");
+    }
 }
 
 fn cut_and_append(term: u64, indexes: std::ops::RangeInclusive<u64>) -> Batch {

@@ -128,7 +128,7 @@ pub(super) fn no_configuration_is_named(disk: &Disk) {
     batch.push(None, None, [configuration(1, 5, "nobody".into())].into());
     write(&mut *store, &batch);
     drop(store);
-    match disk(NODE).expect_err("no configuration") {
+    match disk(Some(NODE)).expect_err("no configuration") {
         OpenError::Damaged {
             cause:
                 StorageError::Damaged {

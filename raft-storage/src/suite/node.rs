@@ -5,10 +5,11 @@ use super::*;
 pub(super) fn new_store_is_empty(disk: &Disk) {
     let opened = open(disk);
     assert_eq!(opened.recovered, Recovered::default());
-    assert_eq!(opened.identity.node, NODE);
+    assert_eq!(opened.identity.node, Some(NODE));
     assert_eq!(opened.identity.starts, 1);
     assert_eq!(opened.identity.cluster, None);
-    assert_eq!(opened.identity.members, None);
+    assert_eq!(opened.identity.known, None);
+    assert!(!opened.identity.has_departed());
 }
 
 pub(super) fn vote_survives(disk: &Disk) {
@@ -48,28 +49,29 @@ pub(super) fn vote_never_goes_back(disk: &Disk) {
 }
 
 pub(super) fn cluster_survives(disk: &Disk) {
-    let members = |nodes: &[u64]| -> BTreeMap<NodeId, Incarnation> {
-        let member = |&node: &u64| (NodeId(node), Incarnation(u128::from(node) << 80));
-        nodes.iter().map(member).collect()
+    let two = known(&[1, 2]);
+    let mut more = known(&[1, 2, 9]);
+    let moved = Member {
+        address: "10.0.0.9:7001".to_owned(),
+        tls_name: "nine".to_owned(),
+        ..more.about[&NodeId(9)].clone()
     };
+    more.about.insert(NodeId(9), moved);
+    more.last_id = NodeId(30);
     let mut opened = open(disk);
-    let of = |nodes: &[u64]| Record {
-        members: Some(members(nodes)),
-        ..Record::default()
-    };
-    let recorded = opened.store.record(&of(&[1, 2]));
+    let recorded = opened.store.record(&record(None, Some(two.clone())));
     recorded.expect("is recorded");
     drop(opened);
     let mut opened = open(disk);
-    assert_eq!(opened.identity.members, Some(members(&[1, 2])));
+    assert_eq!(opened.identity.known, Some(two));
     assert_eq!(opened.identity.cluster, None);
     let recorded = opened.store.record(&cluster(u128::MAX));
     recorded.expect("is recorded");
-    let recorded = opened.store.record(&of(&[1, 2, 9]));
+    let recorded = opened.store.record(&record(None, Some(more.clone())));
     recorded.expect("is recorded");
     drop(opened);
     let opened = open(disk);
-    assert_eq!(opened.identity.members, Some(members(&[1, 2, 9])));
+    assert_eq!(opened.identity.known, Some(more));
     assert_eq!(opened.identity.cluster, Some(ClusterId(u128::MAX)));
 }
 
@@ -98,7 +100,7 @@ pub(super) fn starts_are_counted(disk: &Disk) {
 
 pub(super) fn second_store_is_refused(disk: &Disk) {
     let first = open(disk);
-    let error = disk(NODE).expect_err("a second one");
+    let error = disk(Some(NODE)).expect_err("a second one");
     assert!(matches!(error, OpenError::Locked { .. }), "{error}");
     drop(first);
     open(disk);
@@ -106,17 +108,104 @@ pub(super) fn second_store_is_refused(disk: &Disk) {
 
 pub(super) fn other_node_is_refused(disk: &Disk) {
     drop(open(disk));
-    match disk(NodeId(4)).expect_err("another node") {
-        OpenError::WrongNode {
-            belongs_to, asked, ..
-        } => assert_eq!((belongs_to, asked), (NODE, NodeId(4))),
-        error => panic!("{error}"),
-    }
+    assert_is_not_of(disk, NodeId(4));
     assert_eq!(
         open(disk).identity.starts,
         2,
         "the refused one does not count"
     );
+}
+
+pub(super) fn is_given_once(disk: &Disk) {
+    let open = || disk(None).expect("opens for nobody");
+    let first = open().identity;
+    assert_eq!(first.node, None);
+    let mut opened = open();
+    assert_eq!(opened.identity.node, None);
+    assert_eq!(opened.identity.starts, 2);
+    let joined = Record {
+        cluster: Some(ClusterId(7)),
+        ..record(Some(NODE), Some(known(&[1, 3])))
+    };
+    for _ in 0..2 {
+        opened.store.record(&joined).expect("is recorded");
+    }
+    drop(opened);
+    assert_is_not_of(disk, NodeId(4));
+    let mut opened = open();
+    let identity = &opened.identity;
+    assert_eq!(identity.node, Some(NODE));
+    assert_eq!(identity.incarnation, first.incarnation);
+    assert_eq!((identity.starts, identity.cluster), (3, joined.cluster));
+    assert_eq!(identity.known, joined.known);
+    assert!(!identity.has_departed());
+    let other = record(Some(NodeId(4)), None);
+    let error = opened.store.record(&other).expect_err("another node");
+    let refused = Misfit::OtherNode {
+        is: NODE,
+        asked: NodeId(4),
+    };
+    assert_refused(&error, refused);
+    drop(opened);
+    let opened = disk(Some(NODE)).expect("opens for its node");
+    assert_eq!(
+        (opened.identity.node, opened.identity.starts),
+        (Some(NODE), 4)
+    );
+}
+
+pub(super) fn is_given_at_an_opening(disk: &Disk) {
+    drop(disk(None).expect("opens for nobody"));
+    let identity = open(disk).identity;
+    assert_eq!((identity.node, identity.starts), (Some(NODE), 2));
+    assert_is_not_of(disk, NodeId(4));
+    let identity = disk(None).expect("opens for whoever it is of").identity;
+    assert_eq!((identity.node, identity.starts), (Some(NODE), 3));
+}
+
+pub(super) fn departed_is_told(disk: &Disk) {
+    let left = |nodes: &[u64], last_id: u64| Configuration {
+        last_id: NodeId(last_id),
+        ..known(nodes)
+    };
+    // Who was removed, or left, has an id that was given; who was never a member has none of these.
+    for (known, departed) in [
+        (left(&[1, 2], 0), false),
+        (left(&[1, 2, 3], 0), false),
+        (left(&[1, 2, 3], 9), false),
+        (left(&[1, 2], 3), true),
+        (left(&[1, 4], 0), true),
+    ] {
+        let mut opened = open(disk);
+        let recorded = opened.store.record(&record(None, Some(known.clone())));
+        recorded.expect("is recorded");
+        drop(opened);
+        let identity = open(disk).identity;
+        assert_eq!(identity.has_departed(), departed, "{known:?}");
+    }
+}
+
+pub(super) fn what_cannot_be_is_refused(disk: &Disk) {
+    match disk(Some(NodeId(0))).expect_err("there is no node 0") {
+        OpenError::Storage(error) => assert_refused(&error, ChangeError::NodeIdZero.into()),
+        error => panic!("{error}"),
+    }
+    let mut stranger = known(&[1, 2]);
+    stranger.voters.remove(&NodeId(2));
+    for (record, cause) in [
+        (record(Some(NodeId(0)), None), ChangeError::NodeIdZero),
+        (
+            record(Some(NODE), Some(stranger)),
+            ChangeError::NotAMember(NodeId(2)),
+        ),
+    ] {
+        let mut opened = disk(None).expect("opens");
+        let error = opened.store.record(&record).expect_err("cannot be");
+        assert_refused(&error, cause.into());
+        drop(opened);
+        let identity = disk(None).expect("opens").identity;
+        assert_eq!((identity.node, identity.known), (None, None));
+    }
 }
 
 pub(super) fn closed_store_says_so(disk: &Disk) {
@@ -137,7 +226,7 @@ pub(super) fn closed_store_says_so(disk: &Disk) {
     let read = reader.read(LogIndex(1), LogIndex(1), 1);
     assert!(matches!(read, Err(StorageError::Closed)));
     drop(store);
-    assert!(matches!(disk(NODE), Err(OpenError::Locked { .. })));
+    assert!(matches!(disk(Some(NODE)), Err(OpenError::Locked { .. })));
     drop(reopened);
 }
 
@@ -179,6 +268,36 @@ pub(super) fn cursors_survive(disk: &Disk) {
         matches!(error, StorageError::Refused(Misfit::CursorName { len: 0 })),
         "{error}"
     );
+}
+
+/// Members that are known by their folders.
+fn known(nodes: &[u64]) -> Configuration {
+    let folder = |&node: &u64| (NodeId(node), Incarnation(u128::from(node) << 80));
+    Configuration::of_folders(nodes.iter().map(folder))
+}
+
+fn record(node: Option<NodeId>, known: Option<Configuration>) -> Record {
+    Record {
+        node,
+        known,
+        ..Record::default()
+    }
+}
+
+fn assert_is_not_of(disk: &Disk, other: NodeId) {
+    match disk(Some(other)).expect_err("another node") {
+        OpenError::WrongNode {
+            belongs_to, asked, ..
+        } => assert_eq!((belongs_to, asked), (NODE, other)),
+        error => panic!("{error}"),
+    }
+}
+
+fn assert_refused(error: &StorageError, expected: Misfit) {
+    match error {
+        StorageError::Refused(misfit) => assert_eq!(*misfit, expected),
+        error => panic!("{error}"),
+    }
 }
 
 fn cluster(id: u128) -> Record {

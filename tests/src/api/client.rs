@@ -185,23 +185,28 @@ impl Session {
         let mut last = Trouble::Gone;
         while Instant::now() < deadline {
             for link in links {
-                match link.ask(Ask::OpenSession, Duration::from_secs(2)) {
-                    Ok(Told::Session(id)) => {
-                        return Ok(Self {
-                            id,
-                            sequences: Mutex::new(Sequences {
-                                next: 1,
-                                outstanding: BTreeSet::new(),
-                            }),
-                        });
-                    }
-                    Ok(_) => {}
+                match Self::open_at(link) {
+                    Ok(session) => return Ok(session),
                     Err(trouble) => last = trouble,
                 }
             }
             thread::sleep(Duration::from_millis(50));
         }
         bail!("no session could be opened: {last}")
+    }
+
+    /// Opens one at this replica.
+    pub fn open_at(link: &Link) -> Result<Self, Trouble> {
+        match link.ask(Ask::OpenSession, Duration::from_secs(2))? {
+            Told::Session(id) => Ok(Self {
+                id,
+                sequences: Mutex::new(Sequences {
+                    next: 1,
+                    outstanding: BTreeSet::new(),
+                }),
+            }),
+            _ => Err(Trouble::Gone),
+        }
     }
 
     /// The next name.

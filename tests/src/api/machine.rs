@@ -47,6 +47,8 @@ pub enum Command {
     },
     /// Nothing changes; the log grows by this text.
     Note(String),
+    /// This number is counted once more.
+    Mark(u64),
 }
 
 /// What a command is answered with.
@@ -66,6 +68,7 @@ pub struct Machine {
     registers: BTreeMap<u64, u64>,
     counter: u64,
     bulk: Vec<Arc<[u8]>>,
+    marks: BTreeMap<u64, u64>,
     /// The next answer is another than it should be.
     flip: Arc<AtomicBool>,
 }
@@ -75,6 +78,18 @@ struct Head {
     registers: BTreeMap<u64, u64>,
     counter: u64,
     chunks: usize,
+    marks: BTreeMap<u64, u64>,
+}
+
+/// Which numbers were marked, of those below a bound that all should be once.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Marks {
+    /// Below the bound, and not marked.
+    pub missing: Vec<u64>,
+    /// Marked more than once.
+    pub twice: Vec<u64>,
+    /// How many were marked, below the bound or not.
+    pub all: u64,
 }
 
 impl Machine {
@@ -97,6 +112,18 @@ impl Machine {
     #[must_use]
     pub fn counter(&self) -> u64 {
         self.counter
+    }
+
+    /// What became of the numbers below `bound`, and of others.
+    #[must_use]
+    pub fn marks(&self, bound: u64) -> Marks {
+        let is_missing = |number: &u64| !self.marks.contains_key(number);
+        let twice = self.marks.iter().filter(|(_, times)| **times > 1);
+        Marks {
+            missing: (0..bound).filter(is_missing).collect(),
+            twice: twice.map(|(number, _)| *number).collect(),
+            all: self.marks.len() as u64,
+        }
     }
 
     /// A hash over the bulk.
@@ -136,6 +163,10 @@ impl StateMachine for Machine {
                 Response::Done
             }
             Command::Note(_) => Response::Done,
+            Command::Mark(number) => {
+                *self.marks.entry(number).or_default() += 1;
+                Response::Done
+            }
         };
         if self.flip.swap(false, Ordering::Relaxed) {
             return Ok(match response {
@@ -152,6 +183,7 @@ impl StateMachine for Machine {
             registers: self.registers.clone(),
             counter: self.counter,
             chunks: self.bulk.len(),
+            marks: self.marks.clone(),
         };
         let bulk = self.bulk.clone();
         Box::new(move |to: &mut dyn Write| {
@@ -172,6 +204,7 @@ impl StateMachine for Machine {
         }
         self.registers = head.registers;
         self.counter = head.counter;
+        self.marks = head.marks;
         Ok(())
     }
 }
@@ -272,6 +305,9 @@ mod tests {
         assert_eq!(does(cas(8)), Response::Swapped(false));
         assert_eq!(does(cas(7)), Response::Swapped(true));
         does(Command::Fill { chunks: 3, seed: 5 });
+        for number in [1, 1, 3] {
+            assert_eq!(does(Command::Mark(number)), Response::Done);
+        }
         let captured = StateMachine::snapshot(&machine);
         let hash = machine.bulk_hash();
         // What comes later is not in it.
@@ -283,6 +319,12 @@ mod tests {
         StateMachine::restore(&mut other, &mut written.as_slice()).unwrap();
         assert_eq!((other.register(1), other.counter()), (9, 3));
         assert_eq!(other.bulk_hash(), hash);
+        let marks = Marks {
+            missing: vec![0, 2],
+            twice: vec![1],
+            all: 2,
+        };
+        assert_eq!(other.marks(3), marks);
         assert!(StateMachine::restore(&mut other, &mut &written[..CHUNK]).is_err());
     }
 

@@ -8,6 +8,7 @@
 //! - [`client`] who asks it, from a process that no kill of a node ends;
 //! - [`proxy`] the wires between the nodes, which can be cut;
 //! - [`cluster`] three replicas with their wires, and [`nemesis`] what befalls them;
+//! - [`members`] replicas that come and go, for `make cluster`;
 //! - [`memory`] what a process takes of the machine's memory.
 //!
 //! Invariants: every wait has an end; nothing outlives the program that started it; what a client was not told it
@@ -16,6 +17,7 @@
 pub mod client;
 pub mod cluster;
 pub mod machine;
+pub mod members;
 pub mod memory;
 pub mod nemesis;
 pub mod proxy;

@@ -8,19 +8,21 @@ use std::fs::File;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use std::cell::RefCell;
 
 use actix::prelude::*;
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use raft_actor::{
-    Config, Consistency, DeliveredBatch, Ended, GetStatus, NodeFailure, NodeId, OpenSession, Phase,
-    ProposalId, Propose, ProposeError, RaftActor, Read, ReadError, Role, SessionId, Shutdown,
-    Snapshots, Subscribe, Subscribed, TakeSnapshot,
+    ChangeMembership, Config, Consistency, DeliveredBatch, Ended, GetMembers, GetStatus, Leave,
+    MemberRole, MemberStatus, NodeFailure, NodeId, OpenSession, Phase, ProposalId, Propose,
+    ProposeError, RaftActor, Read, ReadError, Role, SessionId, Shutdown, Snapshots, StartError,
+    Step, Subscribe, Subscribed, TakeSnapshot, TransferLeadership,
 };
+use rustix::process::{Signal, getpid, kill_process};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
@@ -28,17 +30,38 @@ use tokio::sync::{mpsc, watch};
 use super::machine::{Command, Machine};
 use super::recorder::Kept;
 use super::sink::Sink;
-use super::wire::{Ask, Name, Refused, Reply, Request, Status, Told};
+use super::wire::{Ask, Member, Membership, Name, Refused, Reply, Request, Status, Told};
 
 /// How a replica is started.
 #[derive(Clone, Debug, clap::Parser)]
 pub struct Arguments {
-    /// The node's id.
-    #[arg(long)]
-    pub id: u64,
+    /// The node's id, if it has one from the beginning.
+    #[arg(long, requires = "peers")]
+    pub id: Option<u64>,
     /// All nodes as `id=address`, with commas between: where this node reaches them.
+    #[arg(long, requires = "id")]
+    pub peers: Option<String>,
+    /// It begins a cluster, or goes on with its own.
+    #[arg(long, requires = "at", conflicts_with_all = ["peers", "join"])]
+    pub lead: bool,
+    /// It joins the cluster of these members, with commas between, or goes on with its own.
+    #[arg(long, requires = "at", conflicts_with = "peers", value_delimiter = ',')]
+    pub join: Option<Vec<String>>,
+    /// Where it is, if it has no id from the beginning.
     #[arg(long)]
-    pub peers: String,
+    pub at: Option<String>,
+    /// In whose place it joins.
+    #[arg(long)]
+    pub replace: Option<u64>,
+    /// It stays a learner.
+    #[arg(long)]
+    pub learner: bool,
+    /// It lets nobody join.
+    #[arg(long)]
+    pub no_joins: bool,
+    /// The process ends itself at this step of a join or of a leave.
+    #[arg(long)]
+    pub die_at: Option<String>,
     /// Its data folder.
     #[arg(long)]
     pub data: PathBuf,
@@ -70,9 +93,14 @@ pub struct Arguments {
 
 /// Exit code: the node did not start.
 pub const NOT_STARTED: i32 = 2;
+/// Exit code: it did not start, because it has left the cluster, or was removed.
+pub const DEPARTED: i32 = 3;
 
 /// The lines of requests are at most so many under way on one connection; then no more are read.
 const UNDER_WAY_MAX: usize = 1024;
+
+/// How long what is answered last may take on its way.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 
 struct Replica {
     raft: Addr<RaftActor>,
@@ -94,7 +122,10 @@ pub fn run(arguments: &Arguments) -> i32 {
         Ok(()) => 0,
         Err(error) => {
             eprintln!("replica: {error:#}");
-            NOT_STARTED
+            match error.downcast_ref() {
+                Some(StartError::Departed { .. }) => DEPARTED,
+                _ => NOT_STARTED,
+            }
         }
     };
     // Not dropped: that would wait for whatever still blocks.
@@ -103,18 +134,31 @@ pub fn run(arguments: &Arguments) -> i32 {
 }
 
 fn config(arguments: &Arguments) -> Result<Config> {
-    let mut peers = Vec::new();
-    for peer in arguments.peers.split(',') {
-        let (id, address) = peer.split_once('=').context("a peer is id=address")?;
-        peers.push((NodeId(id.parse().context("a node's id")?), address));
-    }
+    let config = match (arguments.id, &arguments.peers, &arguments.at) {
+        (Some(id), Some(list), None) => {
+            let mut peers = Vec::new();
+            for peer in list.split(',') {
+                let (id, address) = peer.split_once('=').context("a peer is id=address")?;
+                peers.push((NodeId(id.parse().context("a node's id")?), address));
+            }
+            Config::new(NodeId(id)).peers(peers)
+        }
+        (None, None, Some(address)) => Config::at(address),
+        _ => bail!("--id and --peers, or --at with --lead or --join"),
+    };
+    let config = match arguments.replace {
+        Some(node) => config.replacing(NodeId(node)),
+        None => config,
+    };
     let snapshots = Snapshots {
         every_entries: arguments.every_entries,
         every_bytes: 0,
         margin_entries: arguments.margin,
     };
-    let config = Config::new(NodeId(arguments.id))
-        .peers(peers)
+    let config = config
+        .learner(arguments.learner)
+        .joins(!arguments.no_joins)
+        .at_step(die_at)
         .data_dir(&arguments.data)
         .snapshots(snapshots)
         .early_campaign(!arguments.no_early_campaign)
@@ -129,7 +173,8 @@ fn config(arguments: &Arguments) -> Result<Config> {
     };
     Ok(match &arguments.tls {
         Some(folder) => {
-            let own = |ending| folder.join(format!("node-{}.{ending}", arguments.id));
+            let id = arguments.id.context("TLS is for nodes with an id")?;
+            let own = |ending| folder.join(format!("node-{id}.{ending}"));
             config.tls(folder.join("ca.pem"), own("pem"), own("key"))
         }
         // Some are in network namespaces, whose addresses are not loopback's.
@@ -137,13 +182,42 @@ fn config(arguments: &Arguments) -> Result<Config> {
     })
 }
 
+/// At which step of a join or of a leave the process is to end.
+static DIES_AT: Mutex<Option<String>> = Mutex::new(None);
+
+fn set_die_at(step: &str) -> Result<()> {
+    let is_one = Step::ALL.iter().any(|known| known.name() == step);
+    ensure!(is_one, "no step {step}");
+    let mut dies_at = DIES_AT.lock().unwrap_or_else(PoisonError::into_inner);
+    *dies_at = Some(step.to_owned());
+    Ok(())
+}
+
+/// Ends the process as a kill would, in the midst of the step.
+fn die_at(step: Step) {
+    let dies_at = DIES_AT.lock().unwrap_or_else(PoisonError::into_inner);
+    if *dies_at == Some(step.name()) {
+        eprintln!("replica: dies at {step:?}");
+        // Nothing can stand in its way.
+        let _ = kill_process(getpid(), Signal::KILL);
+    }
+}
+
 async fn serve(arguments: &Arguments) -> Result<()> {
+    if let Some(step) = &arguments.die_at {
+        set_die_at(step)?;
+    }
     // Before the node is there: what it counts is kept from the beginning on.
     let kept = Kept::default();
     metrics::set_global_recorder(kept.clone()).context("another recorder")?;
     let flip = Arc::new(AtomicBool::new(false));
     let machine = Machine::new(Arc::clone(&flip));
-    let raft = RaftActor::spawn_with(config(arguments)?, machine)?;
+    let config = config(arguments)?;
+    let raft = match &arguments.join {
+        Some(members) => RaftActor::join_with(config, members.clone(), machine).await?,
+        None if arguments.lead => RaftActor::lead_with(config, machine).await?,
+        None => RaftActor::spawn_with(config, machine)?,
+    };
     let replica = Rc::new(Replica {
         raft: raft.clone(),
         flip,
@@ -156,7 +230,8 @@ async fn serve(arguments: &Arguments) -> Result<()> {
     let (end, mut ended) = mpsc::channel(1);
     let failed = async {
         match raft.send(Ended).await {
-            Ok(Ok(())) => {}
+            // What is answered last is on its way.
+            Ok(Ok(())) => actix::clock::sleep(LAST_WORDS).await,
             Ok(Err(failure)) => {
                 eprintln!("replica: failed: {failure}");
                 std::future::pending().await
@@ -210,7 +285,7 @@ async fn converse(replica: Rc<Replica>, stream: TcpStream, end: mpsc::Sender<()>
         };
         let (replica, replies, end) = (Rc::clone(&replica), replies.clone(), end.clone());
         actix::spawn(async move {
-            let ends = matches!(ask, Ask::Shutdown);
+            let ends = matches!(ask, Ask::Shutdown | Ask::Leave);
             let told = replica.answer(ask).await;
             let is_done = told.is_ok();
             if let Ok(line) = serde_json::to_string(&Reply { number, told }) {
@@ -218,8 +293,7 @@ async fn converse(replica: Rc<Replica>, stream: TcpStream, end: mpsc::Sender<()>
             }
             drop(place);
             if ends && is_done {
-                // The answer is on its way.
-                actix::clock::sleep(Duration::from_millis(50)).await;
+                actix::clock::sleep(LAST_WORDS).await;
                 let _ = end.send(()).await;
             }
         });
@@ -286,6 +360,32 @@ impl Replica {
                 self.flip.store(true, Ordering::Relaxed);
                 Ok(Told::Done)
             }
+            Ask::Marks { below } => {
+                let read = Read::new(move |machine: &Machine| machine.marks(below));
+                let read = self.raft.send(read.consistency(Consistency::Stale)).await;
+                let read = read.map_err(gone)?.map_err(failed)?;
+                Ok(Told::Marks(read.value))
+            }
+            Ask::Members => self.members().await,
+            Ask::Change { remove, forced } => {
+                let nothing = ChangeMembership::new();
+                let remove = remove.into_iter().map(NodeId);
+                let change = remove.fold(nothing, ChangeMembership::remove);
+                let change = if forced { change.forced() } else { change };
+                let changed = self.raft.send(change).await.map_err(gone)?;
+                changed.map(|_| Told::Done).map_err(failed)
+            }
+            Ask::Transfer { to } => {
+                let to = to.map(NodeId);
+                let transferred = self.raft.send(TransferLeadership { to }).await;
+                let transferred = transferred.map_err(gone)?;
+                transferred.map(|node| Told::Value(node.0)).map_err(failed)
+            }
+            Ask::Leave => {
+                let left = self.raft.send(Leave::default()).await.map_err(gone)?;
+                left.map(|()| Told::Done).map_err(failed)
+            }
+            Ask::DieAt { step } => set_die_at(&step).map(|()| Told::Done).map_err(failed),
             Ask::Shutdown => {
                 let ended = self.raft.send(Shutdown).await.map_err(gone)?;
                 ended.map(|()| Told::Done).map_err(failed)
@@ -334,13 +434,36 @@ impl Replica {
         }
     }
 
+    async fn members(&self) -> Answered {
+        let members = self.raft.send(GetMembers).await.map_err(gone)?;
+        let all = members.map_err(failed)?;
+        let member = |member: &MemberStatus| Member {
+            id: member.id.0,
+            votes: member.role == Some(MemberRole::Voter),
+            address: member.address.clone(),
+            healthy: member.healthy == Some(true),
+        };
+        let is_leaving = |member: &&MemberStatus| member.role == Some(MemberRole::Leaving);
+        Ok(Told::Members(Membership {
+            leader: all.leader.0,
+            term: all.term.0,
+            index: all.index.0,
+            settled: all.committed && !all.joint && !all.members.iter().any(|m| is_leaving(&m)),
+            members: all.members.iter().map(member).collect(),
+            tolerance: all.tolerance.map(|tolerance| tolerance.now as u64),
+        }))
+    }
+
     async fn status(&self) -> Answered {
         let status = self.raft.send(GetStatus).await.map_err(gone)?;
         let failure = match &status.phase {
             Phase::Failed(failure) => Some(failure),
             _ => None,
         };
+        let others = status.members.iter().filter(|m| m.id != status.id);
         Ok(Told::Status(Status {
+            id: status.id.0,
+            connected: others.filter(|m| m.connected).count() as u64,
             is_leader: status.role == Role::Leader,
             leader: status.leader.map(|leader| leader.0),
             term: status.term.0,
@@ -349,6 +472,7 @@ impl Replica {
             snapshot: status.snapshot.0,
             is_running: status.phase == Phase::Running,
             is_diverged: matches!(failure, Some(NodeFailure::Diverged { .. })),
+            is_removed: matches!(failure, Some(NodeFailure::Removed { .. })),
             failure: failure.map(ToString::to_string),
         }))
     }

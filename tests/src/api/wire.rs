@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::machine::{Command, Response};
+use super::machine::{Command, Marks, Response};
 
 /// One line to a replica.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -84,6 +84,32 @@ pub enum Ask {
     Metrics,
     /// The next answer of this node's state machine is false.
     Flip,
+    /// Which numbers below this bound were marked, as this node has it.
+    Marks {
+        /// The bound.
+        below: u64,
+    },
+    /// Who belongs to the cluster.
+    Members,
+    /// A change of the members.
+    Change {
+        /// Those that go.
+        remove: Vec<u64>,
+        /// Too few healthy voters are no hindrance.
+        forced: bool,
+    },
+    /// The leadership is handed over.
+    Transfer {
+        /// To this node, or to the best.
+        to: Option<u64>,
+    },
+    /// The node leaves the cluster, and its process ends.
+    Leave,
+    /// The process ends itself at this step of a join or of a leave.
+    DieAt {
+        /// Its name.
+        step: String,
+    },
     /// The node ends in order, and its process with it.
     Shutdown,
 }
@@ -124,15 +150,51 @@ pub enum Told {
     Status(Status),
     /// What was counted and measured, by name and labels.
     Metrics(BTreeMap<String, u64>),
+    /// Which numbers were marked.
+    Marks(Marks),
+    /// Who belongs to the cluster.
+    Members(Membership),
     /// A subscription began, and nothing before this index is delivered.
     Subscribed(u64),
     /// It is done.
     Done,
 }
 
+/// Who belongs to the cluster, as its leader says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Membership {
+    /// The leader.
+    pub leader: u64,
+    /// Its term.
+    pub term: u64,
+    /// The entry that says who belongs to it.
+    pub index: u64,
+    /// Whether no change is under way.
+    pub settled: bool,
+    /// The members.
+    pub members: Vec<Member>,
+    /// How many voters may fail; none if the leader cannot know yet.
+    pub tolerance: Option<u64>,
+}
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Its id.
+    pub id: u64,
+    /// It decides.
+    pub votes: bool,
+    /// Where it is reached.
+    pub address: String,
+    /// It was heard, and is not far behind.
+    pub healthy: bool,
+}
+
 /// How a node sees itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
+    /// Its id.
+    pub id: u64,
     /// It leads.
     pub is_leader: bool,
     /// Who leads.
@@ -151,6 +213,10 @@ pub struct Status {
     pub failure: Option<String>,
     /// It failed because its state is not the majority's.
     pub is_diverged: bool,
+    /// To how many others it has a connection: they have taken it in as it is.
+    pub connected: u64,
+    /// It failed because it was removed.
+    pub is_removed: bool,
 }
 
 /// No answer.

@@ -41,7 +41,7 @@ pub enum Found {
 /// Opens the folder, reads all, closes. For a process of its own, which prints it.
 #[must_use]
 pub fn check(dir: &Path, node: u64) -> Found {
-    match open_rocksdb(dir, NodeId(node)) {
+    match open_rocksdb(dir, Some(NodeId(node))) {
         Err(error) => Found::Refused(error.to_string()),
         Ok(opened) => read_all(opened).unwrap_or_else(|error| Found::Refused(error.to_string())),
     }

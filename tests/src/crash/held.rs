@@ -199,7 +199,7 @@ impl Held {
             snapshot: recovered.snapshot.as_ref().map(|meta| id(meta.last)),
             start: id(recovered.log_start),
             runs: runs.collect(),
-            members: identity.members.as_ref().map(version_of),
+            members: identity.known.as_ref().map(version_of),
             cluster: identity.cluster.map(|cluster| cluster.0 as u64),
             cursors: cursors.collect(),
         }
@@ -220,19 +220,18 @@ pub fn snapshot(last: Id) -> (SnapshotMeta, Vec<u8>) {
     (meta, bytes(&mut random, length))
 }
 
-/// The writer's list of members number `version`.
+/// What the writer knows of the members, number `version`.
 #[must_use]
-pub fn members(version: u64) -> BTreeMap<NodeId, Incarnation> {
+pub fn members(version: u64) -> Configuration {
     let others = (2..=1 + version % 5).map(|node| (NodeId(node), Incarnation(node.into())));
     let first = (NodeId(1), Incarnation(version.into()));
-    [first].into_iter().chain(others).collect()
+    Configuration::of_folders([first].into_iter().chain(others))
 }
 
-/// The number of a list that [`members`] made; `u64::MAX` for any other.
-fn version_of(found: &BTreeMap<NodeId, Incarnation>) -> u64 {
-    let version = found
-        .get(&NodeId(1))
-        .map(|incarnation| incarnation.0 as u64);
+/// The number of what [`members`] made; `u64::MAX` for anything else.
+fn version_of(found: &Configuration) -> u64 {
+    let first = found.folders().get(&NodeId(1)).copied();
+    let version = first.map(|incarnation| incarnation.0 as u64);
     version
         .filter(|version| members(*version) == *found)
         .unwrap_or(u64::MAX)
@@ -313,7 +312,7 @@ mod tests {
         for version in 0..20 {
             assert_eq!(version_of(&members(version)), version);
         }
-        assert_eq!(version_of(&BTreeMap::new()), u64::MAX);
+        assert_eq!(version_of(&Configuration::default()), u64::MAX);
     }
 
     #[test]

@@ -153,7 +153,7 @@ impl Command {
 /// All commands in a stopped node's folder, each with its bytes as they were proposed; or why it is refused. For a
 /// process of its own, which prints it.
 pub fn commands(dir: &Path) -> Result<Vec<Command>, String> {
-    let opened = open_rocksdb(dir, NodeId(1)).map_err(|error| error.to_string())?;
+    let opened = open_rocksdb(dir, Some(NodeId(1))).map_err(|error| error.to_string())?;
     let (reader, last) = (opened.store.reader(), opened.recovered.last.index);
     let mut found = Vec::new();
     let mut next = LogIndex(1);

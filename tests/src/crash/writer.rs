@@ -56,7 +56,7 @@ pub struct Writing {
 
 /// Writes; returns its exit code, unless it is killed first.
 pub fn write(writing: &Writing) -> Result<i32> {
-    let opened = match open_rocksdb(&writing.dir, NodeId(writing.node)) {
+    let opened = match open_rocksdb(&writing.dir, Some(NodeId(writing.node))) {
         Ok(opened) => opened,
         Err(error) => {
             eprintln!("writer: {error}");
@@ -233,7 +233,8 @@ impl<'w> Writer<'w> {
             } => {
                 let cursors = cursor.iter();
                 self.store.record(&Record {
-                    members: members.map(held::members),
+                    node: None,
+                    known: members.map(held::members),
                     cluster: cluster.map(held::cluster),
                     cursors: cursors
                         .map(|(name, at)| (name.clone(), at.map(LogIndex)))

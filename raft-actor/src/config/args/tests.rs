@@ -2,6 +2,8 @@ use std::time::Duration;
 
 use clap::{Args as _, FromArgMatches as _};
 
+use raft_core::NodeId;
+
 use super::*;
 
 const REQUIRED: [&str; 3] = ["--id=1", "--peers=1=h:1,2=h:2", "--data=d"];
@@ -21,7 +23,7 @@ fn read(
     all.extend(REQUIRED);
     let path = file.map(|path| format!("--config={}", path.display()));
     all.extend(path.as_deref());
-    args(&all).read(Config::new(NodeId(0)), |name| {
+    args(&all).read(Config::of_nobody(), |name| {
         let found = variables.iter().find(|(variable, _)| *variable == name)?;
         Some(found.1.into())
     })
@@ -77,8 +79,8 @@ fn the_file_may_have_everything_and_be_named_by_a_variable() {
     );
     let path = file.path().to_str().unwrap();
     let environment = |name: &str| (name == "RAFT_CONFIG").then(|| path.into());
-    let config = args(&[]).read(Config::new(NodeId(0)), environment).unwrap();
-    assert_eq!(config.id, NodeId(2));
+    let config = args(&[]).read(Config::of_nobody(), environment).unwrap();
+    assert_eq!(config.id, Some(NodeId(2)));
     assert_eq!(config.peers.len(), 2);
     assert_eq!(config.peers[1], (NodeId(2), "[::1]:2".to_owned()));
     assert_eq!(config.snapshots.every_bytes, 1 << 20);
@@ -190,7 +192,7 @@ fn what_cannot_be_read_is_shown_with_what_was_expected() {
 fn the_list_of_peers_is_checked_as_a_whole_and_says_where_it_stood() {
     let mut flags = vec!["--id=1", "--data=d", "--peers=1=h:1,1=h:2"];
     let wrong = |flags: &[&str]| {
-        let read = args(flags).read(Config::new(NodeId(0)), |_| None);
+        let read = args(flags).read(Config::of_nobody(), |_| None);
         read.unwrap_err().to_string()
     };
     let twice = wrong(&flags);
@@ -251,6 +253,22 @@ fn tls_takes_three_files_and_names_which_is_missing() {
 }
 
 #[test]
+fn no_name_is_that_of_two_nodes() {
+    let twice = ["--tls-names=1=a.example,2=a.example"];
+    assert_eq!(
+        error(&twice, &[], None),
+        "--tls-names: nodes 1 and 2 would both go by the TLS name a.example"
+    );
+    let usual = ["--tls-names=1=node-2"];
+    assert_eq!(
+        error(&usual, &[], None),
+        "--tls-names: nodes 1 and 2 would both go by the TLS name node-2"
+    );
+    let swapped = ["--tls-names=1=node-2,2=node-1"];
+    assert!(read(&swapped, &[], None).is_ok());
+}
+
+#[test]
 fn insecure_is_a_switch_everywhere() {
     let insecure = |flags: &[&str], variables: &[(&str, &str)], file| {
         read(flags, variables, file).unwrap().insecure
@@ -292,7 +310,7 @@ fn unknown_keys_are_refused_by_file_and_line() {
 #[test]
 fn what_is_missing_is_named_with_the_three_ways_to_give_it() {
     let missing = |flags: &[&str]| {
-        let read = args(flags).read(Config::new(NodeId(0)), |_| None);
+        let read = args(flags).read(Config::of_nobody(), |_| None);
         read.unwrap_err().to_string()
     };
     let expected = "no id: give --id, RAFT_ID, or id in a file named by --config";

@@ -42,7 +42,7 @@ fn what_production_needs_is_what_there_is_unless_said() {
         (None, None, Some(32 << 20))
     );
     assert_eq!(config.unapplied_bytes_max, 64 << 20);
-    assert_eq!(config.core([NodeId(1)]).lease_drift_ticks, None);
+    assert_eq!(config.core(NodeId(1), [NodeId(1)]).lease_drift_ticks, None);
 }
 
 /// Both borders, and one beyond each.
@@ -222,13 +222,16 @@ fn every_range_holds_at_its_borders_and_not_beyond() {
 fn a_drift_leaves_a_lease_where_the_core_says_so() {
     for ms in [1, 10, 11, 480, 481, 490, 500] {
         let config = valid().lease_reads(ms * MS);
-        let core = raft_core::Raft::new(config.core([NodeId(1)]), raft_core::Recovered::default());
+        let core = raft_core::Raft::new(
+            config.core(NodeId(1), [NodeId(1)]),
+            raft_core::Recovered::default(),
+        );
         assert_eq!(config.validate().is_ok(), core.is_ok(), "{ms} ms");
     }
     let ticks = |drift| {
         valid()
             .lease_reads(drift)
-            .core([NodeId(1)])
+            .core(NodeId(1), [NodeId(1)])
             .lease_drift_ticks
     };
     assert_eq!(ticks(10 * MS), Some(1));
@@ -282,7 +285,7 @@ fn an_address_has_a_host_and_a_port() {
         assert!(
             matches!(
                 config.advertise(address).validate(),
-                Err(ConfigError::Advertise { .. })
+                Err(ConfigError::OwnAddress { .. })
             ),
             "{address:?}"
         );

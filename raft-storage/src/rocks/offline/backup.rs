@@ -43,8 +43,8 @@ const BATCH_BYTES: usize = 4 << 20;
 /// What a backup holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Copied {
-    /// Whose folder it was copied from.
-    pub node: NodeId,
+    /// Whose folder it was copied from; none if it was nobody's yet.
+    pub node: Option<NodeId>,
     /// Its cluster.
     pub cluster: Option<ClusterId>,
     /// Entries of the log.

@@ -136,6 +136,17 @@ pub enum OfflineError {
         /// Who is to vote.
         voters: BTreeSet<NodeId>,
     },
+    /// The folder's node was removed from the cluster, for good.
+    #[error(
+        "data folder {} is of node {node}, which has departed from its cluster: recover the folders of those that are \
+         members", dir.display()
+    )]
+    Departed {
+        /// The folder.
+        dir: PathBuf,
+        /// Whose it is.
+        node: NodeId,
+    },
     /// Reading or writing failed.
     #[error(transparent)]
     Storage(#[from] StorageError),

@@ -25,7 +25,7 @@ pub struct Import {
     /// The term that the node is raised to, without a vote, because the snapshot is of a later one than it knows.
     pub raises_term: Option<Term>,
     /// The folder as it was judged.
-    node: raft_core::NodeId,
+    node: Option<raft_core::NodeId>,
     hard_state: HardState,
     last: LogId,
 }
@@ -58,7 +58,7 @@ impl Import {
             return Err(OpenError::Locked { dir }.into());
         }
         let sight = sight(dir)??;
-        let Some((_, found, _)) = &sight.content else {
+        let Some((_, found, owner)) = &sight.content else {
             let dir = dir.to_owned();
             return Err(OfflineError::Empty { dir });
         };
@@ -105,7 +105,7 @@ impl Import {
             effect,
             raises_term: (hard_state.term < last.term).then_some(last.term),
             info,
-            node: sight.record.node,
+            node: owner.node,
             hard_state,
             last: log_last,
         })

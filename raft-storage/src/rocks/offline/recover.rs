@@ -4,7 +4,8 @@
 //! index with different content on different nodes must never come to be. What is written, in one batch:
 //!
 //! - The record `forced`: these voters decide, whatever the log says up to where it ends now.
-//! - The members, reduced to the voters; and the same configuration for the snapshot, if there is one.
+//! - The same configuration as what is known of the members, and for the snapshot, if there is one. It says of the
+//!   voters what this folder knew of them, and gives no id of the others free again.
 //! - Another cluster id, which follows from the old one and the voters. Who was recovered with the same list agrees
 //!   on it, and a node that was not, or that comes back from the dead, is another cluster's to them.
 //!
@@ -46,6 +47,8 @@ pub struct Recovery {
     pub voters: BTreeSet<NodeId>,
     /// Who votes so far.
     pub voters_before: BTreeSet<NodeId>,
+    /// The voters, with what this folder knows of them.
+    configuration: Configuration,
     /// The last entry of this folder's log.
     pub last: LogId,
     /// What this folder's snapshot covers.
@@ -90,38 +93,41 @@ impl Recovery {
             return Err(OfflineError::Empty { dir });
         };
         let state = &found.state;
-        let (Some(members), Some(cluster_before)) = (&state.members, state.cluster) else {
+        let whose = (owner.node, state.known(), state.cluster);
+        let (Some(node), Some(known), Some(cluster_before)) = whose else {
             return Err(OfflineError::NoCluster { dir });
         };
+        if known.has_departed(node) {
+            return Err(OfflineError::Departed { dir, node });
+        }
+        let in_snapshot = state.pointer.as_ref().map(|p| &*p.meta.configuration);
+        let in_effect = found.configurations.last().map(|(_, last)| last);
+        let in_effect = in_effect.or(in_snapshot.filter(|c| !c.voters.is_empty()));
+        // Who joined since anything was recorded is in the log only; in a log that is behind, its own node is not.
+        let mut members = known.members();
+        let in_log = in_effect.iter().flat_map(|c| c.members());
+        members.extend(in_log.filter(|id| !known.has_departed(*id)));
         if voters.is_empty() {
             return Err(OfflineError::NoVoters);
         }
-        if let Some(node) = voters.iter().find(|node| !members.contains_key(node)) {
-            let (node, members) = (*node, members.keys().copied().collect());
+        if let Some(&node) = voters.iter().find(|node| !members.contains(node)) {
             return Err(OfflineError::NotAMember { node, members });
         }
-        let node = owner.node;
         if !voters.contains(&node) {
             let voters = voters.clone();
             return Err(OfflineError::NotAVoter { dir, node, voters });
         }
-        let target = Configuration::of(voters.iter().copied());
-        let in_snapshot = state.pointer.as_ref().map(|p| &*p.meta.configuration);
-        let in_effect = found.configurations.last().map(|(_, last)| last);
-        let in_effect = in_effect.or(in_snapshot.filter(|c| !c.voters.is_empty()));
-        let voters_before = match in_effect {
-            Some(configuration) => {
-                let both = configuration.voters.union(&configuration.voters_outgoing);
-                both.copied().collect()
-            }
-            None => members.keys().copied().collect(),
-        };
+        let before = in_effect.unwrap_or(&known);
+        let both = before.voters.union(&before.voters_outgoing);
+        let voters_before = both.copied().collect();
+        let configuration = reduced(before, &known, voters);
         let forced = state.forced.as_ref();
         let through = forced.map_or(LogIndex::ZERO, |forced| forced.through);
         let changes = found.configurations.iter().map(|(at, _)| *at);
-        let done = forced.is_some_and(|forced| forced.configuration == target)
-            && in_effect == Some(&target)
-            && members.keys().eq(voters);
+        let in_force = forced.map(|forced| &forced.configuration);
+        let done = in_force.is_some_and(|forced| forced.voters == *voters)
+            && in_effect == in_force
+            && known.members() == *voters;
         let cluster = if done {
             cluster_before
         } else {
@@ -132,6 +138,7 @@ impl Recovery {
             node,
             voters: voters.clone(),
             voters_before,
+            configuration,
             last: found.shape.last(),
             covered: found.shape.covered(),
             // What was forced before stands at its end, and is none.
@@ -163,36 +170,30 @@ impl Recovery {
     }
 
     fn write(&self, sight: Sight) -> Result<(), OpenError> {
-        let Sight {
-            folder, content, ..
-        } = sight;
+        let Sight { folder, content } = sight;
         let Some((read_only, found, _)) = content else {
             return Err(StorageError::Closed.into());
         };
         drop(read_only);
         let db = reopen(&folder, &found)?;
-        let configuration = Configuration::of(self.voters.iter().copied());
-        let mut members = found.state.members.clone().unwrap_or_default();
-        members.retain(|node, _| self.voters.contains(node));
-        let mut rows = WriteBatch::default();
-        state::put_members(&db, &mut rows, &members);
-        state::put_cluster(&db, &mut rows, self.cluster);
-        if let Some(mut pointer) = found.state.pointer.clone() {
-            pointer.meta.configuration = Arc::new(configuration.clone());
-            state::put_pointer(&db, &mut rows, &pointer);
-        }
         let forced = Forced {
             through: self.last.index,
-            configuration,
+            configuration: self.configuration.clone(),
         };
-        state::put_forced(&db, &mut rows, &forced);
-        let state = State {
-            members: Some(members),
+        let mut state = State {
             cluster: Some(self.cluster),
-            forced: Some(forced),
+            forced: Some(forced.clone()),
             records: found.state.records + 1,
             ..found.state.clone()
         };
+        let mut rows = WriteBatch::default();
+        state::put_known(&db, &mut rows, &mut state, &self.configuration);
+        state::put_cluster(&db, &mut rows, self.cluster);
+        if let Some(mut pointer) = found.state.pointer.clone() {
+            pointer.meta.configuration = Arc::new(self.configuration.clone());
+            state::put_pointer(&db, &mut rows, &pointer);
+        }
+        state::put_forced(&db, &mut rows, &forced);
         state::put_records(&db, &mut rows, &state);
         db.write(rows)?;
         if let Some(mut mark) = Mark::open(folder.path())? {
@@ -204,6 +205,21 @@ impl Recovery {
         drop(folder);
         Ok(())
     }
+}
+
+/// What is left of the configuration `before` when only these voters are. Where it says nothing of them, which that of
+/// a cluster without any change does not, what is `known` beside the log counts.
+fn reduced(
+    before: &Configuration,
+    known: &Configuration,
+    voters: &BTreeSet<NodeId>,
+) -> Configuration {
+    let [mut reduced, known] = [before, known].map(|c| c.reduced_to(voters.iter().copied()));
+    for (id, member) in known.about {
+        reduced.about.entry(id).or_insert(member);
+    }
+    reduced.last_id = reduced.last_id.max(known.last_id);
+    reduced
 }
 
 /// The id that a cluster has after a recovery with these voters: FNV-1a of 128 bits over the words

@@ -23,6 +23,7 @@ use crate::{
     rocks::{db::Database, found::Found, open::look, state::State},
     run,
     snapshot::files::{FOLDER as SNAPSHOTS, FileSource, SnapshotFiles},
+    store::has_departed,
 };
 
 /// A data folder at a glance. What cannot be read is missing in it, and `refusal` says why.
@@ -47,8 +48,8 @@ pub struct Status {
 /// The mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MarkStatus {
-    /// Whose folder it is.
-    pub node: NodeId,
+    /// Whose folder it is; none before it is somebody's.
+    pub node: Option<NodeId>,
     /// The folder's name.
     pub incarnation: Incarnation,
     /// What the database must hold at least.
@@ -58,14 +59,14 @@ pub struct MarkStatus {
 /// What a database holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Content {
-    /// Whose it is, and its name and its starts; none in one that was never used.
-    pub owner: Option<(NodeId, Incarnation, u64)>,
+    /// Whose it is, if anybody's yet, and its name and its starts; none in one that was never used.
+    pub owner: Option<(Option<NodeId>, Incarnation, u64)>,
     /// Term and vote.
     pub hard_state: HardState,
     /// The cluster, once one is born.
     pub cluster: Option<ClusterId>,
-    /// The members, each with its incarnation.
-    pub members: Option<BTreeMap<NodeId, Incarnation>>,
+    /// What was recorded last of the members.
+    pub known: Option<Configuration>,
     /// The last entry that the log does not hold any more.
     pub log_start: LogId,
     /// The last entry.
@@ -85,6 +86,16 @@ pub struct Content {
     pub cursors: BTreeMap<String, LogIndex>,
     /// How often the cluster, its members or a cursor were written.
     pub records: u64,
+}
+
+impl Content {
+    /// Whether the node was a member, and is none any more, for good: see
+    /// [`Identity::has_departed`](crate::Identity::has_departed).
+    #[must_use]
+    pub fn has_departed(&self) -> bool {
+        let node = self.owner.and_then(|(node, ..)| node);
+        has_departed(node, self.known.as_ref())
+    }
 }
 
 /// Entries of one term.
@@ -221,7 +232,7 @@ fn content_of(db: &Database, state: &State, found: Option<&Found>) -> Content {
             .map(|owner| (owner.node, owner.incarnation, owner.starts)),
         hard_state: state.hard_state,
         cluster: state.cluster,
-        members: state.members.clone(),
+        known: state.known(),
         log_start: start,
         last,
         entries,

@@ -14,7 +14,7 @@ fn a_copy_holds_all_and_was_never_started() {
     let temp = tempfile::tempdir().unwrap();
     let to = temp.path().join("copy");
     let copied = backup(dir.path(), &to).unwrap();
-    assert_eq!((copied.node, copied.cluster), (NODE, Some(CLUSTER)));
+    assert_eq!((copied.node, copied.cluster), (Some(NODE), Some(CLUSTER)));
     assert_eq!((copied.entries, copied.last), (200, id(4, 300)));
     assert_eq!(copied.snapshot, Some(id(4, 250)));
     assert_eq!(all_entries(&to).unwrap(), all_entries(dir.path()).unwrap());
@@ -46,7 +46,7 @@ fn a_copy_that_lost_its_database_is_refused_though_it_was_never_started() {
     let to = temp.path().join("copy");
     backup(dir.path(), &to).unwrap();
     fs::remove_dir_all(to.join("db")).unwrap();
-    let error = open_rocksdb(&to, NODE).unwrap_err();
+    let error = open_rocksdb(&to, Some(NODE)).unwrap_err();
     assert!(
         matches!(error, OpenError::DatabaseMissing { .. }),
         "{error}"
@@ -98,7 +98,7 @@ fn every_backup_of_a_busy_folder_holds_what_was_acknowledged_before_it() {
             let to = temp.path().join("copy");
             let copied = backup(dir.path(), &to).unwrap();
             assert!(copied.last >= before, "{copied:?} of {before}");
-            let opened = open_rocksdb(&to, NODE).unwrap();
+            let opened = open_rocksdb(&to, Some(NODE)).unwrap();
             let recovered = opened.recovered;
             assert!(recovered.last >= before, "{} of {before}", recovered.last);
             if before.index > recovered.log_start.index {

@@ -184,13 +184,13 @@ fn those_who_are_left_decide_alone_after_a_recovery() {
         let mut opened = open(dir);
         let identity = opened.identity;
         assert_eq!(identity.cluster, Some(recovery.cluster));
-        let members: Vec<_> = identity.members.unwrap().into_iter().collect();
-        assert_eq!(
-            members,
-            [2, 3].map(|n| (NodeId(n), Incarnation(u128::from(n) + 70)))
-        );
+        // Nobody is given the id of the lost one again.
+        let expected = Configuration {
+            last_id: NodeId(1),
+            ..known([2, 3])
+        };
+        assert_eq!(identity.known.as_ref(), Some(&expected));
         let recovered = opened.recovered;
-        let expected = Configuration::of([NODE, NodeId(3)]);
         assert_eq!(
             recovered.configurations,
             [(LogIndex(300), expected.clone())]
@@ -206,11 +206,13 @@ fn those_who_are_left_decide_alone_after_a_recovery() {
         assert_eq!(second.voters_before, nodes([2, 3]));
         assert_eq!(second.changes, []);
         second.carry_out().unwrap();
-        let recovered = open(dir).recovered;
-        assert_eq!(
-            recovered.configurations,
-            [(LogIndex(301), Configuration::of([NODE]))]
-        );
+        let opened = open(dir);
+        let alone = Configuration {
+            last_id: NodeId(3),
+            ..known([2])
+        };
+        assert_eq!(opened.identity.known.as_ref(), Some(&alone));
+        assert_eq!(opened.recovered.configurations, [(LogIndex(301), alone)]);
     }
 }
 
@@ -222,7 +224,7 @@ fn a_recovered_folders_snapshot_is_exported_as_the_clusters_that_it_is_of() {
     let mut framed = Vec::new();
     let done = export(dir.path(), Form::Framed, Export::Stream(&mut framed)).unwrap();
     assert_eq!(done.info.cluster, Some(recovery.cluster));
-    assert_eq!(*done.info.meta.configuration, Configuration::of([NODE]));
+    assert_eq!(done.info.meta.configuration.voters, nodes([2]));
     let temp = tempfile::tempdir().unwrap();
     let file = temp.path().join("file");
     fs::write(&file, framed).unwrap();
@@ -271,26 +273,129 @@ fn a_recovery_refuses_strangers_and_folders_of_the_lost() {
 fn changes_of_membership_in_the_log_are_named() {
     let dir = member();
     let mut store = open(dir.path()).store;
-    let configuration = Arc::new(Configuration::of([NodeId(1), NODE]));
-    let entry = Entry::new(
-        Term(4),
-        LogIndex(301),
-        raft_core::EntryKind::Configuration,
-        configuration.encode(),
-    );
-    let mut batch = Batch::new();
-    batch.push(None, None, [entry].into());
-    store.write(&batch).unwrap();
+    store
+        .write(&said(301, &Configuration::of([NodeId(1), NODE])))
+        .unwrap();
     store.close().unwrap();
     let recovery = Recovery::plan(dir.path(), &nodes([2])).unwrap();
     assert_eq!(recovery.changes, [LogIndex(301)]);
     assert_eq!(recovery.voters_before, nodes([1, 2]));
     recovery.carry_out().unwrap();
     let recovered = open(dir.path()).recovered;
-    assert_eq!(
-        recovered.configurations,
-        [(LogIndex(301), Configuration::of([NODE]))]
+    let alone = Configuration {
+        last_id: NodeId(3),
+        ..known([2])
+    };
+    assert_eq!(recovered.configurations, [(LogIndex(301), alone)]);
+}
+
+/// A write of an entry that says who belongs to the cluster.
+fn said(index: u64, configuration: &Configuration) -> Batch {
+    let entry = Entry::new(
+        Term(4),
+        LogIndex(index),
+        raft_core::EntryKind::Configuration,
+        configuration.encode(),
     );
+    let mut batch = Batch::new();
+    batch.push(None, None, [entry].into());
+    batch
+}
+
+#[test]
+fn who_joined_since_anything_was_recorded_may_be_left() {
+    let dir = member();
+    let mut store = open(dir.path()).store;
+    // 3 went, 4 and 5 came, and 1 moved.
+    let mut in_log = known([1, 2, 4]);
+    in_log.learners.insert(NodeId(5));
+    in_log.last_id = NodeId(3);
+    let moved = in_log.about.get_mut(&NodeId(1)).unwrap();
+    moved.address = "10.0.1.1:7001".to_owned();
+    let moved = moved.clone();
+    store.write(&said(301, &in_log)).unwrap();
+    store.close().unwrap();
+    let error = Recovery::plan(dir.path(), &nodes([2, 6])).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            OfflineError::NotAMember {
+                node: NodeId(6),
+                ..
+            }
+        ),
+        "{error}"
+    );
+    let recovery = Recovery::plan(dir.path(), &nodes([1, 2, 4])).unwrap();
+    assert_eq!(recovery.voters_before, nodes([1, 2, 4]));
+    recovery.carry_out().unwrap();
+    let opened = open(dir.path());
+    let mut expected = known([1, 2, 4]);
+    expected.about.insert(NodeId(1), moved);
+    expected.last_id = NodeId(5);
+    assert_eq!(opened.identity.known.as_ref(), Some(&expected));
+    assert_eq!(opened.recovered.configurations, [(LogIndex(301), expected)]);
+}
+
+#[test]
+fn a_joiner_whose_log_is_behind_its_own_joining_may_be_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open_rocksdb(dir.path(), None).unwrap().store;
+    let joined = Record {
+        node: Some(NodeId(4)),
+        known: Some(Configuration {
+            last_id: NodeId(3),
+            ..known([1, 2, 4])
+        }),
+        ..identity()
+    };
+    store.record(&joined).unwrap();
+    store.write(&hard_state(4, None)).unwrap();
+    // The log has come as far as when 2 and 3 were there.
+    store.write(&suite::batch_of(4, 1..=300)).unwrap();
+    store.write(&said(301, &known([1, 2, 3]))).unwrap();
+    store.close().unwrap();
+    let error = Recovery::plan(dir.path(), &nodes([3, 4])).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            OfflineError::NotAMember {
+                node: NodeId(3),
+                ..
+            }
+        ),
+        "who is known to have departed comes back with its old log: {error}"
+    );
+    let recovery = Recovery::plan(dir.path(), &nodes([2, 4])).unwrap();
+    recovery.carry_out().unwrap();
+    let expected = Configuration {
+        last_id: NodeId(3),
+        ..known([2, 4])
+    };
+    let opened = open_rocksdb(dir.path(), Some(NodeId(4))).unwrap();
+    assert_eq!(opened.identity.known.as_ref(), Some(&expected));
+    assert_eq!(opened.recovered.configurations, [(LogIndex(301), expected)]);
+    drop(opened);
+    assert!(Recovery::plan(dir.path(), &nodes([2, 4])).unwrap().done);
+}
+
+#[test]
+fn a_folder_that_has_departed_and_one_that_is_nobodys_are_not_recovered() {
+    let dir = member();
+    let left = Record {
+        known: Some(known([1, 2, 3]).reduced_to([NodeId(1), NodeId(3)])),
+        ..Record::default()
+    };
+    open(dir.path()).store.record(&left).unwrap();
+    let error = Recovery::plan(dir.path(), &nodes([2])).unwrap_err();
+    assert!(
+        matches!(error, OfflineError::Departed { node: NODE, .. }),
+        "{error}"
+    );
+    let dir = tempfile::tempdir().unwrap();
+    drop(open_rocksdb(dir.path(), None).unwrap());
+    let error = Recovery::plan(dir.path(), &nodes([2])).unwrap_err();
+    assert!(matches!(error, OfflineError::NoCluster { .. }), "{error}");
 }
 
 #[test]

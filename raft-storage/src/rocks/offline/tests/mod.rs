@@ -4,7 +4,6 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use raft_core::{
@@ -32,7 +31,7 @@ fn nodes(ids: impl IntoIterator<Item = u64>) -> std::collections::BTreeSet<NodeI
 }
 
 fn open(dir: &Path) -> Opened {
-    open_rocksdb(dir, NODE).expect("opens")
+    open_rocksdb(dir, Some(NODE)).expect("opens")
 }
 
 fn hard_state(term: u64, vote: Option<u64>) -> Batch {
@@ -68,10 +67,20 @@ fn compact(store: &mut dyn LogStore, last: LogId, start: LogId, bytes: usize) {
     store.write(&batch).unwrap();
 }
 
+/// Members with their folders and addresses.
+fn known(ids: impl IntoIterator<Item = u64>) -> Configuration {
+    let folder = |id: u64| (NodeId(id), Incarnation(u128::from(id) + 70));
+    let mut known = Configuration::of_folders(ids.into_iter().map(folder));
+    for (id, member) in &mut known.about {
+        member.address = format!("10.0.0.{id}:7001");
+    }
+    known
+}
+
 fn identity() -> Record {
-    let members = [1, 2, 3].map(|node| (NodeId(node), Incarnation(u128::from(node) + 70)));
     Record {
-        members: Some(members.into()),
+        node: Some(NODE),
+        known: Some(known([1, 2, 3])),
         cluster: Some(CLUSTER),
         cursors: [("a reader".to_owned(), Some(LogIndex(40)))].into(),
     }

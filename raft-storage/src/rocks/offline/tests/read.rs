@@ -34,7 +34,7 @@ fn a_whole_folder_is_told_as_it_is_and_stays_as_it_is() {
     let content = status.content.unwrap();
     assert_eq!(
         content.owner.map(|(node, _, starts)| (node, starts)),
-        Some((NODE, 3))
+        Some((Some(NODE), 3))
     );
     assert_eq!(content.cluster, Some(CLUSTER));
     assert_eq!((content.log_start, content.last), (id(3, 100), id(4, 300)));
@@ -63,6 +63,34 @@ fn a_whole_folder_is_told_as_it_is_and_stays_as_it_is() {
     // Ten entries of the run that holds the first are gone, and whole.
     assert!(checked.entries >= 200, "{checked:?}");
     assert_eq!((checked.records, checked.chunks), (7, 3));
+}
+
+#[test]
+fn a_folder_that_is_nobodys_and_one_that_has_departed_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || open_rocksdb(dir.path(), None).unwrap().store;
+    drop(open());
+    let told = || status(dir.path()).unwrap();
+    let whose = |status: &Status| status.content.as_ref().unwrap().owner.unwrap().0;
+    let seen = told();
+    assert_eq!((whose(&seen), seen.mark.unwrap().node), (None, None));
+    assert!(!seen.content.unwrap().has_departed());
+    open().record(&identity()).unwrap();
+    let seen = told();
+    assert_eq!(
+        (whose(&seen), seen.mark.unwrap().node),
+        (Some(NODE), Some(NODE))
+    );
+    let content = seen.content.unwrap();
+    assert_eq!(content.known, Some(known([1, 2, 3])));
+    assert!(!content.has_departed());
+    let left = Record {
+        known: Some(known([1, 2, 3]).reduced_to([NodeId(1), NodeId(3)])),
+        ..Record::default()
+    };
+    open().record(&left).unwrap();
+    assert!(told().content.unwrap().has_departed());
+    assert_eq!(verify(dir.path()).unwrap().problems, []);
 }
 
 #[test]
@@ -128,7 +156,7 @@ fn damaged_folders_are_not_touched_and_the_verdict_is_the_nodes_own() {
             let report = verify(dir.path()).unwrap();
             assert!(files(dir.path()) == before, "{what}: changed");
             let told = seen.refusal.as_ref().map(ToString::to_string);
-            let refused = open_rocksdb(dir.path(), NODE).err();
+            let refused = open_rocksdb(dir.path(), Some(NODE)).err();
             let refused = refused.map(|error| error.to_string());
             assert_eq!(told, refused, "{what}");
             if refused.is_some() {

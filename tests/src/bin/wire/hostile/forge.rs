@@ -14,6 +14,7 @@ pub(crate) mod kind {
     pub(crate) const REFUSE: u8 = 3;
     pub(crate) const SNAPSHOT_HELLO: u8 = 4;
     pub(crate) const CONFIRM: u8 = 6;
+    pub(crate) const VISIT: u8 = 7;
     pub(crate) const APPEND_ENTRIES: u8 = 16;
     pub(crate) const HEARTBEAT: u8 = 17;
     pub(crate) const HEARTBEAT_RESPONSE: u8 = 18;
@@ -64,6 +65,15 @@ impl Body {
         self
     }
 
+    /// Nothing, if they are none.
+    pub(crate) fn bin_or_nil(mut self, bytes: &[u8]) -> Self {
+        if bytes.is_empty() {
+            self.0.push(0xc0);
+            return self;
+        }
+        self.bin(bytes)
+    }
+
     pub(crate) fn text(mut self, text: &str) -> Self {
         self.0.push(0xdb);
         self.0.extend((text.len() as u32).to_be_bytes());
@@ -111,6 +121,7 @@ pub(crate) fn frame(version: u8, kind: u8, len: u32, body: &[u8]) -> Vec<u8> {
 #[derive(Clone, Debug)]
 pub(crate) struct Introduction {
     pub(crate) versions: (u64, u64),
+    /// Empty if it is not born.
     pub(crate) cluster: Vec<u8>,
     pub(crate) from: u64,
     pub(crate) to: u64,
@@ -167,7 +178,7 @@ impl Introduction {
     pub(crate) fn frame(&self, kind: u8) -> Vec<u8> {
         let body = Body::array(15)
             .uints(&[self.versions.0, self.versions.1])
-            .bin(&self.cluster)
+            .bin_or_nil(&self.cluster)
             .uints(&[self.from, self.to])
             .bin(&self.incarnation)
             .uints(&[self.starts, self.run])

@@ -25,9 +25,14 @@ pub(crate) const CASES: &[Case] = &[
         Way::Stranger(other_cluster),
     ),
     connection(
-        "a node that is not listed",
+        "a node that is not listed, and not born",
         "unknown_node",
         Way::Stranger(unknown_node),
+    ),
+    connection(
+        "a node that is no member any more",
+        "removed",
+        Way::Stranger(removed),
     ),
     connection(
         "an old incarnation",
@@ -59,6 +64,21 @@ pub(crate) const CASES: &[Case] = &[
         "a future protocol version",
         "version",
         Way::Stranger(future_version),
+    ),
+    connection(
+        "a visit of another shape",
+        "malformed",
+        Way::Stranger(shapeless_visit),
+    ),
+    connection(
+        "a visit that makes no sense",
+        "malformed",
+        Way::Stranger(senseless_visit),
+    ),
+    connection(
+        "a visit that is too long",
+        "malformed",
+        Way::Stranger(long_visit),
     ),
     connection("a recorded session", "replayed", Way::Own(replayed)),
     connection("TLS", "no_tls", Way::Own(speaks_tls)),
@@ -106,7 +126,27 @@ fn other_cluster(scene: &Scene<'_>, node: u64) -> Vec<u8> {
 fn unknown_node(scene: &Scene<'_>, node: u64) -> Vec<u8> {
     let mut hello = scene.introduction(node);
     hello.from = 9;
+    hello.cluster.clear();
     hello.frame(kind::HELLO)
+}
+
+fn removed(scene: &Scene<'_>, node: u64) -> Vec<u8> {
+    let mut hello = scene.introduction(node);
+    // Ids begin with 1, and none below the highest is given again.
+    hello.from = 0;
+    hello.frame(kind::HELLO)
+}
+
+fn shapeless_visit(_: &Scene<'_>, _: u64) -> Vec<u8> {
+    Body::array(1).uint(1).frame(kind::VISIT)
+}
+
+fn senseless_visit(_: &Scene<'_>, _: u64) -> Vec<u8> {
+    Body::array(1).bin(&[0xc1; 64]).frame(kind::VISIT)
+}
+
+fn long_visit(_: &Scene<'_>, _: u64) -> Vec<u8> {
+    Body::array(1).bin(&[7; 4_040]).frame(kind::VISIT)
 }
 
 fn old_incarnation(scene: &Scene<'_>, node: u64) -> Vec<u8> {

@@ -6,22 +6,17 @@
 
 use std::fmt;
 
+use raft_core::membership::MEMBERS_MAX;
 use raft_core::{ClusterId, Incarnation, LogId, LogIndex, NodeId, Term};
-use serde::{Deserialize, Serialize};
-use serde_bytes::ByteArray;
 
-use crate::decode::{decode_body, in_id, in_index, in_term};
-use crate::header::FrameKind;
-use crate::tls::{time, unix_seconds};
-use crate::wire::{List, RefuseBody};
 use crate::{CertificateProblem, DecodeError};
+
+mod encode;
 
 /// The longest text of a refusal, in bytes.
 const TEXT_LEN_MAX: usize = 1024;
 /// Once the text of a list of ids is that long, in bytes, no further one is shown.
 const IDS_TEXT_LEN_MAX: usize = 384;
-/// So many ids of each list travel: with the text they fit a frame of a handshake, whatever they are.
-const IDS_MAX: usize = 128;
 
 /// Why one node will not talk to another. The text says what to do about it, and is meant for both
 /// sides.
@@ -194,6 +189,49 @@ pub enum Refusal {
          out who does that, and use TLS"
     )]
     Replayed,
+    /// The node was removed from the cluster, or has an id that belongs to nobody and is below one that was given:
+    /// ids are given in order, and none is given twice.
+    #[error(
+        "node {node} was removed from the cluster, or never was in it, and its id is not given again: to come \
+         in, let it join with an empty data folder"
+    )]
+    Removed {
+        /// The node that is no member.
+        node: NodeId,
+    },
+    /// The node that was dialled is joining a cluster, and does not yet take part as the one that it will be.
+    #[error("the node that was dialled is about to join, and not ready: try again later")]
+    Joining,
+    /// The cluster takes nobody in who asks for it.
+    #[error("this cluster does not let nodes join: allow it on its nodes (joins)")]
+    NoJoins,
+    /// Nobody answers, or somebody else does, where the node that wants to join says that it is.
+    #[error(
+        "the node that wants to join does not answer at {address}: check that the address is its own, and that \
+         the members can reach it (advertise)"
+    )]
+    Unreachable {
+        /// Where it says that it is.
+        address: String,
+    },
+    /// The node that wants to join has not shown a certificate for a name that could be its own.
+    #[error(
+        "the node that wants to join needs a certificate that holds the name {name}, which no other node may go \
+         by: give it one, or a name of its own (own_tls_name)"
+    )]
+    TlsName {
+        /// The name that it asked for or, if it asked for none, would need.
+        name: String,
+    },
+    /// The node that is to be replaced is there.
+    #[error("node {node} is to be replaced, and it lives: stop it, or remove it first")]
+    Alive {
+        /// The node that lives.
+        node: NodeId,
+    },
+    /// The cluster has as many members as it can have.
+    #[error("the cluster has {MEMBERS_MAX} members, and cannot have more: remove one first")]
+    TooManyMembers,
     /// A reason that this program is too old to know.
     #[error("{text}")]
     Other {
@@ -221,60 +259,6 @@ impl fmt::Display for Ids<'_> {
         }
         write!(f, "{{{text}}}")
     }
-}
-
-type Id = ByteArray<16>;
-
-fn id(number: u128) -> Id {
-    ByteArray::new(number.to_be_bytes())
-}
-
-fn number(id: Id) -> u128 {
-    u128::from_be_bytes(id.into_array())
-}
-
-#[derive(Serialize, Deserialize)]
-struct VersionDetails {
-    refuser_min: u8,
-    refuser_max: u8,
-    refused_min: u8,
-    refused_max: u8,
-}
-
-#[derive(Serialize, Deserialize)]
-struct ClusterDetails {
-    refuser: Id,
-    refused: Id,
-}
-
-#[derive(Serialize, Deserialize)]
-struct PeersDetails {
-    refuser: List<u64, IDS_MAX>,
-    refused: List<u64, IDS_MAX>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct IncarnationDetails {
-    node: u64,
-    known: Id,
-    shown: Id,
-}
-
-#[derive(Serialize, Deserialize)]
-struct LostDetails {
-    node: u64,
-    term: u64,
-    acknowledged: u64,
-    found_term: u64,
-    found_last_term: u64,
-    found_last_index: u64,
-}
-
-#[derive(Serialize, Deserialize)]
-struct CopyDetails {
-    node: u64,
-    seen_starts: u64,
-    shown: u64,
 }
 
 impl Refusal {
@@ -307,6 +291,13 @@ impl Refusal {
                 CertificateProblem::Unfit { .. } => 22,
             },
             Self::Replayed => 23,
+            Self::Removed { .. } => 24,
+            Self::Joining => 25,
+            Self::NoJoins => 26,
+            Self::Unreachable { .. } => 27,
+            Self::TlsName { .. } => 28,
+            Self::Alive { .. } => 29,
+            Self::TooManyMembers => 30,
             Self::Other { number, .. } => *number,
         }
     }
@@ -338,6 +329,13 @@ impl Refusal {
             21 => "certificate_missing",
             22 => "certificate_unfit",
             23 => "replayed",
+            24 => "removed",
+            25 => "joining",
+            26 => "no_joins",
+            27 => "unreachable",
+            28 => "tls_name",
+            29 => "alive",
+            30 => "too_many_members",
             _ => "other",
         }
     }
@@ -369,195 +367,6 @@ impl Refusal {
     /// Its text, as it travels.
     pub(crate) fn text(&self) -> String {
         printable(&self.to_string())
-    }
-
-    /// Its fields, as they travel: from the view of the side that refuses.
-    pub(crate) fn details(&self) -> Result<Vec<u8>, rmp_serde::encode::Error> {
-        match self {
-            &Self::Version {
-                theirs_min,
-                theirs_max,
-                ours_min,
-                ours_max,
-            } => rmp_serde::to_vec(&VersionDetails {
-                refuser_min: ours_min,
-                refuser_max: ours_max,
-                refused_min: theirs_min,
-                refused_max: theirs_max,
-            }),
-            Self::WrongCluster { theirs, ours } => rmp_serde::to_vec(&ClusterDetails {
-                refuser: id(ours.0),
-                refused: id(theirs.0),
-            }),
-            Self::NotMe { asked, am } => rmp_serde::to_vec(&(asked.0, am.0)),
-            Self::Itself { node } | Self::UnknownNode { node } | Self::DuplicateNode { node } => {
-                rmp_serde::to_vec(&node.0)
-            }
-            Self::WrongIncarnation { node, known, shown } => {
-                rmp_serde::to_vec(&IncarnationDetails {
-                    node: node.0,
-                    known: id(known.0),
-                    shown: id(shown.0),
-                })
-            }
-            Self::OldCopy {
-                node,
-                seen_starts,
-                shown,
-            } => rmp_serde::to_vec(&CopyDetails {
-                node: node.0,
-                seen_starts: *seen_starts,
-                shown: *shown,
-            }),
-            &Self::LostAcknowledged {
-                node,
-                term,
-                acknowledged,
-                found_term,
-                found,
-            } => rmp_serde::to_vec(&LostDetails {
-                node: node.0,
-                term: term.0,
-                acknowledged: acknowledged.0,
-                found_term: found_term.0,
-                found_last_term: found.term.0,
-                found_last_index: found.index.0,
-            }),
-            Self::Slow { limit_ms } => rmp_serde::to_vec(limit_ms),
-            Self::OtherPeers { theirs, ours } => {
-                let ids = |ids: &[NodeId]| List(ids.iter().take(IDS_MAX).map(|id| id.0).collect());
-                rmp_serde::to_vec(&PeersDetails {
-                    refuser: ids(ours),
-                    refused: ids(theirs),
-                })
-            }
-            Self::Malformed { what } => rmp_serde::to_vec(what),
-            // A frame tells of a certificate only to the side whose it is.
-            Self::Certificate { problem, .. } => match problem {
-                CertificateProblem::Expired { not_after: time }
-                | CertificateProblem::NotYetValid { not_before: time } => {
-                    rmp_serde::to_vec(&unix_seconds(*time))
-                }
-                CertificateProblem::Name { expected: text }
-                | CertificateProblem::Unfit { what: text } => rmp_serde::to_vec(text),
-                CertificateProblem::Chain
-                | CertificateProblem::Key
-                | CertificateProblem::Missing => Ok(Vec::new()),
-            },
-            Self::TooManyConnections
-            | Self::TlsWanted
-            | Self::NoTls
-            | Self::Replayed
-            | Self::Other { .. } => Ok(Vec::new()),
-        }
-    }
-
-    /// Reads what the other side refused with; `theirs` and `ours` change places.
-    pub(crate) fn from_body(body: &RefuseBody<'_>) -> Result<Self, DecodeError> {
-        let details = body.details;
-        let kind = FrameKind::Refuse;
-        Ok(match body.number {
-            1 => {
-                let details: VersionDetails = decode_body(kind, details)?;
-                Self::Version {
-                    theirs_min: details.refuser_min,
-                    theirs_max: details.refuser_max,
-                    ours_min: details.refused_min,
-                    ours_max: details.refused_max,
-                }
-            }
-            2 => {
-                let details: ClusterDetails = decode_body(kind, details)?;
-                Self::WrongCluster {
-                    theirs: ClusterId(number(details.refuser)),
-                    ours: ClusterId(number(details.refused)),
-                }
-            }
-            3 => {
-                let (asked, am) = decode_body(kind, details)?;
-                Self::NotMe {
-                    asked: NodeId(asked),
-                    am: NodeId(am),
-                }
-            }
-            4 => Self::Itself {
-                node: NodeId(decode_body(kind, details)?),
-            },
-            5 => Self::UnknownNode {
-                node: NodeId(decode_body(kind, details)?),
-            },
-            6 => {
-                let details: IncarnationDetails = decode_body(kind, details)?;
-                Self::WrongIncarnation {
-                    node: NodeId(details.node),
-                    known: Incarnation(number(details.known)),
-                    shown: Incarnation(number(details.shown)),
-                }
-            }
-            7 => {
-                let details: CopyDetails = decode_body(kind, details)?;
-                Self::OldCopy {
-                    node: NodeId(details.node),
-                    seen_starts: details.seen_starts,
-                    shown: details.shown,
-                }
-            }
-            8 => Self::DuplicateNode {
-                node: NodeId(decode_body(kind, details)?),
-            },
-            9 => Self::Malformed {
-                what: printable(decode_body(kind, details)?),
-            },
-            10 => Self::TooManyConnections,
-            11 => Self::Slow {
-                limit_ms: decode_body(kind, details)?,
-            },
-            12 => {
-                let details: PeersDetails = decode_body(kind, details)?;
-                let ids = |ids: List<u64, IDS_MAX>| ids.0.into_iter().map(NodeId).collect();
-                Self::OtherPeers {
-                    theirs: ids(details.refuser),
-                    ours: ids(details.refused),
-                }
-            }
-            13 => {
-                let details: LostDetails = decode_body(kind, details)?;
-                Self::LostAcknowledged {
-                    node: NodeId(details.node),
-                    term: in_term(details.term)?,
-                    acknowledged: in_index(details.acknowledged)?,
-                    found_term: in_term(details.found_term)?,
-                    found: in_id(details.found_last_term, details.found_last_index)?,
-                }
-            }
-            14 => Self::TlsWanted,
-            15 => Self::NoTls,
-            number @ 16..=22 => Self::Certificate {
-                ours: true,
-                problem: match number {
-                    16 => CertificateProblem::Expired {
-                        not_after: time(decode_body(kind, details)?),
-                    },
-                    17 => CertificateProblem::NotYetValid {
-                        not_before: time(decode_body(kind, details)?),
-                    },
-                    18 => CertificateProblem::Name {
-                        expected: printable(decode_body(kind, details)?),
-                    },
-                    19 => CertificateProblem::Chain,
-                    20 => CertificateProblem::Key,
-                    21 => CertificateProblem::Missing,
-                    _ => CertificateProblem::Unfit {
-                        what: printable(decode_body(kind, details)?),
-                    },
-                },
-            },
-            23 => Self::Replayed,
-            number => Self::Other {
-                number,
-                text: printable(body.text),
-            },
-        })
     }
 }
 

@@ -8,17 +8,27 @@
 //! Invariants, which [`Configuration::validate`] checks:
 //! - No learner is a voter; who is to be a learner next is an outgoing voter until then.
 //! - Only a joint configuration has outgoing voters, learners to be, or leaves by itself.
-//! - Who joins is a learner, or is to be one next; who has a priority is a member.
+//! - Who joins is a learner, or is to be one next; who has a priority, or is described, is a member.
+//!
+//! And two that [`apply`] keeps from one configuration to the next:
+//! - [`Configuration::highest_id`] never falls: whoever takes [`next_id`](Configuration::next_id) for a new node gives
+//!   no id twice.
+//! - The incarnation of a member never changes, once it is known.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
-
 use crate::NodeId;
 
-/// The members that a configuration may have, in all its roles together.
-pub const MEMBERS_MAX: usize = 1_000;
+mod encode;
+mod member;
+
+pub use encode::DecodeError;
+pub use member::{ADDRESS_LEN_MAX, Member, TLS_NAME_LEN_MAX, is_address};
+
+/// The members that a configuration may have, in all its roles together. Nodes that introduce themselves name all of
+/// them.
+pub const MEMBERS_MAX: usize = 256;
 
 /// Who decides, and who is fed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,10 +48,15 @@ pub struct Configuration {
     pub joining: BTreeSet<NodeId>,
     /// A voter with a higher priority than the leader is handed the leadership once it is close behind. Who has none here has 0.
     pub priorities: BTreeMap<NodeId, u32>,
+    /// What is known of members, beyond their ids. It begins and ends with the membership: that of an outgoing voter
+    /// ends when the joint configuration is left.
+    pub about: BTreeMap<NodeId, Member>,
+    /// The highest id of those that were members and are none any more; 0 at first.
+    pub last_id: NodeId,
 }
 
 /// One wish for one node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Step {
     /// It votes from now on, whether it has the log or not. See [`Step::Join`] for the careful way.
     AddVoter(NodeId),
@@ -54,6 +69,8 @@ pub enum Step {
     Remove(NodeId),
     /// It has this priority; 0 is everybody's at first.
     SetPriority(NodeId, u32),
+    /// This is what is known of it, all of it. A known incarnation cannot be changed, nor forgotten.
+    Describe(NodeId, Member),
 }
 
 /// A change of a [`Configuration`]. Of steps that contradict each other the last one counts.
@@ -92,12 +109,20 @@ pub enum ChangeError {
     /// Somebody must vote.
     #[error("no voter would be left")]
     NoVoters,
-    /// A priority for somebody who is no member.
+    /// A priority or a description for somebody who is no member.
     #[error("node {0} is no member")]
     NotAMember(NodeId),
     /// More than [`MEMBERS_MAX`].
     #[error("{0} members are more than {MEMBERS_MAX}")]
     TooManyMembers(usize),
+    /// An address or a name that cannot be one: see [`Member::is_sound`].
+    #[error(
+        "node {0} cannot be found by this: an address is host:port, of at most {ADDRESS_LEN_MAX} bytes, a TLS name at most {TLS_NAME_LEN_MAX}"
+    )]
+    BadAddress(NodeId),
+    /// The id goes by the name of one data folder, and not of another.
+    #[error("node {0} is known by another data folder")]
+    OtherFolder(NodeId),
 }
 
 /// The configuration that `change` makes of `configuration`.
@@ -136,6 +161,7 @@ pub fn apply(configuration: &Configuration, change: &Change) -> Result<Configura
             next.take(steps)?;
         }
     }
+    next.note_who_left(configuration);
     match next.validate() {
         Some(error) => Err(error),
         None => Ok(next),
@@ -150,6 +176,19 @@ impl Configuration {
             voters: voters.into_iter().collect(),
             ..Self::default()
         }
+    }
+
+    /// What this one is to be when only `voters` are left of its members, by an act from outside: they vote, what is
+    /// known of them stays known, and no id of the others is free again. No majority has agreed to that.
+    #[must_use]
+    pub fn reduced_to(&self, voters: impl IntoIterator<Item = NodeId>) -> Self {
+        let mut reduced = Self {
+            about: self.about.clone(),
+            last_id: self.last_id,
+            ..Self::of(voters)
+        };
+        reduced.note_who_left(self);
+        reduced
     }
 
     /// Whether two majorities decide.
@@ -183,17 +222,39 @@ impl Configuration {
         self.priorities.get(&id).copied().unwrap_or(0)
     }
 
+    /// The highest id that any node has, or had: those of the members, and of all that were removed.
+    #[must_use]
+    pub fn highest_id(&self) -> NodeId {
+        self.members().into_iter().fold(self.last_id, NodeId::max)
+    }
+
+    /// The id of whoever joins next, which nobody ever had. (If somebody has the last number that there is, it is that
+    /// one: then nobody can join.)
+    #[must_use]
+    pub fn next_id(&self) -> NodeId {
+        NodeId(self.highest_id().0.saturating_add(1))
+    }
+
+    /// Whether `id` is no member any more, for good. Ask a configuration that is committed; then whoever has such an
+    /// id was removed, or is somebody else than it says. (Who is not a member yet has an id above all of these.)
+    #[must_use]
+    pub fn has_departed(&self, id: NodeId) -> bool {
+        !self.contains(id) && id <= self.highest_id()
+    }
+
     fn take(&mut self, steps: &[Step]) -> Result<(), ChangeError> {
         for step in steps {
             let (Step::AddVoter(id)
             | Step::AddLearner(id)
             | Step::Join(id)
             | Step::Remove(id)
-            | Step::SetPriority(id, _)) = *step;
+            | Step::SetPriority(id, _)
+            | Step::Describe(id, _)) = step;
+            let id = *id;
             if id == NodeId(0) {
                 return Err(ChangeError::NodeIdZero);
             }
-            match *step {
+            match step {
                 Step::AddVoter(_) => {
                     self.forget(id);
                     self.voters.insert(id);
@@ -211,19 +272,33 @@ impl Configuration {
                     self.forget(id);
                     self.priorities.remove(&id);
                 }
-                Step::SetPriority(_, _) if !self.contains(id) => {
+                Step::SetPriority(_, _) | Step::Describe(_, _) if !self.contains(id) => {
                     return Err(ChangeError::NotAMember(id));
                 }
                 Step::SetPriority(_, 0) => {
                     self.priorities.remove(&id);
                 }
                 Step::SetPriority(_, priority) => {
-                    self.priorities.insert(id, priority);
+                    self.priorities.insert(id, *priority);
                 }
+                Step::Describe(_, member) => self.describe(id, member)?,
             }
         }
         if self.voters.is_empty() {
             return Err(ChangeError::NoVoters);
+        }
+        Ok(())
+    }
+
+    fn describe(&mut self, id: NodeId, member: &Member) -> Result<(), ChangeError> {
+        let known = self.about.get(&id).and_then(|member| member.incarnation);
+        if known.is_some() && known != member.incarnation {
+            return Err(ChangeError::OtherFolder(id));
+        }
+        if *member == Member::default() {
+            self.about.remove(&id);
+        } else {
+            self.about.insert(id, member.clone());
         }
         Ok(())
     }
@@ -253,6 +328,18 @@ impl Configuration {
         self.priorities.retain(|id, _| members.contains(id));
     }
 
+    /// Forgets what was known of those who were members in `before` and are none any more, but not how high their ids
+    /// were.
+    fn note_who_left(&mut self, before: &Self) {
+        let members = self.members();
+        self.about.retain(|id, _| members.contains(id));
+        let left = before
+            .members()
+            .into_iter()
+            .filter(|id| !members.contains(id));
+        self.last_id = left.fold(self.last_id, NodeId::max);
+    }
+
     /// Which invariant of the [module](self) does not hold; none if it is a configuration. An empty one,
     /// that of a node which nobody has told who belongs to its cluster, is one.
     #[must_use]
@@ -264,7 +351,7 @@ impl Configuration {
         if members.len() > MEMBERS_MAX {
             return Some(ChangeError::TooManyMembers(members.len()));
         }
-        if self.voters.is_empty() && !members.is_empty() {
+        if self.voters.is_empty() && (!members.is_empty() || self.last_id != NodeId(0)) {
             return Some(ChangeError::NoVoters);
         }
         if !self.is_joint() && (!self.learners_next.is_empty() || self.auto_leave) {
@@ -277,17 +364,19 @@ impl Configuration {
             .find(|id| !self.voters_outgoing.contains(id) || self.voters.contains(id));
         let learns = |id: &NodeId| self.learners.contains(id) || self.learners_next.contains(id);
         let strangers = self.joining.iter().filter(|id| !learns(id));
-        let prior = self.priorities.keys().filter(|id| !members.contains(id));
-        let mut wrong = twofold.into_iter().chain(unfounded).chain(strangers);
-        wrong
-            .next()
-            .or(prior.into_iter().next())
-            .map(|id| ChangeError::NotAMember(*id))
+        let named = self.priorities.keys().chain(self.about.keys());
+        let unknown = named.filter(|id| !members.contains(id));
+        let wrong = twofold.into_iter().chain(unfounded).chain(strangers);
+        if let Some(id) = wrong.chain(unknown).next() {
+            return Some(ChangeError::NotAMember(*id));
+        }
+        let mut unsound = self.about.iter().filter(|(_, member)| !member.is_sound());
+        unsound.next().map(|(id, _)| ChangeError::BadAddress(*id))
     }
 }
 
 impl fmt::Display for Configuration {
-    /// Writes `voters 1 2 3`, or `voters 1 2 4 and 1 2 3, learners 5`.
+    /// Writes `voters 1 2 3`, or `voters 1 2 4 and 1 2 3, learners 5`: who decides, and not who they are.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let list = |ids: &BTreeSet<NodeId>| {
             let ids: Vec<String> = ids.iter().map(NodeId::to_string).collect();
@@ -313,95 +402,6 @@ impl fmt::Display for Configuration {
             write!(f, ", leaves by itself")?;
         }
         Ok(())
-    }
-}
-
-/// Bytes that are no configuration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DecodeError {
-    /// A program of this version cannot know what it means.
-    #[error("configuration of format {0}, and this program knows format {FORMAT}")]
-    Format(u8),
-    /// It ends too early, has something behind its end, or breaks an invariant.
-    #[error("these bytes are no configuration")]
-    Damaged,
-}
-
-const FORMAT: u8 = 1;
-
-impl Configuration {
-    /// The bytes of an [`EntryKind::Configuration`](crate::EntryKind::Configuration).
-    ///
-    /// Format 1: the format, whether it leaves by itself (0 or 1), then five lists of ids (voters,
-    /// outgoing voters, learners, learners to be, joining) and one of ids with their priorities. A list is
-    /// its length in 2 bytes, then ids in 8 bytes each, then the priority in 4; all big-endian.
-    #[must_use]
-    pub fn encode(&self) -> Bytes {
-        let mut bytes = BytesMut::new();
-        bytes.put_u8(FORMAT);
-        bytes.put_u8(u8::from(self.auto_leave));
-        for ids in self.lists() {
-            bytes.put_u16(ids.len() as u16);
-            for id in ids {
-                bytes.put_u64(id.0);
-            }
-        }
-        bytes.put_u16(self.priorities.len() as u16);
-        for (id, priority) in &self.priorities {
-            bytes.put_u64(id.0);
-            bytes.put_u32(*priority);
-        }
-        bytes.freeze()
-    }
-
-    fn lists(&self) -> [&BTreeSet<NodeId>; 5] {
-        [
-            &self.voters,
-            &self.voters_outgoing,
-            &self.learners,
-            &self.learners_next,
-            &self.joining,
-        ]
-    }
-
-    /// The configuration that [`encode`](Self::encode) made `bytes` of.
-    ///
-    /// # Errors
-    /// [`DecodeError`]. It takes memory only as far as `bytes` go, whatever they claim.
-    pub fn decode(mut bytes: &[u8]) -> Result<Self, DecodeError> {
-        let damaged = |_| DecodeError::Damaged;
-        match bytes.try_get_u8().map_err(damaged)? {
-            FORMAT => {}
-            other => return Err(DecodeError::Format(other)),
-        }
-        let mut decoded = Self {
-            auto_leave: match bytes.try_get_u8().map_err(damaged)? {
-                0 => false,
-                1 => true,
-                _ => return Err(DecodeError::Damaged),
-            },
-            ..Self::default()
-        };
-        for list in [
-            &mut decoded.voters,
-            &mut decoded.voters_outgoing,
-            &mut decoded.learners,
-            &mut decoded.learners_next,
-            &mut decoded.joining,
-        ] {
-            for _ in 0..bytes.try_get_u16().map_err(damaged)? {
-                list.insert(NodeId(bytes.try_get_u64().map_err(damaged)?));
-            }
-        }
-        for _ in 0..bytes.try_get_u16().map_err(damaged)? {
-            let id = NodeId(bytes.try_get_u64().map_err(damaged)?);
-            let priority = bytes.try_get_u32().map_err(damaged)?;
-            decoded.priorities.insert(id, priority);
-        }
-        if !bytes.is_empty() || decoded.validate().is_some() {
-            return Err(DecodeError::Damaged);
-        }
-        Ok(decoded)
     }
 }
 

@@ -1,0 +1,65 @@
+//! The closed loop: each client asks, waits for the answer, and asks again.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, anyhow};
+
+use super::Window;
+use super::seen::Seen;
+
+/// After an error: something is wrong, and hammering will not mend it.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Runs `clients` clients on this thread until the window closes. What is answered inside the window counts.
+pub(super) fn run<F>(ask: impl Fn() -> F, clients: usize, window: Window) -> Result<Seen>
+where
+    F: Future<Output = Result<(), String>>,
+{
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()?;
+    let seen = Rc::new(RefCell::new(Seen::new()?));
+    runtime.block_on(async {
+        let loops = (0..clients).map(|_| client(&ask, window, &seen));
+        // All on this thread: they share `seen`, and borrow from it only between awaits.
+        futures_util::future::join_all(loops).await;
+    });
+    drop(runtime);
+    Rc::try_unwrap(seen)
+        .map(RefCell::into_inner)
+        .map_err(|_| anyhow!("a client is left over"))
+}
+
+async fn client<F>(ask: &impl Fn() -> F, window: Window, seen: &RefCell<Seen>)
+where
+    F: Future<Output = Result<(), String>>,
+{
+    loop {
+        let before = Instant::now();
+        let outcome = ask().await;
+        let now = Instant::now();
+        let failed = outcome.is_err();
+        {
+            let mut seen = seen.borrow_mut();
+            match outcome {
+                Ok(()) => {
+                    let inside = window.contains(now);
+                    seen.answered(inside);
+                    if inside {
+                        seen.took(now - before);
+                    }
+                }
+                Err(error) => seen.failed(error),
+            }
+        }
+        if now >= window.closes {
+            return;
+        }
+        if failed {
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
