@@ -70,6 +70,10 @@ impl Output {
 impl Terminal {
     /// Opens a shell in `folder`, its own files in `control`, with the environment of `command`.
     pub(crate) fn open(mut command: Command, folder: &Path, control: &Path) -> Result<Self> {
+        // The exit codes of an earlier one with this name would be taken for this one's.
+        if control.exists() {
+            fs::remove_dir_all(control)?;
+        }
         fs::create_dir_all(control)?;
         let mut shell = command
             .current_dir(folder)
