@@ -20,8 +20,8 @@ use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use raft_core::{
-    ClusterId, Incarnation, Input, LogId, LogIndex, NodeId, Persist, Raft, ReadFailure, Recovered,
-    RequestId,
+    ClusterId, Incarnation, Input, LogId, LogIndex, NodeId, OpenMessage, Persist, Raft, ReadFailure,
+    Recovered, RequestId,
 };
 use raft_net::{Frame, FrameEncoder, Inbound, Local, PeerEvent, PeerSender};
 use raft_storage::{LogReads, Written};
@@ -99,6 +99,8 @@ pub(crate) struct Node {
     pub(crate) persists: Vec<Persist>,
     pub(crate) observer: Observer,
     pub(crate) to_apply: Vec<Apply>,
+    /// What is sent at the end of the turn.
+    pub(crate) not_urgent: Vec<(NodeId, OpenMessage)>,
     /// By what the threads that take snapshots in judge what is offered.
     pub(crate) expected: Arc<Mutex<Expected>>,
     pub(crate) refused: Refused,

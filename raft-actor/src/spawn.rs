@@ -507,6 +507,7 @@ fn assemble(ctx: &mut Context<RaftActor>, start: Start) -> RaftActor {
             persists: Vec::new(),
             observer: Observer::new(id, Rc::clone(&observed)),
             to_apply: Vec::new(),
+            not_urgent: Vec::new(),
             expected,
             refused: Refused::new(id),
             close_result: None,

@@ -4,19 +4,27 @@
 //! or from the log, hands over one batch, and goes on when that is handled. So at most one batch for each
 //! subscriber is in memory beyond what all share, and a slow one delays nobody.
 //!
+//! Whether a batch is handled is looked at when there is another one to hand over: to be woken for it would cost the
+//! node's thread as much as the batch itself. Who has a cursor is waited for at once, since that is kept.
+//!
 //! Invariants:
 //! - What is delivered is a function of the log: commands that were applied, each once, in its order. Whether an entry
 //!   was applied, or is a copy of one that was, the ledger remembers for as long as the log has the entry.
 //! - Where the log does not reach back to, the subscriber is told so before it is handed what comes after.
 
 use std::cell::{Cell, RefCell};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
-use actix::{Addr, Recipient};
+use actix::{Addr, MailboxError, Recipient};
+use futures_util::FutureExt;
+use futures_util::future::{LocalBoxFuture, MaybeDone, maybe_done};
 use raft_core::{Entry, EntryKind, LogId, LogIndex};
 use raft_storage::{LogReads, ReadEntries, Snapshots, StorageError};
 use tokio::sync::watch;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::delivery::{Progress, Replica};
@@ -31,6 +39,8 @@ const SINGLE_MAX: usize = 64;
 const BATCH_MAX: usize = 512;
 /// Bytes of entries in either: the entry that reaches it is the last.
 const BATCH_BYTES_MAX: usize = 256 << 10;
+/// For so long more entries are waited for before it is asked whether the last ones are handled.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// What all subscriptions of a node read.
 pub(crate) struct Log {
@@ -54,6 +64,8 @@ pub(crate) struct Subscription {
     pub(crate) progress: watch::Receiver<Progress>,
     pub(crate) log: Rc<Log>,
     pub(crate) ending: Ending,
+    /// What it was handed last, and the last entry of that.
+    pub(crate) handed: Option<(Handed, LogIndex)>,
     /// Where it stands, for those who measure how far it is behind.
     pub(crate) stands_at: Rc<Cell<LogIndex>>,
 }
@@ -171,6 +183,18 @@ impl Subscription {
 
     async fn hand_over_next(&mut self) -> Result<(), Stop> {
         let next = self.next;
+        if let Some((mut handed, last)) = self.handed.take() {
+            if self.cursor.is_none() {
+                let more = self.progress.wait_for(|progress| progress.index >= next);
+                // There is more, or not yet, or the node ends: what was handed over is waited for in any case.
+                let _ = timeout(LOOK_AGAIN, more).await;
+            }
+            (&mut handed).await;
+            if !matches!(Pin::new(&mut handed).take_output(), Some(Ok(()))) {
+                return Err(SubscriptionEnd::SubscriberGone.into());
+            }
+            self.handled(last);
+        }
         let through = self
             .progress
             .wait_for(|progress| progress.index >= next)
@@ -182,10 +206,13 @@ impl Subscription {
                 let Some(last) = last else {
                     return Err(SubscriptionEnd::NodeEnded.into());
                 };
-                if !events.is_empty() && !self.hand_over(events).await {
-                    return Err(SubscriptionEnd::SubscriberGone.into());
+                match self.hand_over(events) {
+                    Some(handed) => {
+                        self.handed = Some((handed, last));
+                        self.next = last.next();
+                    }
+                    None => self.handled(last),
                 }
-                self.handled(last);
                 Ok(())
             }
             Next::Compacted => self.jump().await,
@@ -336,24 +363,26 @@ impl Subscription {
         matches!(self.log.snapshots.open(last), Err(StorageError::Io { .. }))
     }
 
-    /// Hands over one batch and waits until it is handled. False if the subscriber is gone.
-    async fn hand_over(&self, events: Vec<Delivered>) -> bool {
-        match &self.to {
-            Subscriber::Batched(to) => to.send(DeliveredBatch(events)).await.is_ok(),
-            Subscriber::Single(to) => hand_over_each(to, events).await,
-        }
+    /// Hands over one batch, if there is anything in it.
+    fn hand_over(&self, mut events: Vec<Delivered>) -> Option<Handed> {
+        let last = events.pop()?;
+        let handled = match &self.to {
+            Subscriber::Batched(to) => {
+                events.push(last);
+                to.send(DeliveredBatch(events)).boxed_local()
+            }
+            // The mailbox is first in, first out: when the last one is handled, all are.
+            Subscriber::Single(to) => {
+                events.into_iter().for_each(|event| to.do_send(event));
+                to.send(last).boxed_local()
+            }
+        };
+        let mut handed = maybe_done(handled);
+        // To a full mailbox it is sent when it is looked at.
+        let _ = (&mut handed).now_or_never();
+        Some(handed)
     }
 }
 
-/// Puts all events into the mailbox and waits for the last one: the mailbox is first in, first out, so all
-/// are handled by then, and it holds at most one batch of this subscription.
-async fn hand_over_each(to: &Recipient<Delivered>, events: Vec<Delivered>) -> bool {
-    let mut events = events.into_iter();
-    let Some(last) = events.next_back() else {
-        return true;
-    };
-    for event in events {
-        to.do_send(event);
-    }
-    to.send(last).await.is_ok()
-}
+/// What a subscriber was handed, and whether it is handled; an error if the subscriber is gone.
+pub(crate) type Handed = MaybeDone<LocalBoxFuture<'static, Result<(), MailboxError>>>;

@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use actix::prelude::*;
 use raft_core::{
-    ClusterId, Commit, Effect, EntryKind, Envelope, Input, LogIndex, Message, NodeId, Raft,
-    ReadFailure, Rejection, RequestId, Role, StepDown, Term,
+    ClusterId, Commit, Effect, EntryKind, Envelope, Input, LogIndex, Message, NodeId, OpenMessage,
+    Raft, ReadFailure, Rejection, RequestId, Role, StepDown, Term,
 };
 use raft_net::Frame;
 use raft_storage::{ReadEntries, StorageError, Write};
@@ -65,6 +65,11 @@ impl Node {
                         .is_named_by(&persist, self.lag.applied_bytes());
                     self.persists.push(persist);
                 }
+                // Nobody waits for it as those do who proposed what is committed.
+                Effect::Send {
+                    to,
+                    message: message @ OpenMessage::CommitAdvanced(_),
+                } => self.not_urgent.push((to, message)),
                 Effect::Send { to, message } => self.send(to, message.into()),
                 Effect::Commit(commit) => self.committed(commit, ctx),
                 Effect::Read {
@@ -226,6 +231,10 @@ impl Node {
         self.report_steps();
         for apply in std::mem::take(&mut self.to_apply) {
             self.parts.delivery.do_send(apply);
+        }
+        // Behind that: who was sent something last has its turn last.
+        for (to, message) in std::mem::take(&mut self.not_urgent) {
+            self.send(to, message.into());
         }
         self.door.set_lagging(self.is_lagging());
         self.observe(now, ctx);

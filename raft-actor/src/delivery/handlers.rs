@@ -163,6 +163,7 @@ impl Handler<Subscribe> for Delivery {
             progress: self.progress.subscribe(),
             log: Rc::clone(&self.log),
             ending: ending.clone(),
+            handed: None,
             stands_at: Rc::new(Cell::new(next.prev())),
         };
         self.positions.push(Rc::downgrade(&subscription.stands_at));
