@@ -60,7 +60,7 @@ pub(crate) struct Shape {
     pub(crate) nodes: usize,
     /// Whether there is a learner in a process of its own, for clients outside.
     pub(crate) outside: bool,
-    /// Whether all is in one process and no log is on a disk.
+    /// Whether all is in one process, without a wire, and no log is on a disk.
     pub(crate) memory: bool,
     /// Whether the nodes speak TLS.
     pub(crate) tls: bool,
@@ -90,7 +90,12 @@ impl Cluster {
             .prefix("bench-")
             .tempdir_in(data)
             .with_context(|| format!("cannot make a folder in {}", data.display()))?;
-        let addresses = free_addresses(shape.nodes + usize::from(shape.outside))?;
+        let addresses = if shape.memory {
+            let ports = 1..=shape.nodes;
+            ports.map(|port| format!("memory/bench:{port}")).collect()
+        } else {
+            free_addresses(shape.nodes + usize::from(shape.outside))?
+        };
         let voters = &addresses[..shape.nodes];
         let processes = if shape.memory {
             ensure!(

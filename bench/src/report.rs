@@ -104,7 +104,7 @@ impl Report {
             tally: _,
         } = &self.shape;
         let what = if *memory {
-            format!("{nodes} nodes in one process, logs in memory, loopback sockets")
+            format!("{nodes} nodes in one process, logs in memory, no wire")
         } else {
             let tls = if *tls { ", TLS" } else { "" };
             let voters = match nodes {

@@ -48,7 +48,7 @@ pub(crate) struct Options {
     /// Have the nodes speak TLS.
     #[arg(long, conflicts_with = "memory")]
     tls: bool,
-    /// All nodes and the clients in one process, the logs in its memory.
+    /// All nodes and the clients in one process without a wire, the logs in its memory.
     #[arg(long)]
     memory: bool,
     /// How long each measurement takes, after a warm-up of a third of it.

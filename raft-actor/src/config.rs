@@ -209,6 +209,17 @@ impl Config {
 
     /// All nodes of the cluster, this one among them, with the address (`host:port`) at which each is
     /// reached. The list must be the same on every node. A name is resolved at each dial.
+    ///
+    /// Nodes of one process reach each other without a wire at `memory/NAME:PORT`, with any name and any port from 1 on:
+    /// for tests, and to measure a cluster beside its network. There is no TLS there, nobody else reaches them, and all
+    /// else is as over TCP.
+    ///
+    /// ```
+    /// # use raft_actor::{Config, MemoryDisk, NodeId};
+    /// let peers = [1, 2, 3].map(|id| (NodeId(id), format!("memory/test:{id}")));
+    /// let config = Config::new(NodeId(1)).peers(peers).memory(MemoryDisk::new());
+    /// # let _ = config;
+    /// ```
     #[must_use]
     pub fn peers<A: Into<String>>(mut self, peers: impl IntoIterator<Item = (NodeId, A)>) -> Self {
         self.peers = peers
@@ -233,7 +244,7 @@ impl Config {
         self
     }
 
-    /// Where to listen (`ip:port`), if that is not this node's address in the list of peers.
+    /// Where to listen (`ip:port`, or [`memory/NAME:PORT`](Self::peers)), if that is not this node's address in the list of peers.
     #[must_use]
     pub fn listen(mut self, address: impl Into<String>) -> Self {
         self.listen = Some(address.into());

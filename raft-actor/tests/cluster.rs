@@ -1,4 +1,4 @@
-//! Whole nodes in one process: real actors, real sockets, and disks of memory that can lose power.
+//! Whole nodes in one process: real actors, real sockets but for one test, and disks of memory that can lose power.
 
 #![allow(clippy::unwrap_used)]
 
@@ -54,8 +54,12 @@ struct Cluster {
 
 impl Cluster {
     fn new(size: u64) -> Self {
-        let addresses = (0..size).map(|_| format!("127.0.0.1:{}", free_port()));
-        let peers = (1..=size).map(NodeId).zip(addresses).collect();
+        Self::at((0..size).map(|_| format!("127.0.0.1:{}", free_port())))
+    }
+
+    fn at(addresses: impl Iterator<Item = String>) -> Self {
+        let peers: Vec<_> = (1..).map(NodeId).zip(addresses).collect();
+        let size = peers.len();
         let disks = (0..size).map(|_| MemoryDisk::new()).collect();
         Self {
             peers,
@@ -76,9 +80,13 @@ impl Cluster {
     }
 
     async fn start(size: u64) -> Self {
-        let mut cluster = Self::new(size);
-        cluster.nodes = (1..=size).map(|id| cluster.spawn(id)).collect();
-        cluster
+        Self::new(size).spawned()
+    }
+
+    fn spawned(mut self) -> Self {
+        let size = self.peers.len() as u64;
+        self.nodes = (1..=size).map(|id| self.spawn(id)).collect();
+        self
     }
 
     fn node(&self, id: u64) -> &Addr<RaftActor> {
@@ -183,7 +191,16 @@ async fn a_single_node_commits_and_remembers() {
 
 #[actix::test]
 async fn every_node_takes_proposals_and_all_are_handed_one_order() {
-    let cluster = Cluster::start(3).await;
+    one_order(Cluster::start(3).await).await;
+}
+
+#[actix::test]
+async fn without_a_wire_they_do_too() {
+    let cluster = Cluster::at((1..=3).map(|port| format!("memory/one-order:{port}")));
+    one_order(cluster.spawned()).await;
+}
+
+async fn one_order(cluster: Cluster) {
     let mut logs = Vec::new();
     for node in &cluster.nodes {
         logs.push(collect(node).await);

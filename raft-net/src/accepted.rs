@@ -16,7 +16,6 @@ use actix::Recipient;
 use futures_util::FutureExt;
 use raft_core::NodeId;
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 use crate::accepting::{Host, enter, last_word, slow};
@@ -140,7 +139,7 @@ impl Host for Doorkeeper {
         }
     }
 
-    async fn serve(self: Arc<Self>, stream: TcpStream, remote: SocketAddr, cut: Cut, place: Place) {
+    async fn serve(self: Arc<Self>, stream: Stream, remote: SocketAddr, cut: Cut, place: Place) {
         let keeper = self;
         let connection = Connection {
             keeper: &keeper,
@@ -182,14 +181,14 @@ struct Connection<'a> {
 }
 
 impl Connection<'_> {
-    async fn run(&self, socket: TcpStream, place: Place) -> Ending {
+    async fn run(&self, stream: Stream, place: Place) -> Ending {
         let keeper = self.keeper;
-        if let Err(error) = configure(&socket, &keeper.limits) {
+        if let Err(error) = configure(&stream, &keeper.limits) {
             return error.into();
         }
         let mut decoder = FrameDecoder::for_handshake(&keeper.limits);
         let limit = keeper.limits.handshake_timeout;
-        let mut door = Some(Stream::Plain(socket));
+        let mut door = Some(stream);
         let handshake = async { Ok(timeout(limit, self.greet(&mut door, &mut decoder)).await) };
         let greeted = match self.cut.guard(handshake).await {
             Ok(Ok(greeted)) => greeted,

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -20,6 +19,7 @@ use crate::cut::Cut;
 use crate::gate::Gate;
 use crate::handshake::Broken;
 use crate::lobby::{Lobby, Place};
+use crate::process::{HERE, Listening};
 use crate::stream::{Stream, begins_with_tls};
 use crate::tls::Insecure;
 use crate::{Ending, Limits, Refusal, Tls};
@@ -28,6 +28,47 @@ use crate::{Ending, Limits, Refusal, Tls};
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long connections may take to end after a stop, before they are dropped.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Where connections come in.
+#[derive(Debug)]
+pub(crate) enum Socket {
+    Tcp(std::net::TcpListener),
+    Process(Arc<Listening>),
+}
+
+impl Socket {
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        Ok(match self {
+            Self::Tcp(socket) => Self::Tcp(socket.try_clone()?),
+            Self::Process(listening) => Self::Process(Arc::clone(listening)),
+        })
+    }
+
+    fn open(self) -> io::Result<Open> {
+        Ok(match self {
+            Self::Tcp(socket) => Open::Tcp(tokio::net::TcpListener::from_std(socket)?),
+            Self::Process(listening) => Open::Process(listening),
+        })
+    }
+}
+
+/// A socket, on this thread's runtime.
+enum Open {
+    Tcp(tokio::net::TcpListener),
+    Process(Arc<Listening>),
+}
+
+impl Open {
+    async fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
+        match self {
+            Self::Tcp(socket) => {
+                let (stream, remote) = socket.accept().await?;
+                Ok((Stream::Plain(stream), remote))
+            }
+            Self::Process(listening) => Ok((Stream::Process(listening.accept().await?), HERE)),
+        }
+    }
+}
 
 /// Whose connections come in.
 pub(crate) trait Host: 'static {
@@ -43,16 +84,16 @@ pub(crate) trait Host: 'static {
     fn full(&self, stream: Option<Stream>, remote: SocketAddr);
 
     /// Serves one until it ends.
-    async fn serve(self: Arc<Self>, stream: TcpStream, remote: SocketAddr, cut: Cut, place: Place);
+    async fn serve(self: Arc<Self>, stream: Stream, remote: SocketAddr, cut: Cut, place: Place);
 }
 
 /// Accepts until `stop`.
 pub(crate) async fn accept(
-    socket: std::net::TcpListener,
+    socket: Socket,
     host: &Arc<impl Host>,
     stop: &CancellationToken,
 ) -> io::Result<()> {
-    let socket = tokio::net::TcpListener::from_std(socket)?;
+    let socket = socket.open()?;
     let lobby = Lobby::default();
     let mut tasks = JoinSet::new();
     let mut gate = Gate::default();
@@ -74,7 +115,7 @@ pub(crate) async fn accept(
                     let task = Arc::clone(host).serve(stream, remote, cut, place);
                     tasks.spawn_local(task.instrument(span));
                 } else {
-                    host.full(Some(Stream::Plain(stream)), remote);
+                    host.full(Some(stream), remote);
                 }
             }
             Err(error) => {
@@ -121,6 +162,10 @@ pub(crate) async fn enter<'a>(
             }
             Err(Insecure::Broken(broken)) => return Err(broken),
         },
+        (Some(_), Some(stream @ Stream::Process(_))) => {
+            *door = Some(stream);
+            return Err(Broken::Refused(Refusal::TlsWanted));
+        }
         (_, Some(stream)) => door.insert(stream),
         (_, None) => return Err(Broken::Ended(Ending::Closed)),
     };

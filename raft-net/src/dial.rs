@@ -3,7 +3,6 @@
 //! Invariant: both have a deadline, and leave nothing behind when they fail.
 
 use std::io;
-use std::net::SocketAddr;
 
 use raft_core::NodeId;
 use tokio::net::{TcpStream, lookup_host};
@@ -14,6 +13,7 @@ use crate::decode::FrameDecoder;
 use crate::handshake::{Broken, confirm, read_introduction, write_frame};
 use crate::header::FrameKind;
 use crate::local::{Admission, Purpose, Side};
+use crate::process::{self, is_within_process};
 use crate::socket::configure;
 use crate::stream::Stream;
 use crate::{DialError, Ending, Limits, Local, PeerHello};
@@ -22,7 +22,10 @@ use crate::{DialError, Ending, Limits, Local, PeerHello};
 const ADDRESSES_MAX: usize = 16;
 
 /// What `address` leads to.
-pub(crate) async fn resolve(address: &str, limits: &Limits) -> Result<Vec<SocketAddr>, DialError> {
+pub(crate) async fn resolve(address: &str, limits: &Limits) -> Result<Vec<String>, DialError> {
+    if is_within_process(address) {
+        return Ok(vec![address.to_owned()]);
+    }
     let limit = limits.connect_timeout;
     #[cfg(not(test))]
     let target = address;
@@ -37,11 +40,12 @@ pub(crate) async fn resolve(address: &str, limits: &Limits) -> Result<Vec<Socket
         address: address.to_owned(),
         source,
     })?;
-    Ok(found.take(ADDRESSES_MAX).collect())
+    let found = found.take(ADDRESSES_MAX);
+    Ok(found.map(|address| address.to_string()).collect())
 }
 
 /// Connects to `address`.
-pub(crate) async fn dial(address: &str, limits: &Limits) -> Result<TcpStream, DialError> {
+pub(crate) async fn dial(address: &str, limits: &Limits) -> Result<Stream, DialError> {
     let failed = |source| DialError::Connect {
         address: address.to_owned(),
         source,
@@ -51,17 +55,24 @@ pub(crate) async fn dial(address: &str, limits: &Limits) -> Result<TcpStream, Di
     let target = address;
     #[cfg(test)]
     let target = crate::tests::looked_up(address);
-    let stream = timeout(limit, TcpStream::connect(target))
+    let connect = async {
+        if is_within_process(address) {
+            return Ok(Stream::Process(process::connect(address).await?));
+        }
+        let socket = TcpStream::connect(target).await?;
+        // A dial of a free port of this host can meet itself, and would then hold the port.
+        if socket.local_addr()? == socket.peer_addr()? {
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        }
+        Ok(Stream::Plain(socket))
+    };
+    let stream = timeout(limit, connect)
         .await
         .map_err(|_| DialError::TimedOut {
             address: address.to_owned(),
             limit,
         })?
         .map_err(failed)?;
-    // A dial of a free port of this host can meet itself, and would then hold the port.
-    if stream.local_addr().map_err(failed)? == stream.peer_addr().map_err(failed)? {
-        return Err(failed(io::ErrorKind::ConnectionRefused.into()));
-    }
     configure(&stream, limits).map_err(failed)?;
     Ok(stream)
 }
@@ -72,7 +83,7 @@ pub(crate) async fn greet(
     purpose: Purpose,
     local: &Local,
     limits: &Limits,
-    socket: TcpStream,
+    stream: Stream,
     decoder: &mut FrameDecoder,
     cut: &Cut,
 ) -> Result<(Stream, Admission, PeerHello), Broken> {
@@ -81,9 +92,9 @@ pub(crate) async fn greet(
         let mut stream = match local.tls() {
             Some(tls) => {
                 let name = local.tls_name(peer);
-                tls.connect(name, socket, decoder).await?
+                tls.connect(name, stream, decoder).await?
             }
-            None => Stream::Plain(socket),
+            None => stream,
         };
         let hello = local.introduction(peer).encode(purpose.hello(), limits);
         write_frame(&mut stream, hello).await?;

@@ -75,14 +75,14 @@ impl Lane {
     pub(crate) async fn connect(&self, address: &str, cut: &Cut) -> Result<Greeted, Outcome> {
         let dial = async { Ok(dial(address, &self.limits).await) };
         let dialled = cut.guard(dial).await.map_err(Outcome::Lost)?;
-        let socket = dialled.map_err(Outcome::Unreachable)?;
+        let stream = dialled.map_err(Outcome::Unreachable)?;
         let mut decoder = FrameDecoder::for_handshake(&self.limits);
         let greeted = greet(
             self.peer,
             self.purpose,
             &self.local,
             &self.limits,
-            socket,
+            stream,
             &mut decoder,
             cut,
         );

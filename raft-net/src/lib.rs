@@ -26,7 +26,8 @@
 //! Who is nobody's peer, or not yet, may ask one thing ([`visit()`]), and a node that has no id yet hears
 //! that too ([`BoundListener::visited`]).
 //!
-//! With [`Tls`] all of it goes through mutual TLS; without, the network must be one that can be trusted.
+//! With [`Tls`] all of it goes through mutual TLS; without, the network must be one that can be trusted. Nodes of one
+//! process can do without a network ([`Listener::bind`]).
 //!
 //! The modules, in the order to read them.
 
@@ -50,6 +51,7 @@ mod event;
 mod backoff;
 mod cut;
 mod gate;
+mod process;
 mod queue;
 mod random;
 mod socket;
@@ -93,6 +95,7 @@ pub use listener::{
 };
 pub use local::{Known, Local};
 pub use peer::PeerConnection;
+pub use process::is_within_process;
 pub use queue::{PeerSender, PeerStats, RoundTrip, SendError};
 pub use raft_core::membership::{ADDRESS_LEN_MAX, is_address};
 pub use refusal::Refusal;

@@ -15,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::accepted::Doorkeeper;
-use crate::accepting;
+use crate::accepting::{self, Socket};
+use crate::process::{HERE, Listening, is_within_process};
 use crate::{
     Ending, Inbound, Limits, Local, PeerEvent, ReceptionStats, SnapshotArrived, SnapshotReceiver,
     Tls, TlsStats, Visit,
@@ -24,8 +25,8 @@ use crate::{
 /// Why a node cannot listen.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
-    /// Another process listens there.
-    #[error("address {address} is in use: another process listens there already")]
+    /// Another process, or another node of this one, listens there.
+    #[error("address {address} is in use: something else listens there already")]
     AddressInUse {
         /// The address.
         address: String,
@@ -56,12 +57,13 @@ pub struct Recipients {
 /// A socket that listens, on which nobody is accepted yet.
 #[derive(Debug)]
 pub struct BoundListener {
-    pub(crate) socket: std::net::TcpListener,
+    pub(crate) socket: Socket,
     pub(crate) local_addr: SocketAddr,
 }
 
 impl BoundListener {
-    /// Where it listens; with the port that the system chose, if port 0 was asked for.
+    /// Where it listens; with the port that the system chose, if port 0 was asked for. For one inside this process
+    /// `127.0.0.1:0` stands.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
@@ -91,7 +93,7 @@ impl BoundListener {
 
 /// Accepts the peers' connections.
 pub struct Listener {
-    socket: Option<std::net::TcpListener>,
+    socket: Option<Socket>,
     local_addr: SocketAddr,
     keeper: Arc<Doorkeeper>,
     stop: CancellationToken,
@@ -102,14 +104,25 @@ impl Listener {
     /// Listens on `address` (`host:port`); nobody is accepted before
     /// [`start`](BoundListener::start).
     ///
+    /// At `memory/NAME:PORT` it listens inside this process: whoever dials that address in it is connected by a pipe and no
+    /// socket, and no other process can. It is for tests, and for measuring a cluster without its network; all else is as
+    /// over TCP, but that there is no TLS: a node that has TLS is not reached so, and reaches nobody. Everybody who comes
+    /// counts as one address ([`Limits::connections_per_address_max`]).
+    ///
     /// # Errors
     /// The address is in use, or cannot be listened on.
     pub fn bind(address: impl Display) -> Result<BoundListener, ListenError> {
         let address = address.to_string();
         let bind = || {
+            if is_within_process(&address) {
+                let socket = Socket::Process(Arc::new(Listening::bind(&address)?));
+                let local_addr = HERE;
+                return Ok(BoundListener { socket, local_addr });
+            }
             let socket = std::net::TcpListener::bind(&address)?;
             socket.set_nonblocking(true)?;
             let local_addr = socket.local_addr()?;
+            let socket = Socket::Tcp(socket);
             Ok(BoundListener { socket, local_addr })
         };
         bind().map_err(|source: io::Error| match source.kind() {
@@ -222,7 +235,7 @@ impl Handler<GetListenerStats> for Listener {
 
 /// Accepts until `stop`, and keeps what hangs on time meanwhile.
 async fn accept(
-    socket: std::net::TcpListener,
+    socket: Socket,
     keeper: &Arc<Doorkeeper>,
     stop: &CancellationToken,
 ) -> io::Result<()> {

@@ -9,14 +9,17 @@ use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::handshake::write_frame;
+use crate::stream::Stream;
 use crate::{EncodeError, EncodedFrame, Ending, Limits};
 
-/// Sets what every connection has set.
-pub(crate) fn configure(stream: &TcpStream, limits: &Limits) -> io::Result<()> {
+/// Sets what every socket has set; a pipe has nothing to set.
+pub(crate) fn configure(stream: &Stream, limits: &Limits) -> io::Result<()> {
+    let Stream::Plain(stream) = stream else {
+        return Ok(());
+    };
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
     // Three silent probes after half of the time make the whole.

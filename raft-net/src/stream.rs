@@ -1,4 +1,4 @@
-//! What a connection's bytes go through: TCP as it is, or TLS over it.
+//! What a connection's bytes go through: TCP as it is, or TLS over it; or a pipe, when both sides are in one process.
 //!
 //! Invariants:
 //! - Without TLS nothing stands between a connection and its socket but one branch.
@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use rustls::pki_types::CertificateDer;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
@@ -30,6 +30,8 @@ const TLS_ALERT: u8 = 0x15;
 pub(crate) enum Stream {
     Plain(TcpStream),
     Tls(Box<Secured>),
+    /// Inside this process, where there is no TLS.
+    Process(DuplexStream),
 }
 
 /// A TLS connection whose other side has shown a certificate that this side trusts.
@@ -43,7 +45,7 @@ impl Stream {
     /// The certificate that the other side has shown, with TLS.
     pub(crate) fn shown(&self) -> Option<&CertificateDer<'static>> {
         match self {
-            Self::Plain(_) => None,
+            Self::Plain(_) | Self::Process(_) => None,
             Self::Tls(secured) => secured.tls.get_ref().1.peer_certificates()?.first(),
         }
     }
@@ -60,23 +62,28 @@ impl Stream {
         let (socket, secured) = match self {
             Self::Plain(socket) => (Some(socket), None),
             Self::Tls(mut secured) => (secured.tls.get_mut().0.socket.take(), Some(secured)),
+            Self::Process(pipe) => return Ok(Detached::Process(pipe)),
         };
         let socket = socket.ok_or_else(detached)?.into_std()?;
-        Ok(Detached { socket, secured })
+        Ok(Detached::Socket(socket, secured))
     }
 }
 
 /// A stream on its way to another thread.
-pub(crate) struct Detached {
-    socket: std::net::TcpStream,
-    secured: Option<Box<Secured>>,
+pub(crate) enum Detached {
+    Socket(std::net::TcpStream, Option<Box<Secured>>),
+    /// No runtime's.
+    Process(DuplexStream),
 }
 
 impl Detached {
     /// Goes on, on this thread's runtime.
     pub(crate) fn attach(self) -> io::Result<Stream> {
-        let socket = TcpStream::from_std(self.socket)?;
-        Ok(match self.secured {
+        let (socket, secured) = match self {
+            Self::Socket(socket, secured) => (TcpStream::from_std(socket)?, secured),
+            Self::Process(pipe) => return Ok(Stream::Process(pipe)),
+        };
+        Ok(match secured {
             None => Stream::Plain(socket),
             Some(mut secured) => {
                 secured.tls.get_mut().0.socket = Some(socket);
@@ -101,6 +108,10 @@ macro_rules! on_stream {
                 let own = &secured.own;
                 let $stream = Pin::new(&mut secured.tls);
                 $call.map_err(|error| explain(error, own))
+            }
+            Stream::Process($stream) => {
+                let $stream = Pin::new($stream);
+                $call
             }
         }
     };

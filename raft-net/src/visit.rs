@@ -116,7 +116,7 @@ pub async fn visit(
     let question = encode(FrameKind::Visit, &data, VISIT_LEN_MAX)?;
     let mut failed = None;
     for address in resolve(address, limits).await? {
-        match ask(address.to_string(), &question, tls, limits).await {
+        match ask(address, &question, tls, limits).await {
             Ok(answer) => return Ok(answer),
             Err(error) => match failed {
                 Some(VisitError::Refused { .. }) => {}
@@ -139,13 +139,13 @@ async fn ask(
     tls: Option<&Tls>,
     limits: &Limits,
 ) -> Result<Bytes, VisitError> {
-    let socket = dial(&address, limits).await?;
+    let stream = dial(&address, limits).await?;
     let limit = 2 * limits.handshake_timeout;
     let asked = async {
         let mut decoder = FrameDecoder::for_handshake(limits);
         let mut stream = match tls {
-            Some(tls) => tls.connect(None, socket, &mut decoder).await?,
-            None => Stream::Plain(socket),
+            Some(tls) => tls.connect(None, stream, &mut decoder).await?,
+            None => stream,
         };
         write_frame(&mut stream, Ok(question.clone())).await?;
         decoder.establish(VISIT_ANSWER_LEN_MAX + FRAME_OVERHEAD_LEN);

@@ -9,7 +9,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use raft_core::{ClusterId, Incarnation, NodeId};
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -177,12 +176,12 @@ impl Host for Joiner {
         }
     }
 
-    async fn serve(self: Arc<Self>, socket: TcpStream, remote: SocketAddr, cut: Cut, place: Place) {
-        if configure(&socket, &self.limits).is_err() {
+    async fn serve(self: Arc<Self>, stream: Stream, remote: SocketAddr, cut: Cut, place: Place) {
+        if configure(&stream, &self.limits).is_err() {
             return; // It is gone.
         }
         let mut decoder = FrameDecoder::for_handshake(&self.limits);
-        let mut door = Some(Stream::Plain(socket));
+        let mut door = Some(stream);
         let limit = self.limits.handshake_timeout;
         let greeting = timeout(limit, self.greet(&mut door, &mut decoder, remote));
         let greeted = match cut.guard(async { Ok(greeting.await) }).await {

@@ -8,7 +8,7 @@ use std::fmt;
 use std::time::Duration;
 
 use raft_core::NodeId;
-use raft_net::TlsName;
+use raft_net::{TlsName, is_within_process};
 
 use super::{Config, TICK};
 
@@ -202,8 +202,21 @@ impl Config {
         for range in self.ranges() {
             range.check()?;
         }
-        self.checked_tls()?;
+        if self.checked_tls()?.is_some() {
+            self.checked_reach()?;
+        }
         Ok(peers)
+    }
+
+    /// With TLS, no address is inside this process, where there is none.
+    fn checked_reach(&self) -> Result<(), ConfigError> {
+        let peers = self.peers.iter().map(|(_, address)| address);
+        let own = [&self.listen, &self.at].into_iter().flatten();
+        let mut inside = peers.chain(own).filter(|at| is_within_process(at));
+        match inside.next().cloned() {
+            None => Ok(()),
+            Some(address) => Err(ConfigError::TlsWithinProcess { address }),
+        }
     }
 
     fn checked_peers(&self) -> Result<BTreeMap<NodeId, String>, ConfigError> {
@@ -415,6 +428,14 @@ pub enum ConfigError {
         /// One that was not.
         missing: &'static str,
     },
+    /// Nodes of one process reach each other without TLS.
+    #[error(
+        "{address} is inside one process, where there is no TLS: leave out tls_ca, tls_cert and tls_key"
+    )]
+    TlsWithinProcess {
+        /// The address.
+        address: String,
+    },
     /// The name of a node's certificate is no DNS name.
     #[error("the TLS name of node {id}, {name:?}, is no DNS name")]
     TlsName {
@@ -456,6 +477,7 @@ impl ConfigError {
             Self::NotBorn | Self::Unborn { .. } => Some("data"),
             Self::OutOfRange { setting, .. } => Some(setting),
             Self::TlsIncomplete { given, .. } => Some(given),
+            Self::TlsWithinProcess { .. } => Some("tls_ca"),
             Self::TlsName { .. } | Self::TlsNameTwice { .. } => Some("tls_names"),
             Self::Core(_) => None,
         }

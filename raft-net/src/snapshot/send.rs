@@ -8,7 +8,6 @@ use std::time::Duration;
 use actix::{Message, Recipient};
 use raft_core::NodeId;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -277,10 +276,10 @@ impl Sending {
         let offer = encoded.map_err(TransferError::Offer)?;
         let dial = async { Ok(dial(&self.address, &self.limits).await) };
         let dialled = self.cut.guard(dial).await?;
-        let socket = dialled.map_err(TransferError::Unreachable)?;
+        let stream = dialled.map_err(TransferError::Unreachable)?;
         // What comes back is short.
         let mut decoder = FrameDecoder::for_handshake(&self.limits);
-        let (stream, _admission) = self.greet(socket, &mut decoder).await?;
+        let (stream, _admission) = self.greet(stream, &mut decoder).await?;
         let (mut read, mut write) = tokio::io::split(stream);
 
         let answer = self.ask(offer, &mut read, &mut write, &mut decoder);
@@ -314,7 +313,7 @@ impl Sending {
 
     async fn greet(
         &self,
-        socket: TcpStream,
+        stream: Stream,
         decoder: &mut FrameDecoder,
     ) -> Result<(Stream, Admission), TransferError> {
         let greeted = greet(
@@ -322,7 +321,7 @@ impl Sending {
             Purpose::Snapshot,
             &self.local,
             &self.limits,
-            socket,
+            stream,
             decoder,
             &self.cut,
         );

@@ -10,8 +10,9 @@ use super::{
     local,
 };
 use crate::cut::Cut;
+use crate::dial::dial;
 use crate::local::{Purpose, Side};
-use crate::socket::configure;
+use crate::stream::Stream;
 use crate::{
     ADDRESS_LEN_MAX, DialError, EncodeError, FrameKind, Held, Local, PeerEvent, Stop, is_address,
 };
@@ -191,8 +192,9 @@ async fn every_connection_is_set_up() {
     let accepted = ends.iter().filter(|(ours, _)| *ours == two.address);
     let both = accepted.filter(|(ours, theirs)| ends.contains(&(*theirs, *ours)));
     assert_eq!(both.count(), 2, "{ends:?}");
-    let stream = tokio::net::TcpStream::connect(two.address).await.unwrap();
-    configure(&stream, &limits()).unwrap();
+    let Stream::Plain(stream) = dial(&two.address.to_string(), &limits()).await.unwrap() else {
+        panic!("a socket was dialled");
+    };
     let socket = SockRef::from(&stream);
     assert!(socket.keepalive().unwrap() && stream.nodelay().unwrap());
     assert_eq!(

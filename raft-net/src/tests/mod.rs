@@ -9,6 +9,7 @@ mod guests;
 mod hostile;
 mod lanes;
 mod memory;
+mod process;
 mod refusals;
 mod snapshots;
 mod snapshots_hostile;

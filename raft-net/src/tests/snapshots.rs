@@ -183,7 +183,7 @@ impl Node {
         &self,
         sender: &SnapshotSender,
         peer: NodeId,
-        address: SocketAddr,
+        address: impl ToString,
         bytes: u64,
     ) -> Arc<Handed> {
         let handed = Arc::new(Handed::default());

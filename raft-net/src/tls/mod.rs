@@ -122,9 +122,12 @@ impl Tls {
     pub(crate) async fn connect(
         &self,
         name: Option<TlsName>,
-        socket: TcpStream,
+        stream: Stream,
         decoder: &mut FrameDecoder,
     ) -> Result<Stream, Broken> {
+        let Stream::Plain(socket) = stream else {
+            return Err(Broken::Ended(Ending::NotTls));
+        };
         let own = self.loaded();
         let client = match name {
             Some(_) => &own.client,

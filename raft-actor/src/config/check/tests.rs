@@ -291,3 +291,17 @@ fn an_address_has_a_host_and_a_port() {
         );
     }
 }
+
+#[test]
+fn with_tls_no_address_is_inside_the_process() {
+    let inside = valid().listen("memory/test:1");
+    assert_eq!(refused(&inside), None);
+    let secured = |config: Config| config.tls("ca", "cert", "key").validate();
+    let expected = ConfigError::TlsWithinProcess {
+        address: "memory/test:1".into(),
+    };
+    assert_eq!(secured(inside), Err(expected.clone()));
+    let peers = [(NodeId(1), "memory/test:1")];
+    assert_eq!(secured(Config::new(NodeId(1)).peers(peers)), Err(expected));
+    assert!(secured(valid()).is_ok());
+}
