@@ -477,7 +477,7 @@ fn load(peer: &dyn Peer, ground: &Ground, servers: &[Process], load: Load) -> Re
                 if !status.success() {
                     return Err(member.complain(&format!("it ended ({status})")));
                 }
-                return serde_json::from_str(&member.said()?).context("a measurement");
+                return measurement(&member.said()?);
             }
         }
         if Instant::now() > deadline {
@@ -488,9 +488,37 @@ fn load(peer: &dyn Peer, ground: &Ground, servers: &[Process], load: Load) -> Re
     }
 }
 
+/// What a member says of its load: a line. A system that lives in its process may print others.
+fn measurement(said: &str) -> Result<Measured> {
+    let mut lines = said.lines().rev();
+    let found = lines.find_map(|line| serde_json::from_str(line).ok());
+    found.with_context(|| format!("no measurement in {said:?}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_measurement_is_found_among_what_others_print() {
+        let measured = Measured {
+            commits: 3,
+            seconds: 1.5,
+            median_us: 1,
+            p99_us: 2,
+            max_us: 3,
+            errors: 0,
+            first_error: None,
+            servers_cpu_us: None,
+            cpu_us: 9,
+            foreign_cpu_us: 0,
+        };
+        let line = serde_json::to_string(&measured).unwrap();
+        for said in [line.clone(), format!("[WARN] slow\n{line}\n[INFO] bye\n")] {
+            assert_eq!(measurement(&said).unwrap(), measured);
+        }
+        assert!(measurement("[WARN] slow\n").is_err());
+    }
 
     fn plan(rounds: usize) -> Plan {
         Plan {

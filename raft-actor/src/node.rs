@@ -20,8 +20,8 @@ use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use raft_core::{
-    ClusterId, Incarnation, Input, LogId, LogIndex, NodeId, OpenMessage, Persist, Raft, ReadFailure,
-    Recovered, RequestId,
+    ClusterId, Incarnation, Input, LogId, LogIndex, NodeId, OpenMessage, Persist, Raft,
+    ReadFailure, Recovered, RequestId,
 };
 use raft_net::{Frame, FrameEncoder, Inbound, Local, PeerEvent, PeerSender};
 use raft_storage::{LogReads, Written};
