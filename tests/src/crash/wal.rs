@@ -59,6 +59,11 @@ fn last_range(bytes: &[u8], number: u32) -> Option<Range<usize>> {
             continue;
         }
         let Some((kind, end)) = piece(bytes, at, number) else {
+            // Padding too, where the longer header does not fit.
+            if left < HEADER_NUMBERED {
+                at += left;
+                continue;
+            }
             return last;
         };
         match kind {
@@ -118,6 +123,12 @@ mod tests {
         bytes.resize(BLOCK, 0);
         bytes.extend(piece(1, 5, None));
         assert_eq!(last_range(&bytes, 3), Some(BLOCK..BLOCK + 12));
+        // Ten bytes are left, and the header has eleven.
+        let mut bytes = piece(5, 32_747, Some(3));
+        bytes.resize(BLOCK, 0);
+        assert_eq!(last_range(&bytes, 3), Some(0..BLOCK - 10));
+        bytes.extend(piece(5, 5, Some(3)));
+        assert_eq!(last_range(&bytes, 3), Some(BLOCK..BLOCK + 16));
     }
 
     #[test]
