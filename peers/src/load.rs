@@ -298,7 +298,8 @@ mod tests {
             }
             tokio::time::sleep(self.delay).await;
             ensure!(
-                !self.fails.is_some_and(|fails| self.asked % fails == 0),
+                self.fails
+                    .is_none_or(|fails| !self.asked.is_multiple_of(fails)),
                 "as told"
             );
             self.commits.fetch_add(self.many, Ordering::Relaxed);

@@ -237,8 +237,10 @@ impl Report {
     }
 }
 
-/// What each table shows of a cell.
-const TABLES: [(&str, fn(&Cell) -> String); 3] = [
+/// A table's heading, and what it shows of a cell.
+type Table = (&'static str, fn(&Cell) -> String);
+
+const TABLES: [Table; 3] = [
     ("commits/s (median ms)", |cell| {
         format!("{} ({})", thousands(cell.commits_per_s), ms(cell.median_us))
     }),

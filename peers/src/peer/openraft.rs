@@ -98,7 +98,8 @@ async fn cluster() -> Result<Node> {
             Log::default(),
             Counter::default(),
         );
-        lock(&nodes.0).insert(id, node.await.context("a node")?);
+        let node = node.await.context("a node")?;
+        lock(&nodes.0).insert(id, node);
     }
     let first = nodes.get(0).context("the first node")?;
     first
