@@ -125,7 +125,7 @@ mod tests {
         let printer = Printer::new(Broken, told).start();
         for index in 1..3 {
             printer
-                .send(DeliveredBatch(vec![delivered(index, "x")]))
+                .send(DeliveredBatch(Arc::new(vec![delivered(index, "x")])))
                 .await
                 .unwrap();
         }

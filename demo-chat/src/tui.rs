@@ -84,7 +84,7 @@ impl Handler<DeliveredBatch> for Feed {
 
     fn handle(&mut self, DeliveredBatch(batch): DeliveredBatch, _: &mut Self::Context) {
         let mut app = self.app.borrow_mut();
-        for delivered in batch {
+        for delivered in batch.iter() {
             let message = Message::decode_or_describe(&delivered.command);
             app.history.push(delivered.index.0, &message);
         }

@@ -142,6 +142,8 @@ impl Delivery {
             reads: making.reads.clone(),
             begins: Cell::new((making.first, making.snapshot)),
             at_start: making.last,
+            subscriptions: Cell::new(0),
+            shared: RefCell::new(None),
         };
         Self {
             replica,

@@ -4,7 +4,8 @@
 //!
 //! Invariants:
 //! - What is gathered here holds a permit, so the [`Budget`] bounds it.
-//! - Somebody who stands here while the node is alive has been announced to it by a [`Knock`].
+//! - Somebody who stands here while the node is alive has been announced to it by a [`Knock`], or stands here with fewer
+//!   than it [wants](Door::want) and it looks by itself.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -47,6 +48,8 @@ pub(crate) struct Door {
     /// How many there were the last time: about as many there will be.
     last_len: Cell<usize>,
     announced: Cell<bool>,
+    /// The node is told of those who stand here when there are so many.
+    wanted: Cell<usize>,
     /// Too much that is committed is not applied yet.
     lagging: Cell<bool>,
     gate: RefCell<Gate>,
@@ -97,6 +100,7 @@ impl Door {
             since: Cell::new(Instant::now()),
             last_len: Cell::new(0),
             announced: Cell::new(false),
+            wanted: Cell::new(1),
             lagging: Cell::new(false),
             gate: RefCell::new(Gate::Open),
         }
@@ -111,7 +115,8 @@ impl Door {
             Ok(permit) => {
                 let door = Rc::clone(self);
                 let entering = Entering(Ok((door, message, permit)));
-                (entering, self.knock())
+                // It is about to stand here.
+                (entering, self.knock(self.standing() + 1))
             }
             Err(error) => {
                 self.budget.refused(&error);
@@ -153,7 +158,7 @@ impl Door {
                 }
             }
         }
-        (reply, self.knock())
+        (reply, self.knock(self.standing()))
     }
 
     pub(crate) fn enter_open(
@@ -203,7 +208,7 @@ impl Door {
         let (reply, answer) = later(fallback);
         let waiter = self.waiter(to(answer), None, permit);
         self.gather(Proposal::new(request, waiter));
-        (reply, self.knock())
+        (reply, self.knock(self.standing()))
     }
 
     fn refuse<R>(&self, error: ProposeError) -> Entered<Result<R, ProposeError>> {
@@ -292,9 +297,19 @@ impl Door {
         gathered.push(proposal);
     }
 
-    /// Says whether the node must be told that somebody stands here.
-    fn knock(&self) -> bool {
-        !self.announced.replace(true)
+    /// Says whether the node must be told that so many stand here.
+    fn knock(&self, standing: usize) -> bool {
+        standing >= self.wanted.get() && !self.announced.replace(true)
+    }
+
+    /// The node is told of those who stand here only when there are so many, until it takes them.
+    pub(crate) fn want(&self, count: usize) {
+        self.wanted.set(count);
+    }
+
+    /// How many stand here.
+    pub(crate) fn standing(&self) -> usize {
+        self.gathered.borrow().len()
     }
 
     /// Takes proposals in again, after it was shut.
@@ -312,6 +327,7 @@ impl Door {
 
     /// Takes out all that stands here.
     pub(crate) fn take(&self) -> Vec<Proposal> {
+        self.wanted.set(1);
         let gathered = self.gathered.take();
         if !gathered.is_empty() {
             self.last_len.set(gathered.len());
@@ -322,6 +338,11 @@ impl Door {
     /// Proposals of this process that wait for their outcome, wherever they are.
     pub(crate) fn waiting_count(&self) -> usize {
         self.budget.count()
+    }
+
+    /// The bytes of their commands.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.budget.bytes()
     }
 
     /// Whether too much is committed and not applied.

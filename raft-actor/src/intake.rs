@@ -30,6 +30,7 @@ use crate::own_session::OwnSession;
 use crate::proposals::{
     Budget, FromPeer, OwnSessionOpened, Proposal, ReplyTo, Settled, Waiter, from_peer,
 };
+use crate::rhythm::{HELD_BYTES_MAX, HELD_MAX, RETURN_MAX, Rhythm};
 use crate::turn::Proposed;
 use crate::{ProposeError, UnknownCause};
 
@@ -72,6 +73,9 @@ pub(crate) struct Intake {
     /// the leadership over.
     spurned: Option<(NodeId, Instant)>,
     last_request: u64,
+    pub(crate) rhythm: Rhythm,
+    /// What is to look at the door again if nobody else does.
+    alarm: Option<SpawnHandle>,
     /// Nothing is due before this: no deadline of what waits or is away, and no sending again.
     next_due: Option<Instant>,
 }
@@ -111,6 +115,8 @@ impl Intake {
             forwarded_bytes: 0,
             spurned: None,
             last_request: starts << REQUEST_BITS,
+            rhythm: Rhythm::new(),
+            alarm: None,
             next_due: None,
         }
     }
@@ -193,9 +199,14 @@ impl Intake {
         (count, Frame::Forward(named.collect()))
     }
 
-    /// Whether a flush has something to do beside what stands at the door.
+    /// What a flush has to do beside what stands at the door.
+    fn standing(&self) -> usize {
+        self.from_peers.len() + self.waiting.len() + self.nameless.len()
+    }
+
+    /// Whether there is any of it.
     pub(crate) fn has_work(&self) -> bool {
-        !self.from_peers.is_empty() || !self.waiting.is_empty() || !self.nameless.is_empty()
+        self.standing() > 0
     }
 
     /// Leaves a node alone that takes no proposals now.
@@ -353,8 +364,62 @@ fn encode<'p>(
 }
 
 impl Node {
+    /// Whether what has come to this leader is left to gather.
+    fn gathers(&mut self, ctx: &mut Context<Self>) -> bool {
+        let leads = matches!(&self.life, Life::Running(raft) if raft.role() == Role::Leader);
+        let intake = &mut self.intake;
+        let gathers = leads
+            && self.door.waiting_bytes() < HELD_BYTES_MAX
+            && {
+                let standing = self.door.standing() + intake.standing();
+                intake.rhythm.holds(standing, Instant::now())
+            };
+        if gathers {
+            if intake.rhythm.is_under_way() {
+                self.door.want(HELD_MAX);
+            }
+        } else {
+            intake.rhythm.release();
+            if let Some(alarm) = intake.alarm.take() {
+                ctx.cancel_future(alarm);
+            }
+        }
+        gathers
+    }
+
+    /// A turn is over: those whom it answers may be about to come again.
+    pub(crate) fn keep_rhythm(&mut self, ctx: &mut Context<Self>) {
+        let under_way = match &self.life {
+            Life::Running(raft) => {
+                raft.role() == Role::Leader && raft.last().index > raft.commit()
+            }
+            _ => false,
+        };
+        let outstanding = self.door.waiting_count();
+        let rhythm = &mut self.intake.rhythm;
+        let Some(count) = rhythm.turned(under_way, outstanding, Instant::now()) else {
+            return;
+        };
+        self.door.want(count);
+        if count > 1 || !self.not_urgent.is_empty() {
+            let look_again = |node: &mut Self, ctx: &mut Context<Self>| {
+                let _span = node.span().entered();
+                node.intake.alarm = None;
+                node.flush(ctx);
+                node.end_turn(ctx);
+            };
+            let alarm = ctx.run_later(RETURN_MAX, look_again);
+            if let Some(alarm) = self.intake.alarm.replace(alarm) {
+                ctx.cancel_future(alarm);
+            }
+        }
+    }
+
     /// Appends or forwards all that waits, oldest first, if there is a leader.
     pub(crate) fn flush(&mut self, ctx: &mut Context<Self>) {
+        if self.gathers(ctx) {
+            return;
+        }
         let mut gathered = self.door.take();
         self.intake.name_all(&mut gathered);
         if !self.intake.nameless.is_empty()
@@ -505,7 +570,7 @@ impl Node {
     /// Answers those whose time is up, and tries again to find a leader for those who wait for one.
     pub(crate) fn expire_proposals(&mut self, ctx: &mut Context<Self>) {
         self.intake.expire(Instant::now());
-        if self.intake.has_work() {
+        if self.intake.has_work() || self.intake.rhythm.is_holding() {
             self.flush(ctx);
         }
     }

@@ -67,6 +67,7 @@ mod reads;
 mod recent;
 mod refused;
 mod reply;
+mod rhythm;
 mod snapshot;
 mod snapshotting;
 mod spawn;

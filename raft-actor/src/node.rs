@@ -99,7 +99,7 @@ pub(crate) struct Node {
     pub(crate) persists: Vec<Persist>,
     pub(crate) observer: Observer,
     pub(crate) to_apply: Vec<Apply>,
-    /// What is sent at the end of the turn.
+    /// What is sent at the end of the turn, or with what is expected next.
     pub(crate) not_urgent: Vec<(NodeId, OpenMessage)>,
     /// By what the threads that take snapshots in judge what is offered.
     pub(crate) expected: Arc<Mutex<Expected>>,

@@ -76,6 +76,11 @@ impl Budget {
         self.count.load(Ordering::Acquire)
     }
 
+    /// The bytes of their commands.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Acquire)
+    }
+
     /// A proposal is answered before it has a place.
     pub(crate) fn refused(&self, error: &ProposeError) {
         if let Some(metrics) = &self.metrics {

@@ -52,6 +52,18 @@ pub(crate) struct Log {
     pub(crate) begins: Cell<(LogIndex, LogId)>,
     /// The log's last entry when the node was started: up to there, all may have been delivered before.
     pub(crate) at_start: LogIndex,
+    /// How many subscriptions there are.
+    pub(crate) subscriptions: Cell<usize>,
+    /// What was last made ready for one of several, for those who stand where it stood.
+    pub(crate) shared: RefCell<Option<Shared>>,
+}
+
+/// Entries made ready for subscribers, none of which is a replay to whom it is handed.
+#[derive(Clone, Debug)]
+pub(crate) struct Shared {
+    from: LogIndex,
+    last: LogIndex,
+    events: Arc<Vec<Delivered>>,
 }
 
 pub(crate) struct Subscription {
@@ -122,6 +134,11 @@ impl Ending {
 /// A subscription whose task is gone has ended.
 impl Drop for Subscription {
     fn drop(&mut self) {
+        let subscriptions = &self.log.subscriptions;
+        subscriptions.set(subscriptions.get() - 1);
+        if subscriptions.get() < 2 {
+            self.log.shared.take();
+        }
         self.ending.set(SubscriptionEnd::NodeEnded);
     }
 }
@@ -142,7 +159,7 @@ impl From<SubscriptionEnd> for Stop {
 enum Next {
     Entries {
         /// What the subscriber is handed of them,
-        events: Vec<Delivered>,
+        events: Arc<Vec<Delivered>>,
         /// and the last of them; none if there were none.
         last: Option<LogIndex>,
     },
@@ -236,12 +253,8 @@ impl Subscription {
         if self.next < self.log.begins.get().0 {
             return Ok(Next::Compacted);
         }
-        let (events, last) = self.events(through.0 + 1 - self.next.0, |show| {
-            let recent = self.log.recent.borrow();
-            recent.read(self.next, through, count_max, BATCH_BYTES_MAX, show);
-        });
-        if last.is_some() {
-            return Ok(Next::Entries { events, last });
+        if let Some(next) = self.recent(through, count_max) {
+            return Ok(next);
         }
         let through = through.min(LogIndex(self.next.0 + count_max as u64 - 1));
         let read = ReadEntries {
@@ -255,6 +268,7 @@ impl Subscription {
             Ok(Ok(entries)) => {
                 let (events, last) =
                     self.events(entries.len() as u64, |show| entries.iter().for_each(show));
+                let events = Arc::new(events);
                 Ok(Next::Entries { events, last })
             }
             Ok(Err(StorageError::Compacted { first })) => {
@@ -266,6 +280,33 @@ impl Subscription {
             Ok(Err(StorageError::Closed)) | Err(_) => Err(SubscriptionEnd::NodeEnded.into()),
             Ok(Err(error)) => Err(Stop::Failure(error.into())),
         }
+    }
+
+    /// The next entries, if they are still in memory.
+    fn recent(&self, through: LogIndex, count_max: usize) -> Option<Next> {
+        let shares = matches!(self.to, Subscriber::Batched(_))
+            && self.next > self.replays_through
+            && self.log.subscriptions.get() > 1;
+        let mut shared = self.log.shared.borrow_mut();
+        if let Some(ready) = shared.as_ref().filter(|ready| ready.from == self.next)
+            && shares
+        {
+            // Whoever made it ready stood here at the same progress or an earlier one.
+            debug_assert!(ready.last <= through);
+            let (events, last) = (Arc::clone(&ready.events), Some(ready.last));
+            return Some(Next::Entries { events, last });
+        }
+        let (events, last) = self.events(through.0 + 1 - self.next.0, |show| {
+            let recent = self.log.recent.borrow();
+            recent.read(self.next, through, count_max, BATCH_BYTES_MAX, show);
+        });
+        let (from, last, events) = (self.next, last?, Arc::new(events));
+        if shares {
+            let events = Arc::clone(&events);
+            *shared = Some(Shared { from, last, events });
+        }
+        let last = Some(last);
+        Some(Next::Entries { events, last })
     }
 
     /// What a subscriber is handed of the entries that `each` shows, about `count`: commands that were applied. And the last
@@ -364,15 +405,16 @@ impl Subscription {
     }
 
     /// Hands over one batch, if there is anything in it.
-    fn hand_over(&self, mut events: Vec<Delivered>) -> Option<Handed> {
-        let last = events.pop()?;
+    fn hand_over(&self, events: Arc<Vec<Delivered>>) -> Option<Handed> {
+        if events.is_empty() {
+            return None;
+        }
         let handled = match &self.to {
-            Subscriber::Batched(to) => {
-                events.push(last);
-                to.send(DeliveredBatch(events)).boxed_local()
-            }
+            Subscriber::Batched(to) => to.send(DeliveredBatch(events)).boxed_local(),
             // The mailbox is first in, first out: when the last one is handled, all are.
             Subscriber::Single(to) => {
+                let mut events = Arc::unwrap_or_clone(events);
+                let last = events.pop()?;
                 events.into_iter().for_each(|event| to.do_send(event));
                 to.send(last).boxed_local()
             }

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use actix::prelude::*;
 use raft_core::{
-    ClusterId, Commit, Effect, EntryKind, Envelope, Input, LogIndex, Message, NodeId, OpenMessage,
+    AppendEntries, ClusterId, Commit, Effect, EntryKind, Envelope, Input, LogIndex, Message, NodeId, OpenMessage,
     Raft, ReadFailure, Rejection, RequestId, Role, StepDown, Term,
 };
 use raft_net::Frame;
@@ -70,7 +70,12 @@ impl Node {
                     to,
                     message: message @ OpenMessage::CommitAdvanced(_),
                 } => self.not_urgent.push((to, message)),
-                Effect::Send { to, message } => self.send(to, message.into()),
+                Effect::Send { to, message } => {
+                    if let OpenMessage::AppendEntries(append) = &message {
+                        self.say_with(to, append);
+                    }
+                    self.send(to, message.into());
+                }
                 Effect::Commit(commit) => self.committed(commit, ctx),
                 Effect::Read {
                     request,
@@ -166,6 +171,15 @@ impl Node {
         }
     }
 
+    /// What was left for the end of the turn, or until more comes, `append` says as well.
+    fn say_with(&mut self, peer: NodeId, append: &AppendEntries) {
+        self.not_urgent.retain(|(to, message)| {
+            let covered = matches!(message, OpenMessage::CommitAdvanced(told)
+                if (told.term, told.commit) <= (append.term, append.commit));
+            *to != peer || !covered
+        });
+    }
+
     /// Sends a message of the protocol. One that cannot be sent is lost, which the protocol expects.
     pub(crate) fn send(&mut self, to: NodeId, message: Message) {
         let Some(peer) = self.peers.get(&to) else {
@@ -229,12 +243,16 @@ impl Node {
                 .do_send(Write(std::mem::take(&mut self.persists)));
         }
         self.report_steps();
+        self.keep_rhythm(ctx);
         for apply in std::mem::take(&mut self.to_apply) {
             self.parts.delivery.do_send(apply);
         }
-        // Behind that: who was sent something last has its turn last.
-        for (to, message) in std::mem::take(&mut self.not_urgent) {
-            self.send(to, message.into());
+        // Behind that: who was sent something last has its turn last. And not at all, if the next entries are about to say
+        // it too.
+        if !self.intake.rhythm.expects_more() {
+            for (to, message) in std::mem::take(&mut self.not_urgent) {
+                self.send(to, message.into());
+            }
         }
         self.door.set_lagging(self.is_lagging());
         self.observe(now, ctx);

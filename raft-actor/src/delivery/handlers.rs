@@ -154,6 +154,7 @@ impl Handler<Subscribe> for Delivery {
             return Err(SubscribeError::Compacted { first });
         }
         let ending = Ending::default();
+        self.log.subscriptions.update(|count| count + 1);
         let subscription = Subscription {
             to: message.to,
             compacted: message.compacted,

@@ -9,6 +9,7 @@
 //! - The stream ends, with a reason, when its subscription or the system does.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::future::{Future, pending, poll_fn};
 use std::pin::Pin;
 use std::task::{Context as Polling, Poll, ready};
@@ -239,6 +240,7 @@ impl Handler<DeliveredBatch> for Relay {
         DeliveredBatch(events): DeliveredBatch,
         _: &mut Self::Context,
     ) -> Self::Result {
+        let events = Arc::unwrap_or_clone(events);
         self.hand_on(events.into_iter().map(Event::Delivered).collect())
     }
 }

@@ -1,6 +1,7 @@
 //! Subscriptions: what was committed, handed over in order.
 
 use std::io;
+use std::sync::Arc;
 
 use actix::{Message, Recipient};
 use bytes::Bytes;
@@ -29,10 +30,11 @@ pub struct Delivered {
     pub command: Bytes,
 }
 
-/// Several [`Delivered`] at once, for those who want speed.
+/// Several [`Delivered`] at once, for those who want speed. Subscribers who stand at the same place share them;
+/// [`Arc::unwrap_or_clone`] makes them one's own.
 #[derive(Clone, Debug, PartialEq, Eq, Message)]
 #[rtype(result = "()")]
-pub struct DeliveredBatch(pub Vec<Delivered>);
+pub struct DeliveredBatch(pub Arc<Vec<Delivered>>);
 
 /// The commands that a subscriber would be handed next are not in the log any more.
 #[derive(Debug, Message)]

@@ -56,7 +56,7 @@ impl Handler<DeliveredBatch> for Collector {
     type Result = ();
 
     fn handle(&mut self, DeliveredBatch(events): DeliveredBatch, ctx: &mut Self::Context) {
-        for event in events {
+        for event in Arc::unwrap_or_clone(events) {
             self.handle(event, ctx);
         }
     }

@@ -57,7 +57,7 @@ impl Handler<DeliveredBatch> for Sink {
         };
         let waiting = waiting.into_actor(self).map(move |(), sink, _| {
             let mut lines = String::new();
-            for event in batch.0 {
+            for event in batch.0.iter() {
                 let kind = if event.replay { 'R' } else { 'L' };
                 let hash = Hash::of(&event.command);
                 lines.push_str(&format!(
