@@ -47,12 +47,7 @@ pub(crate) fn measure(
     closed: impl FnOnce(),
 ) -> Result<Measured> {
     let command = Bytes::from(vec![b'x'; load.payload]);
-    let opens = Instant::now() + Duration::from_millis(load.warm_up_ms);
-    let length = Duration::from_millis(load.window_ms);
-    let window = Window {
-        opens,
-        closes: opens + length,
-    };
+    let (window, length) = window(load);
     let threads = match load.rate {
         None => closed_loop(raft, load, &command, window)?,
         Some(rate) => {
@@ -75,6 +70,34 @@ pub(crate) fn measure(
         seen.add(of_thread)?;
     }
     Ok(seen.measured(length, load.rate))
+}
+
+/// Runs a closed loop on this thread, between whatever else runs there; else as [`measure`].
+pub(crate) async fn measure_here(
+    raft: &Addr<RaftActor>,
+    load: Load,
+    opened: impl FnOnce(),
+    closed: impl FnOnce(),
+) -> Result<Measured> {
+    let command = Bytes::from(vec![b'x'; load.payload]);
+    let (window, length) = window(load);
+    let ask = || ask(raft, load.operation, &command);
+    let bounds = async {
+        tokio::time::sleep_until(window.opens.into()).await;
+        opened();
+        tokio::time::sleep_until(window.closes.into()).await;
+        closed();
+    };
+    let clients = closed::clients(ask, load.clients * load.in_flight.max(1), window);
+    let (seen, ()) = tokio::join!(clients, bounds);
+    Ok(seen?.measured(length, load.rate))
+}
+
+fn window(load: Load) -> (Window, Duration) {
+    let opens = Instant::now() + Duration::from_millis(load.warm_up_ms);
+    let length = Duration::from_millis(load.window_ms);
+    let closes = opens + length;
+    (Window { opens, closes }, length)
 }
 
 type Clients = thread::JoinHandle<Result<Seen>>;

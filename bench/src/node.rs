@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use crate::clients;
 use crate::counted::Counts;
-use crate::protocol::{Answer, Load, Request, State};
+use crate::protocol::{Answer, Load, Measured, Request, State};
 use crate::subscribers;
 use crate::tally::Tally;
 
@@ -63,11 +63,14 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         } else {
             RaftActor::spawn(config)?
         };
-        serve(vec![Member::new(raft, subscribers).await?], &counts).await
+        // Its subscribers have a thread of their own, as a program would have them.
+        let arbiter = Arbiter::new().handle();
+        let member = Member::new(raft, subscribers, &arbiter).await?;
+        serve(vec![member], &counts, clients_apart).await
     })
 }
 
-/// Runs all nodes of a cluster, without disks, until the parent ends them.
+/// Runs all nodes of a cluster, without disks, on one thread with their subscribers and clients, until the parent ends them.
 pub(crate) fn run_all(options: &AllOptions) -> Result<()> {
     let counts = begin()?;
     let peers: Vec<_> = (1..).map(NodeId).zip(options.addresses.clone()).collect();
@@ -77,11 +80,12 @@ pub(crate) fn run_all(options: &AllOptions) -> Result<()> {
         for (id, _) in &peers {
             let config = Config::new(*id)
                 .peers(peers.clone())
-                .memory(MemoryDisk::new())
+                .memory_here(MemoryDisk::new())
                 .retention(MEMORY_ENTRIES);
-            members.push(Member::new(RaftActor::spawn(config)?, subscribers).await?);
+            let here = Arbiter::current();
+            members.push(Member::new(RaftActor::spawn(config)?, subscribers, &here).await?);
         }
-        serve(members, &counts).await
+        serve(members, &counts, clients_here).await
     })
 }
 
@@ -102,8 +106,12 @@ struct Member {
 }
 
 impl Member {
-    async fn new(raft: Addr<RaftActor>, subscribers: usize) -> Result<Self> {
-        let delivered = subscribers::subscribe(&raft, subscribers).await?;
+    async fn new(
+        raft: Addr<RaftActor>,
+        subscribers: usize,
+        arbiter: &ArbiterHandle,
+    ) -> Result<Self> {
+        let delivered = subscribers::subscribe(&raft, subscribers, arbiter).await?;
         Ok(Self { raft, delivered })
     }
 
@@ -123,7 +131,11 @@ impl Member {
     }
 }
 
-async fn serve(members: Vec<Member>, counts: &Counts) -> Result<()> {
+async fn serve(
+    members: Vec<Member>,
+    counts: &Counts,
+    clients: impl AsyncFn(Addr<RaftActor>, Load, Counts) -> Result<Measured>,
+) -> Result<()> {
     let mut requests = requests();
     while let Some(request) = requests.recv().await {
         match request? {
@@ -134,7 +146,7 @@ async fn serve(members: Vec<Member>, counts: &Counts) -> Result<()> {
                 }
                 say(&Answer::States(states))?;
             }
-            Request::Measure(load) => say(&measure(&members, load, counts).await?)?,
+            Request::Measure(load) => say(&measure(&members, load, counts, &clients).await?)?,
             Request::Replay { node, commands } => {
                 let member = members.get(node).context("no such node")?;
                 say(&match subscribers::replay(&member.raft, commands).await {
@@ -159,25 +171,46 @@ async fn serve(members: Vec<Member>, counts: &Counts) -> Result<()> {
     std::process::exit(1);
 }
 
-async fn measure(members: &[Member], load: Load, counts: &Counts) -> Result<Answer> {
+async fn measure(
+    members: &[Member],
+    load: Load,
+    counts: &Counts,
+    clients: &impl AsyncFn(Addr<RaftActor>, Load, Counts) -> Result<Measured>,
+) -> Result<Answer> {
     let Some(member) = members.get(load.node) else {
         return Ok(Answer::Failed(format!("no node at place {}", load.node)));
     };
-    let (raft, counts) = (member.raft.clone(), counts.clone());
-    let measured = actix_rt::task::spawn_blocking(move || {
-        // If the parent is gone, so are we when its input ends.
-        let tell = |answer| drop(say(&answer));
-        clients::measure(
-            &raft,
-            load,
-            || tell(Answer::Opened(counts.now())),
-            || tell(Answer::Closed(counts.now())),
-        )
-    });
-    Ok(match measured.await.context("the clients")? {
+    let measured = clients(member.raft.clone(), load, counts.clone()).await;
+    Ok(match measured {
         Ok(measured) => Answer::Measured(measured),
         Err(error) => Answer::Failed(format!("{error:#}")),
     })
+}
+
+/// Clients on threads of their own.
+async fn clients_apart(raft: Addr<RaftActor>, load: Load, counts: Counts) -> Result<Measured> {
+    let measured = actix_rt::task::spawn_blocking(move || {
+        clients::measure(&raft, load, || opened(&counts), || closed(&counts))
+    });
+    measured.await.context("the clients")?
+}
+
+/// Clients on the thread of the nodes, unless they have a pace to keep.
+async fn clients_here(raft: Addr<RaftActor>, load: Load, counts: Counts) -> Result<Measured> {
+    if load.rate.is_some() {
+        return clients_apart(raft, load, counts).await;
+    }
+    clients::measure_here(&raft, load, || opened(&counts), || closed(&counts)).await
+}
+
+// If the parent is gone, so are we when its input ends.
+
+fn opened(counts: &Counts) {
+    drop(say(&Answer::Opened(counts.now())));
+}
+
+fn closed(counts: &Counts) {
+    drop(say(&Answer::Closed(counts.now())));
 }
 
 /// The lines of standard input, read by a thread that ends the process with its parent, whatever it is doing.

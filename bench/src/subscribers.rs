@@ -14,9 +14,12 @@ use crate::protocol::Replayed;
 /// Longer than this no replay may take.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Subscribes `count` counters from the start, on a thread of their own, as a program would have them.
-pub(crate) async fn subscribe(raft: &Addr<RaftActor>, count: usize) -> Result<Vec<Arc<AtomicU64>>> {
-    let arbiter = Arbiter::new().handle();
+/// Subscribes `count` counters from the start, on the thread of `arbiter`.
+pub(crate) async fn subscribe(
+    raft: &Addr<RaftActor>,
+    count: usize,
+    arbiter: &ArbiterHandle,
+) -> Result<Vec<Arc<AtomicU64>>> {
     let mut counts = Vec::new();
     for _ in 0..count {
         let delivered = Arc::new(AtomicU64::new(0));
@@ -24,7 +27,7 @@ pub(crate) async fn subscribe(raft: &Addr<RaftActor>, count: usize) -> Result<Ve
             delivered: Arc::clone(&delivered),
             until: None,
         };
-        let counter = Counter::start_in_arbiter(&arbiter, |_| counter);
+        let counter = Counter::start_in_arbiter(arbiter, |_| counter);
         raft.send(Subscribe::from_start(counter.recipient::<DeliveredBatch>()))
             .await
             .context("the node")?

@@ -117,6 +117,8 @@ pub(crate) enum Store {
     Folder(PathBuf),
     /// Memory that plays a disk, for tests.
     Memory(MemoryDisk),
+    /// The same, written on the thread that the node is spawned on, where all of it runs.
+    Here(MemoryDisk),
 }
 
 impl std::fmt::Debug for Store {
@@ -125,6 +127,7 @@ impl std::fmt::Debug for Store {
             Self::Missing => f.write_str("Missing"),
             Self::Folder(dir) => f.debug_tuple("Folder").field(dir).finish(),
             Self::Memory(_) => f.write_str("Memory"),
+            Self::Here(_) => f.write_str("Here"),
         }
     }
 }
@@ -241,6 +244,27 @@ impl Config {
     #[must_use]
     pub fn memory(mut self, disk: MemoryDisk) -> Self {
         self.store = Store::Memory(disk);
+        self
+    }
+
+    /// As [`memory`](Self::memory), and the whole node runs on the thread on which it is spawned, with whatever else runs
+    /// there: no thread waits for another one, so that a cluster of such nodes, connected [without a
+    /// wire](Self::peers), commits in microseconds. Only a state machine has a thread of its own, and what reads the log's
+    /// old entries. For tests and simulations; a disk that is [held](MemoryDisk::hold) holds that thread.
+    ///
+    /// ```
+    /// # use raft_actor::{Config, MemoryDisk, NodeId, Propose, RaftActor};
+    /// # #[actix::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let config = Config::new(NodeId(1)).peers([(NodeId(1), "memory/here:1")]);
+    /// let raft = RaftActor::spawn(config.memory_here(MemoryDisk::new()))?;
+    /// raft.send(Propose::new("one")).await??;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn memory_here(mut self, disk: MemoryDisk) -> Self {
+        self.store = Store::Here(disk);
         self
     }
 

@@ -32,6 +32,7 @@ use raft_net::{Frame, FrameEncoder, PeerSender};
 use raft_storage::{LogReads, LogStorage, ReadEntries, Snapshots, StorageError};
 use tokio::sync::watch;
 
+use crate::front::Stop;
 use crate::intake::send_answers;
 use crate::lag::Lag;
 use crate::ledger::Lookup;

@@ -44,12 +44,18 @@ pub struct RaftActor {
     pub(crate) last_status: NodeStatus,
     pub(crate) observed: Rc<Observed>,
     pub(crate) in_a_row: usize,
+    pub(crate) has_own_thread: bool,
 }
 
-/// The node has ended: end the thread.
+/// The node has ended: end its actors, and their thread if it is theirs alone.
 #[derive(Message)]
 #[rtype(result = "()")]
 struct Gone;
+
+/// Told to the actors behind this one where their thread goes on.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Stop;
 
 impl Actor for RaftActor {
     type Context = Context<Self>;
@@ -334,6 +340,11 @@ impl Handler<Gone> for RaftActor {
 
     fn handle(&mut self, _: Gone, ctx: &mut Self::Context) {
         ctx.stop();
-        Arbiter::current().stop();
+        if self.has_own_thread {
+            Arbiter::current().stop();
+        } else {
+            self.node.do_send(Stop);
+            self.delivery.do_send(Stop);
+        }
     }
 }

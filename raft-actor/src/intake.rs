@@ -368,12 +368,10 @@ impl Node {
     fn gathers(&mut self, ctx: &mut Context<Self>) -> bool {
         let leads = matches!(&self.life, Life::Running(raft) if raft.role() == Role::Leader);
         let intake = &mut self.intake;
-        let gathers = leads
-            && self.door.waiting_bytes() < HELD_BYTES_MAX
-            && {
-                let standing = self.door.standing() + intake.standing();
-                intake.rhythm.holds(standing, Instant::now())
-            };
+        let gathers = leads && self.door.waiting_bytes() < HELD_BYTES_MAX && {
+            let standing = self.door.standing() + intake.standing();
+            intake.rhythm.holds(standing, Instant::now())
+        };
         if gathers {
             if intake.rhythm.is_under_way() {
                 self.door.want(HELD_MAX);
@@ -390,9 +388,7 @@ impl Node {
     /// A turn is over: those whom it answers may be about to come again.
     pub(crate) fn keep_rhythm(&mut self, ctx: &mut Context<Self>) {
         let under_way = match &self.life {
-            Life::Running(raft) => {
-                raft.role() == Role::Leader && raft.last().index > raft.commit()
-            }
+            Life::Running(raft) => raft.role() == Role::Leader && raft.last().index > raft.commit(),
             _ => false,
         };
         let outstanding = self.door.waiting_count();

@@ -35,7 +35,7 @@ use crate::config::TICK;
 use crate::delivery::{Apply, Back, PartFailed, Progress, Told};
 use crate::departure::Departure;
 use crate::door::{Door, Knock};
-use crate::front::RaftActor;
+use crate::front::{RaftActor, Stop};
 use crate::intake::Intake;
 use crate::joining::{Hosting, Invitation, Search};
 use crate::lag::Lag;
@@ -380,6 +380,14 @@ impl Handler<Ended> for Node {
         let (later, answer) = later(died);
         self.ended.push(answer);
         later
+    }
+}
+
+impl Handler<Stop> for Node {
+    type Result = ();
+
+    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
+        ctx.stop();
     }
 }
 

@@ -103,6 +103,9 @@ impl Prepared {
         machine: Option<Box<dyn Machine>>,
     ) -> Result<Self, StartError> {
         System::try_current().ok_or(StartError::NoSystem)?;
+        if let Store::Here(_) = config.store {
+            Arbiter::try_current().ok_or(StartError::NoSystem)?;
+        }
         let addresses = config.validate()?;
         let any = config.id.unwrap_or(NodeId(1));
         let core_config = config.core(any, addresses.keys().copied());
@@ -242,7 +245,6 @@ impl Prepared {
                 Life::Running(Box::new(raft))
             }
         };
-        let arbiter = Arbiter::new();
         let start = Start {
             id,
             config,
@@ -260,9 +262,10 @@ impl Prepared {
             tls,
             tls_names,
         };
-        Ok(RaftActor::start_in_arbiter(&arbiter.handle(), move |ctx| {
-            assemble(ctx, start)
-        }))
+        Ok(match start.config.store {
+            Store::Here(_) => RaftActor::create(|ctx| assemble(ctx, start)),
+            _ => RaftActor::start_in_arbiter(&Arbiter::new().handle(), |ctx| assemble(ctx, start)),
+        })
     }
 }
 
@@ -309,7 +312,7 @@ fn open(config: &Config) -> Result<Opened, StartError> {
         Store::Folder(dir) => raft_storage::open_rocksdb(dir, config.id)?,
         #[cfg(not(feature = "rocksdb"))]
         Store::Folder(_) => return Err(StartError::NoRocksDb),
-        Store::Memory(disk) => disk.open(config.id)?,
+        Store::Memory(disk) | Store::Here(disk) => disk.open(config.id)?,
     })
 }
 
@@ -425,7 +428,11 @@ fn assemble(ctx: &mut Context<RaftActor>, start: Start) -> RaftActor {
             }),
         );
         let reads = LogReads::start(store.reader());
-        let storage = LogStorage::start(store, address.clone().recipient()).addr;
+        let storage = match config.store {
+            Store::Here(_) => LogStorage::start_here(store, address.clone().recipient()),
+            _ => LogStorage::start(store, address.clone().recipient()),
+        };
+        let storage = storage.addr;
         let (progress, progress_seen) = watch::channel(Progress::default());
         let lag = Arc::new(Lag::new(config.unapplied_bytes_max));
         let has_machine = replica.has_machine();
@@ -532,5 +539,6 @@ fn assemble(ctx: &mut Context<RaftActor>, start: Start) -> RaftActor {
         last_status,
         observed,
         in_a_row: 0,
+        has_own_thread: !matches!(config.store, Store::Here(_)),
     }
 }

@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use actix::prelude::*;
 use raft_core::{
-    AppendEntries, ClusterId, Commit, Effect, EntryKind, Envelope, Input, LogIndex, Message, NodeId, OpenMessage,
-    Raft, ReadFailure, Rejection, RequestId, Role, StepDown, Term,
+    AppendEntries, ClusterId, Commit, Effect, EntryKind, Envelope, Input, LogIndex, Message,
+    NodeId, OpenMessage, Raft, ReadFailure, Rejection, RequestId, Role, StepDown, Term,
 };
 use raft_net::Frame;
 use raft_storage::{ReadEntries, StorageError, Write};

@@ -7,7 +7,7 @@
 //!   late write of it reaches what is opened next.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
 };
 
@@ -27,6 +27,8 @@ use snapshots::{MemorySnapshot, MemorySnapshots};
 
 /// What errors name as the disk's place.
 const PLACE: &str = "memory";
+/// Of what was cut from the log's beginning each write lets go of so many entries, and of twice as many as it brings.
+const CUT_MIN: usize = 64;
 
 /// A disk in memory. Clones are the same disk.
 #[derive(Clone, Default)]
@@ -50,6 +52,8 @@ struct Disk {
     known: Option<Configuration>,
     hard_state: HardState,
     log: Vec<Entry>,
+    /// What was cut from the log's beginning, and is let go of write by write: a million at once takes half a second.
+    cut: VecDeque<std::vec::IntoIter<Entry>>,
     shape: Shape,
     snapshot: Option<SnapshotMeta>,
     /// All that are whole.
@@ -62,6 +66,20 @@ struct Disk {
     held: bool,
     waiting: bool,
     fail_in: Option<u64>,
+}
+
+impl Disk {
+    /// Lets go of so many of those that were cut, at most.
+    fn let_go(&mut self, count: usize) {
+        for _ in 0..count {
+            let Some(oldest) = self.cut.front_mut() else {
+                return;
+            };
+            if oldest.next().is_none() {
+                self.cut.pop_front();
+            }
+        }
+    }
 }
 
 impl MemoryDisk {
@@ -284,9 +302,13 @@ impl MemoryStore {
         if let Some(from) = batch.truncate_from() {
             disk.log.truncate(behind(start, from));
         }
+        let before = disk.log.len();
         disk.log.extend(batch.entries().cloned());
+        disk.let_go(2 * (disk.log.len() - before) + CUT_MIN);
         if let Some((meta, log_start)) = batch.snapshot() {
-            disk.log.drain(..behind(start, log_start.index.next()));
+            let rest = disk.log.split_off(behind(start, log_start.index.next()));
+            let cut = std::mem::replace(&mut disk.log, rest);
+            disk.cut.push_back(cut.into_iter());
             disk.snapshot = Some(meta.clone());
             disk.snapshots
                 .retain(|last, _| *last == meta.last || last.index > meta.last.index);

@@ -2,10 +2,9 @@
 
 use std::cell::RefCell;
 use std::future::Future;
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 
 use super::Window;
 use super::seen::Seen;
@@ -21,16 +20,20 @@ where
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()?;
-    let seen = Rc::new(RefCell::new(Seen::new()?));
-    runtime.block_on(async {
-        let loops = (0..clients).map(|_| client(&ask, window, &seen));
-        // All on this thread: they share `seen`, and borrow from it only between awaits.
-        futures_util::future::join_all(loops).await;
-    });
-    drop(runtime);
-    Rc::try_unwrap(seen)
-        .map(RefCell::into_inner)
-        .map_err(|_| anyhow!("a client is left over"))
+    runtime.block_on(self::clients(ask, clients, window))
+}
+
+/// The same, on the thread on which it is polled.
+pub(super) async fn clients<F>(ask: impl Fn() -> F, clients: usize, window: Window) -> Result<Seen>
+where
+    F: Future<Output = Result<(), String>>,
+{
+    let seen = RefCell::new(Seen::new()?);
+    let loops = (0..clients).map(|_| client(&ask, window, &seen));
+    // All on this thread: they share `seen`, and borrow from it only between awaits.
+    // Without the runtime's budget for a task, which would have most of many clients asked in vain.
+    tokio::task::unconstrained(futures_util::future::join_all(loops)).await;
+    Ok(seen.into_inner())
 }
 
 async fn client<F>(ask: &impl Fn() -> F, window: Window, seen: &RefCell<Seen>)

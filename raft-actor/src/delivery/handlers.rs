@@ -21,6 +21,14 @@ impl Actor for Delivery {
     }
 }
 
+impl Handler<Stop> for Delivery {
+    type Result = ();
+
+    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
+        ctx.stop();
+    }
+}
+
 impl Handler<Await> for Delivery {
     type Result = ();
 

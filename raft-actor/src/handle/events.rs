@@ -9,9 +9,9 @@
 //! - The stream ends, with a reason, when its subscription or the system does.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::future::{Future, pending, poll_fn};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context as Polling, Poll, ready};
 
 use actix::prelude::*;
