@@ -17,6 +17,9 @@ use crate::protocol::{Answer, Counted, Load, Operation, Replayed, Request, State
 use crate::report::{Row, Share};
 use crate::usage::{Processors, Usage};
 
+/// Behind so many bytes of commands a log's third file is under way: RocksDB begins one with each memtable of 32 MiB.
+const WARM_BYTES: u64 = 100 << 20;
+
 /// Where clients are.
 #[derive(
     Clone,
@@ -198,6 +201,26 @@ impl Cluster {
             processes,
             measured,
         })
+    }
+
+    /// Proposes until the logs' files are written over old ones, as they are for good from the third of each start on: a
+    /// new one grows with each sync, for which the file system writes a second time.
+    pub(crate) fn warm(&mut self) -> Result<()> {
+        let load = Load {
+            node: 0,
+            operation: Operation::Propose,
+            clients: 32,
+            in_flight: 1,
+            rate: None,
+            payload: 16 << 10,
+            warm_up_ms: 0,
+            window_ms: 250,
+        };
+        let enough = self.committed + WARM_BYTES / load.payload as u64;
+        while !self.shape.memory && self.committed < enough {
+            self.measure(Place::Leader, load)?;
+        }
+        Ok(())
     }
 
     /// How many commands were committed, as far as clients were told.

@@ -113,6 +113,7 @@ fn visit(round: usize, group: &Group, window_ms: u64, data: &Path) -> Result<Vis
     match &group.kind {
         Kind::Loads(shape, cells) => {
             let mut cluster = Cluster::start(shape.clone(), data)?;
+            cluster.warm()?;
             for cell in cells {
                 let alone = group.name == plan::THREE && cell.is_one_proposal();
                 let before = alone.then(|| physics(data)).transpose()?;

@@ -130,6 +130,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         rows: Vec::new(),
     };
     let mut cluster = Cluster::start(options.shape(), data)?;
+    cluster.warm()?;
     if !options.json {
         println!("{}\n{}", report.heading(), Report::COLUMNS);
     }
