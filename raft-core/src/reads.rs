@@ -2,7 +2,8 @@
 //!
 //! A read may be answered once the state is applied up to what was committed when the read came in, as the
 //! leader of that moment knew it. The leader shows that it was one by a round of heartbeats: whoever answers
-//! had entered no higher term by then, and a majority of such answers leaves none to elect another before.
+//! had entered no higher term by then, and a majority of such answers leaves none to elect another before. A follower's
+//! question says the same of the follower, so that with three voters it is answered at once.
 //!
 //! Invariants:
 //! - No read is answered before an entry of the leader's own term is committed.
@@ -238,6 +239,12 @@ impl Raft {
         if !leading.peers.contains_key(&from) {
             return;
         }
+        if self.needs_nobody_beside(from) {
+            return self.answer_reader(from, m.batch, Some(self.commit));
+        }
+        let Some(leading) = self.leading() else {
+            return;
+        };
         let rounds = &mut leading.rounds;
         let mut asked = rounds.asked.iter().flat_map(|asked| &asked.readers);
         if asked.any(|other| *other == reader) {
@@ -247,6 +254,15 @@ impl Raft {
         let others = |other: &Reader| !matches!(other, Reader::Follower(id, _) if *id == from);
         rounds.waiting.retain(others);
         self.wait_for_round(reader);
+    }
+
+    /// Whether a question of `from` is all the round that its reads need. It was sent after they came in, by a node that
+    /// had entered no higher term by then, just as an answer to a heartbeat is: of three voters, leader and asker are a
+    /// majority.
+    fn needs_nobody_beside(&self, from: NodeId) -> bool {
+        let both = |id| LogIndex(u64::from(id == self.config.id || id == from));
+        self.has_committed_in_its_term()
+            && committed_index(self.roster.latest(), both) > LogIndex(0)
     }
 
     fn answer_reader(&mut self, to: NodeId, batch: ReadBatch, index: Option<LogIndex>) {
