@@ -200,6 +200,34 @@ async fn without_a_wire_they_do_too() {
     one_order(cluster.spawned()).await;
 }
 
+/// And the thread goes on when they have ended, without anything of theirs left on it.
+#[actix::test]
+async fn on_one_thread_they_do_too() {
+    let mut cluster = Cluster::at((1..=3).map(|port| format!("memory/one-thread:{port}")));
+    let spawn = |cluster: &Cluster, id| {
+        let disk = cluster.disks[id as usize - 1].clone();
+        RaftActor::spawn(cluster.config(id).memory_here(disk)).unwrap()
+    };
+    cluster.nodes = (1..=3).map(|id| spawn(&cluster, id)).collect();
+    let nodes = cluster.nodes.clone();
+    one_order(std::mem::replace(&mut cluster, Cluster::new(0))).await;
+    for node in nodes {
+        let stopped = async || (!node.connected()).then_some(());
+        until("the end of an actor", stopped).await;
+    }
+
+    let disk = MemoryDisk::new();
+    let config = || Config::new(NodeId(1)).peers([(NodeId(1), "memory/one-thread:1")]);
+    for time in 1..=2 {
+        let node = RaftActor::spawn(config().memory_here(disk.clone())).unwrap();
+        let committed = node.send(Propose::new("again")).await.unwrap().unwrap();
+        let log = collect(&node).await;
+        has(&log, time).await;
+        assert_eq!(log.lock().unwrap().last().unwrap().0, committed.index.0);
+        node.send(Shutdown).await.unwrap().unwrap();
+    }
+}
+
 async fn one_order(cluster: Cluster) {
     let mut logs = Vec::new();
     for node in &cluster.nodes {
@@ -236,8 +264,17 @@ async fn one_order(cluster: Cluster) {
 }
 
 #[actix::test]
-async fn a_batched_subscriber_is_handed_the_same() {
+async fn batched_subscribers_are_handed_the_same() {
     let cluster = Cluster::start(1).await;
+    let subscribe = async || {
+        let log = Log::default();
+        let to = Collector(Arc::clone(&log)).start();
+        let subscribe = Subscribe::from_start(to.recipient::<DeliveredBatch>());
+        cluster.node(1).send(subscribe).await.unwrap().unwrap();
+        log
+    };
+    // Those who are there from the beginning share what they are handed.
+    let mut logs = [subscribe().await, subscribe().await, subscribe().await].to_vec();
     let sent: Vec<_> = (0..2000)
         .map(|i| {
             (
@@ -251,15 +288,14 @@ async fn a_batched_subscriber_is_handed_the_same() {
         committed.push((outcome.await.unwrap().unwrap().index.0, text));
     }
     committed.sort();
-    let log = Log::default();
-    let to = Collector(Arc::clone(&log)).start();
-    let subscribe = Subscribe::from_start(to.recipient::<DeliveredBatch>());
-    cluster.node(1).send(subscribe).await.unwrap().unwrap();
-    has(&log, 2000).await;
-    assert!(
-        *log.lock().unwrap() == committed,
-        "another order than was committed"
-    );
+    logs.push(subscribe().await);
+    for log in logs {
+        has(&log, 2000).await;
+        assert!(
+            *log.lock().unwrap() == committed,
+            "another order than was committed"
+        );
+    }
     cluster.node(1).send(Shutdown).await.unwrap().unwrap();
 }
 
