@@ -24,6 +24,7 @@ use raft_net::{
 pub(crate) use forwarding::send_answers;
 
 use crate::delivery::Await;
+use crate::door::Knock;
 use crate::ledger::{Request, Settlement};
 use crate::node::{Life, Node};
 use crate::own_session::OwnSession;
@@ -367,14 +368,15 @@ impl Node {
     /// Whether what has come to this leader is left to gather.
     fn gathers(&mut self, ctx: &mut Context<Self>) -> bool {
         let leads = matches!(&self.life, Life::Running(raft) if raft.role() == Role::Leader);
+        let standing = self.standing();
         let intake = &mut self.intake;
-        let gathers = leads && self.door.waiting_bytes() < HELD_BYTES_MAX && {
-            let standing = self.door.standing() + intake.standing();
-            intake.rhythm.holds(standing, Instant::now())
-        };
+        let gathers = leads
+            && self.door.waiting_bytes() < HELD_BYTES_MAX
+            && intake.rhythm.holds(standing, Instant::now());
         if gathers {
             if intake.rhythm.is_under_way() {
-                self.door.want(HELD_MAX);
+                // The first who comes begins to be held.
+                self.door.want(if standing > 0 { HELD_MAX } else { 1 });
             }
         } else {
             intake.rhythm.release();
@@ -392,10 +394,20 @@ impl Node {
             _ => false,
         };
         let outstanding = self.door.waiting_count();
+        let standing = self.standing();
         let rhythm = &mut self.intake.rhythm;
         let Some(count) = rhythm.turned(under_way, outstanding, Instant::now()) else {
             return;
         };
+        if standing >= count {
+            // Nobody else is about to come.
+            rhythm.release();
+            self.door.want(1);
+            if standing > 0 {
+                ctx.notify(Knock);
+            }
+            return;
+        }
         self.door.want(count);
         if count > 1 || !self.not_urgent.is_empty() {
             let look_again = |node: &mut Self, ctx: &mut Context<Self>| {
@@ -411,7 +423,18 @@ impl Node {
         }
     }
 
-    /// Appends or forwards all that waits, oldest first, if there is a leader.
+    /// What a flush has to do.
+    fn standing(&self) -> usize {
+        self.door.standing() + self.intake.standing()
+    }
+
+    /// As [`flush`](Self::flush), and nothing is left to gather.
+    pub(crate) fn flush_all(&mut self, ctx: &mut Context<Self>) {
+        self.intake.rhythm.release();
+        self.flush(ctx);
+    }
+
+    /// Appends or forwards all that waits, oldest first, if there is a leader, unless it is left to gather.
     pub(crate) fn flush(&mut self, ctx: &mut Context<Self>) {
         if self.gathers(ctx) {
             return;
@@ -566,7 +589,8 @@ impl Node {
     /// Answers those whose time is up, and tries again to find a leader for those who wait for one.
     pub(crate) fn expire_proposals(&mut self, ctx: &mut Context<Self>) {
         self.intake.expire(Instant::now());
-        if self.intake.has_work() || self.intake.rhythm.is_holding() {
+        // What gathers is looked at here, too.
+        if self.standing() > 0 {
             self.flush(ctx);
         }
     }

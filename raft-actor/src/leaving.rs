@@ -92,7 +92,7 @@ impl Node {
         }
         tracing::info!("leaves the cluster");
         self.hosting.steps.at(Step::LeaveAsked);
-        self.flush(ctx);
+        self.flush_all(ctx);
         self.door.shut();
         let now = Instant::now();
         let timeout = message.timeout.unwrap_or(TIMEOUT);

@@ -313,7 +313,7 @@ impl Node {
 
     /// Begins an orderly end; what was proposed before it is sent before it.
     pub(crate) fn shut_down(&mut self, ctx: &mut Context<Self>) {
-        self.flush(ctx);
+        self.flush_all(ctx);
         self.door.shut();
         self.leaving.tell(&Err(MembershipError::NodeEnded));
         let now = Instant::now();

@@ -10,7 +10,7 @@
 //!
 //! Invariants:
 //! - Nothing is held where nothing is on its way and nobody was just answered: a caller alone never waits.
-//! - What is held is held for [`UNDER_WAY_MAX`] and [`RETURN_MAX`] at most.
+//! - What is held is held for [`UNDER_WAY_MAX`] and [`RETURN_MAX`] at most, and to the end of the node's tick.
 
 use std::time::{Duration, Instant};
 
@@ -125,11 +125,6 @@ impl Rhythm {
         self.returned && matches!(self.phase, Phase::Return { .. })
     }
 
-    /// Whether something may be held now.
-    pub(crate) fn is_holding(&self) -> bool {
-        !matches!(self.phase, Phase::Idle | Phase::UnderWay { held: None })
-    }
-
     fn give_up(&mut self) {
         self.returned = false;
         self.paused_for = self.pause;
@@ -196,10 +191,10 @@ mod tests {
     fn nothing_is_held_for_a_batch_that_takes_long() {
         let (mut rhythm, start) = (Rhythm::new(), Instant::now());
         rhythm.turned(true, 8, start);
-        assert!(!rhythm.is_holding());
-        assert!(rhythm.holds(1, after(start, 5)) && rhythm.is_holding());
+        assert!(rhythm.holds(0, start), "nobody is held yet");
+        assert!(rhythm.holds(1, after(start, 5)));
         assert!(rhythm.holds(2, after(start, 14)));
-        assert!(!rhythm.holds(2, after(start, 15)) && !rhythm.is_holding());
+        assert!(!rhythm.holds(2, after(start, 15)));
     }
 
     #[test]

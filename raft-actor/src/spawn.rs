@@ -104,7 +104,10 @@ impl Prepared {
     ) -> Result<Self, StartError> {
         System::try_current().ok_or(StartError::NoSystem)?;
         if let Store::Here(_) = config.store {
-            Arbiter::try_current().ok_or(StartError::NoSystem)?;
+            // Its actors are tasks of this thread's runtime, which must have begun.
+            let runs = tokio::runtime::Handle::try_current().is_ok();
+            let here = Arbiter::try_current().filter(|_| runs);
+            here.ok_or(StartError::NoSystem)?;
         }
         let addresses = config.validate()?;
         let any = config.id.unwrap_or(NodeId(1));

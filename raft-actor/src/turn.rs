@@ -71,8 +71,11 @@ impl Node {
                     message: message @ OpenMessage::CommitAdvanced(_),
                 } => self.not_urgent.push((to, message)),
                 Effect::Send { to, message } => {
-                    if let OpenMessage::AppendEntries(append) = &message {
-                        self.say_with(to, append);
+                    match &message {
+                        OpenMessage::AppendEntries(append) => self.say_with(to, append),
+                        // Whoever reads waits for it.
+                        OpenMessage::ReadIndexResponse(_) => self.say_now(to),
+                        _ => {}
                     }
                     self.send(to, message.into());
                 }
@@ -180,6 +183,20 @@ impl Node {
         });
     }
 
+    /// Says now what was left for later.
+    fn say_now(&mut self, peer: NodeId) {
+        let left = self.not_urgent.extract_if(.., |(to, _)| *to == peer);
+        for (to, message) in left.collect::<Vec<_>>() {
+            self.send(to, message.into());
+        }
+    }
+
+    /// Whether this node leads, and does not mean to stop.
+    fn stays_leader(&self) -> bool {
+        let leads = matches!(&self.life, Life::Running(raft) if raft.role() == Role::Leader);
+        leads && !self.leaving.is_wanted()
+    }
+
     /// Sends a message of the protocol. One that cannot be sent is lost, which the protocol expects.
     pub(crate) fn send(&mut self, to: NodeId, message: Message) {
         let Some(peer) = self.peers.get(&to) else {
@@ -249,7 +266,7 @@ impl Node {
         }
         // Behind that: who was sent something last has its turn last. And not at all, if the next entries are about to say
         // it too.
-        if !self.intake.rhythm.expects_more() {
+        if !self.intake.rhythm.expects_more() || !self.stays_leader() {
             for (to, message) in std::mem::take(&mut self.not_urgent) {
                 self.send(to, message.into());
             }

@@ -565,6 +565,29 @@ async fn shutdown_answers_everybody_and_frees_the_address_and_the_disk() {
     cluster.node(1).send(Shutdown).await.unwrap().unwrap();
 }
 
+/// What comes while a batch is on its way is left to gather, but not by a node that ends.
+#[actix::test]
+async fn what_was_proposed_before_a_shutdown_is_sent_before_it() {
+    let cluster = Cluster::start(1).await;
+    let node = cluster.node(1);
+    node.send(Propose::new("first")).await.unwrap().unwrap();
+    let disk = cluster.disks[0].clone();
+    disk.hold();
+    let under_way = node.send(Propose::new("under way"));
+    let held = disk.clone();
+    let waits = actix_rt::task::spawn_blocking(move || held.wait_until_held());
+    let under_way = actix_rt::spawn(under_way);
+    waits.await.unwrap();
+    let gathers = actix_rt::spawn(node.send(Propose::new("gathers")));
+    actix_rt::time::sleep(Duration::from_millis(2)).await;
+    let end = actix_rt::spawn(node.send(Shutdown));
+    actix_rt::time::sleep(Duration::from_millis(2)).await;
+    disk.release();
+    under_way.await.unwrap().unwrap().unwrap();
+    gathers.await.unwrap().unwrap().unwrap();
+    end.await.unwrap().unwrap().unwrap();
+}
+
 #[actix::test]
 async fn a_subscriber_from_now_sees_nothing_older() {
     let cluster = Cluster::start(1).await;

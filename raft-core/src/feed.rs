@@ -171,6 +171,18 @@ impl Raft {
         }
     }
 
+    /// Tells `id` how far its log is committed, as a heartbeat would.
+    pub(crate) fn tell_commit_to(&mut self, id: NodeId) {
+        let (term, commit) = (self.term(), self.commit);
+        let Some(peer) = self.peer(id) else { return };
+        let commit = commit.min(peer.matched);
+        if commit > peer.commit_told {
+            peer.commit_told = commit;
+            let message = CommitAdvanced { term, commit };
+            self.send(id, OpenMessage::CommitAdvanced(message));
+        }
+    }
+
     pub(crate) fn feed_all(&mut self) {
         let Some(leading) = self.leading() else {
             return;

@@ -240,6 +240,7 @@ impl Raft {
             return;
         }
         if self.needs_nobody_beside(from) {
+            self.tell_commit_to(from);
             return self.answer_reader(from, m.batch, Some(self.commit));
         }
         let Some(leading) = self.leading() else {

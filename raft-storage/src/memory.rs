@@ -294,7 +294,8 @@ impl MemoryStore {
         disk.hard_state = batch.hard_state().unwrap_or(disk.hard_state);
         let start = match batch.replaced() {
             Some(start) => {
-                disk.log.clear();
+                let cut = std::mem::take(&mut disk.log);
+                disk.cut.push_back(cut.into_iter());
                 start.index
             }
             None => disk.shape.start().index,
