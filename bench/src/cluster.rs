@@ -17,6 +17,8 @@ use crate::protocol::{Answer, Counted, Load, Operation, Replayed, Request, State
 use crate::report::{Row, Share};
 use crate::usage::{Processors, Usage};
 
+/// From so many clients at once on, nodes that share a process have a thread each unless told otherwise.
+pub(crate) const THREADS_FROM: usize = 512;
 /// Behind so many bytes of commands a log's third file is under way: RocksDB begins one with each memtable of 32 MiB.
 const WARM_BYTES: u64 = 100 << 20;
 
@@ -65,12 +67,28 @@ pub(crate) struct Shape {
     pub(crate) outside: bool,
     /// Whether all is in one process, without a wire, and no log is on a disk.
     pub(crate) memory: bool,
+    /// On how many threads the nodes of one process run; none if the load decides.
+    pub(crate) threads: Option<usize>,
     /// Whether the nodes speak TLS.
     pub(crate) tls: bool,
     /// How many subscribers each node has.
     pub(crate) subscribers: usize,
     /// Whether the nodes have a state machine, of which they never take a snapshot.
     pub(crate) tally: bool,
+}
+
+impl Shape {
+    /// The same for this load: where nodes share a process, one thread is the quickest as long as waking another one costs
+    /// more than it takes over.
+    pub(crate) fn under(&self, load: &Load) -> Self {
+        let many = load.clients * load.in_flight >= THREADS_FROM;
+        let threads = if many { self.nodes } else { 1 };
+        let threads = self.memory.then(|| self.threads.unwrap_or(threads));
+        Self {
+            threads,
+            ..self.clone()
+        }
+    }
 }
 
 /// A cluster that runs. Dropped, it is killed, and its data removed.
@@ -438,6 +456,7 @@ fn start_all(shape: &Shape, voters: &[String], folder: &Path) -> Result<Process>
         "nodes".to_owned(),
         format!("--addresses={}", voters.join(",")),
         format!("--subscribers={}", shape.subscribers),
+        format!("--threads={}", shape.threads.unwrap_or(1)),
     ]);
     Process::start("all", &arguments, folder)
 }

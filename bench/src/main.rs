@@ -24,6 +24,7 @@ mod certificates;
 mod child;
 mod clients;
 mod cluster;
+mod clusters;
 mod counted;
 mod figures;
 mod machine;

@@ -20,7 +20,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use serde::Serialize;
 
-use crate::cluster::{Cluster, Place};
+use crate::cluster::Place;
+use crate::clusters::Clusters;
 use crate::machine::Machine;
 use crate::physics::Physics;
 use crate::plot::{self, Point, Series};
@@ -112,12 +113,13 @@ fn visit(round: usize, group: &Group, window_ms: u64, data: &Path) -> Result<Vis
     let (mut rows, mut numbers, mut delivered) = (Vec::new(), BTreeMap::new(), true);
     match &group.kind {
         Kind::Loads(shape, cells) => {
-            let mut cluster = Cluster::start(shape.clone(), data)?;
-            cluster.warm()?;
+            let mut clusters = Clusters::default();
             for cell in cells {
+                let load = cell.load(window_ms);
+                let cluster = clusters.of(shape.under(&load), data)?;
                 let alone = group.name == plan::THREE && cell.is_one_proposal();
                 let before = alone.then(|| physics(data)).transpose()?;
-                let row = cluster.measure(cell.at, cell.load(window_ms))?;
+                let row = cluster.measure(cell.at, load)?;
                 let after = alone.then(|| physics(data)).transpose()?;
                 print!("{}", Report::lines(&row));
                 if let (Some(before), Some(after)) = (before, after) {
@@ -129,8 +131,8 @@ fn visit(round: usize, group: &Group, window_ms: u64, data: &Path) -> Result<Vis
                 }
                 rows.push(row);
             }
-            delivered = cluster.all_delivered()?;
-            cluster.end()?;
+            clusters.end()?;
+            delivered = clusters.delivered;
         }
         Kind::Log { entries } => numbers = logs::replay_and_restart(*entries, data)?,
         Kind::Length { short, long } => {

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, anyhow};
 use raft_actor::{
     Config, ConfigArgs, GetStatus, MemoryDisk, NodeId, Phase, RaftActor, Role, Shutdown,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::clients;
 use crate::counted::Counts;
@@ -47,6 +47,9 @@ pub(crate) struct AllOptions {
     /// How many subscribers each has.
     #[arg(long, default_value_t = 1)]
     subscribers: usize,
+    /// On how many threads they run.
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
 }
 
 /// Runs a node until the parent ends it.
@@ -64,29 +67,47 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             RaftActor::spawn(config)?
         };
         // Its subscribers have a thread of their own, as a program would have them.
-        let arbiter = Arbiter::new().handle();
-        let member = Member::new(raft, subscribers, &arbiter).await?;
+        let member = Member::new(raft, subscribers, Arbiter::new().handle()).await?;
         serve(vec![member], &counts, clients_apart).await
     })
 }
 
-/// Runs all nodes of a cluster, without disks, on one thread with their subscribers and clients, until the parent ends them.
+/// Runs all nodes of a cluster, without disks, until the parent ends them. Subscribers and clients are on the threads of
+/// their nodes.
 pub(crate) fn run_all(options: &AllOptions) -> Result<()> {
     let counts = begin()?;
     let peers: Vec<_> = (1..).map(NodeId).zip(options.addresses.clone()).collect();
     let subscribers = options.subscribers;
+    let threads = options.threads.clamp(1, peers.len());
     System::new().block_on(async move {
+        let more = (1..threads).map(|_| Arbiter::new().handle());
+        let threads: Vec<_> = [Arbiter::current()].into_iter().chain(more).collect();
         let mut members = Vec::new();
-        for (id, _) in &peers {
+        for ((id, _), thread) in peers.iter().zip(threads.iter().cycle()) {
             let config = Config::new(*id)
                 .peers(peers.clone())
                 .memory_here(MemoryDisk::new())
                 .retention(MEMORY_ENTRIES);
-            let here = Arbiter::current();
-            members.push(Member::new(RaftActor::spawn(config)?, subscribers, &here).await?);
+            let raft = on(thread, async || RaftActor::spawn(config)).await??;
+            members.push(Member::new(raft, subscribers, thread.clone()).await?);
         }
         serve(members, &counts, clients_here).await
     })
+}
+
+/// Runs `task` on `thread`.
+async fn on<T: Send + 'static>(
+    thread: &ArbiterHandle,
+    task: impl AsyncFnOnce() -> T + Send + 'static,
+) -> Result<T> {
+    let (done, result) = oneshot::channel();
+    thread.spawn_fn(move || {
+        actix_rt::spawn(async move {
+            // Nobody waits for it when this process ends.
+            let _ = done.send(task().await);
+        });
+    });
+    result.await.context("a thread of nodes")
 }
 
 fn begin() -> Result<Counts> {
@@ -103,16 +124,18 @@ fn begin() -> Result<Counts> {
 struct Member {
     raft: Addr<RaftActor>,
     delivered: Vec<Arc<AtomicU64>>,
+    /// Where its subscribers are.
+    thread: ArbiterHandle,
 }
 
 impl Member {
-    async fn new(
-        raft: Addr<RaftActor>,
-        subscribers: usize,
-        arbiter: &ArbiterHandle,
-    ) -> Result<Self> {
-        let delivered = subscribers::subscribe(&raft, subscribers, arbiter).await?;
-        Ok(Self { raft, delivered })
+    async fn new(raft: Addr<RaftActor>, subscribers: usize, thread: ArbiterHandle) -> Result<Self> {
+        let delivered = subscribers::subscribe(&raft, subscribers, &thread).await?;
+        Ok(Self {
+            raft,
+            delivered,
+            thread,
+        })
     }
 
     async fn state(&self, counts: &Counts) -> Result<State> {
@@ -134,7 +157,7 @@ impl Member {
 async fn serve(
     members: Vec<Member>,
     counts: &Counts,
-    clients: impl AsyncFn(Addr<RaftActor>, Load, Counts) -> Result<Measured>,
+    clients: impl AsyncFn(&Member, Load, Counts) -> Result<Measured>,
 ) -> Result<()> {
     let mut requests = requests();
     while let Some(request) = requests.recv().await {
@@ -175,12 +198,12 @@ async fn measure(
     members: &[Member],
     load: Load,
     counts: &Counts,
-    clients: &impl AsyncFn(Addr<RaftActor>, Load, Counts) -> Result<Measured>,
+    clients: &impl AsyncFn(&Member, Load, Counts) -> Result<Measured>,
 ) -> Result<Answer> {
     let Some(member) = members.get(load.node) else {
         return Ok(Answer::Failed(format!("no node at place {}", load.node)));
     };
-    let measured = clients(member.raft.clone(), load, counts.clone()).await;
+    let measured = clients(member, load, counts.clone()).await;
     Ok(match measured {
         Ok(measured) => Answer::Measured(measured),
         Err(error) => Answer::Failed(format!("{error:#}")),
@@ -188,19 +211,24 @@ async fn measure(
 }
 
 /// Clients on threads of their own.
-async fn clients_apart(raft: Addr<RaftActor>, load: Load, counts: Counts) -> Result<Measured> {
+async fn clients_apart(member: &Member, load: Load, counts: Counts) -> Result<Measured> {
+    let raft = member.raft.clone();
     let measured = actix_rt::task::spawn_blocking(move || {
         clients::measure(&raft, load, || opened(&counts), || closed(&counts))
     });
     measured.await.context("the clients")?
 }
 
-/// Clients on the thread of the nodes, unless they have a pace to keep.
-async fn clients_here(raft: Addr<RaftActor>, load: Load, counts: Counts) -> Result<Measured> {
+/// Clients on the thread of their node, unless they have a pace to keep.
+async fn clients_here(member: &Member, load: Load, counts: Counts) -> Result<Measured> {
     if load.rate.is_some() {
-        return clients_apart(raft, load, counts).await;
+        return clients_apart(member, load, counts).await;
     }
-    clients::measure_here(&raft, load, || opened(&counts), || closed(&counts)).await
+    let raft = member.raft.clone();
+    let measure = async move || {
+        clients::measure_here(&raft, load, || opened(&counts), || closed(&counts)).await
+    };
+    on(&member.thread, measure).await?
 }
 
 // If the parent is gone, so are we when its input ends.

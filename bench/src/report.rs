@@ -7,7 +7,7 @@ use std::{env, fs};
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::cluster::{Place, Shape};
+use crate::cluster::{Place, Shape, THREADS_FROM};
 use crate::figures::Figures;
 use crate::machine::Machine;
 use crate::plot::{Point, Series};
@@ -99,12 +99,18 @@ impl Report {
             nodes,
             outside,
             memory,
+            threads,
             tls,
             subscribers,
             tally: _,
         } = &self.shape;
         let what = if *memory {
-            format!("{nodes} nodes in one process, logs in memory, no wire")
+            let on = match threads {
+                None => format!("one thread, and {nodes} from {THREADS_FROM} clients on"),
+                Some(1) => "one thread".to_owned(),
+                Some(n) => format!("{n} threads"),
+            };
+            format!("{nodes} nodes in one process on {on}, logs in memory, no wire")
         } else {
             let tls = if *tls { ", TLS" } else { "" };
             let voters = match nodes {
@@ -301,6 +307,7 @@ pub(crate) mod tests {
                 nodes: 3,
                 outside: false,
                 memory: false,
+                threads: None,
                 tls: false,
                 subscribers: 1,
                 tally: false,

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 use clap::builder::RangedU64ValueParser;
 
-use crate::cluster::{Cluster, Place, Shape};
+use crate::cluster::{Place, Shape};
+use crate::clusters::Clusters;
 use crate::machine::Machine;
 use crate::plot;
 use crate::protocol::{Load, Operation};
@@ -51,6 +52,10 @@ pub(crate) struct Options {
     /// All nodes and the clients in one process without a wire, the logs in its memory.
     #[arg(long)]
     memory: bool,
+    /// With `--memory`, on how many threads the nodes run, up to one for each; the clients are on the leader's [default: 1,
+    /// and one for each from 512 clients on].
+    #[arg(long, requires = "memory", value_parser = at_least_one())]
+    threads: Option<usize>,
     /// How long each measurement takes, after a warm-up of a third of it.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3600))]
     secs: u64,
@@ -71,6 +76,7 @@ impl Options {
             nodes: self.nodes,
             outside: self.reads.unwrap_or(self.at) == Place::Outside,
             memory: self.memory,
+            threads: self.threads,
             tls: self.tls,
             subscribers: self.subscribers,
             tally: false,
@@ -129,20 +135,20 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         shape: options.shape(),
         rows: Vec::new(),
     };
-    let mut cluster = Cluster::start(options.shape(), data)?;
-    cluster.warm()?;
+    let mut clusters = Clusters::default();
     if !options.json {
         println!("{}\n{}", report.heading(), Report::COLUMNS);
     }
     for load in options.loads() {
+        let cluster = clusters.of(report.shape.under(&load), data)?;
         let row = cluster.measure(options.reads.unwrap_or(options.at), load)?;
         if !options.json {
             print!("{}", Report::lines(&row));
         }
         report.rows.push(row);
     }
-    let delivered = cluster.all_delivered()?;
-    cluster.end()?;
+    clusters.end()?;
+    let delivered = clusters.delivered;
     let figures = report.figures();
     if options.json {
         println!("{}", serde_json::to_string_pretty(&report)?);

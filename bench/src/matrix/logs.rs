@@ -20,6 +20,7 @@ fn shape(tally: bool) -> Shape {
         nodes: 3,
         outside: false,
         memory: false,
+        threads: None,
         tls: false,
         subscribers: usize::from(!tally),
         tally,
