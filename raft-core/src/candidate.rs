@@ -190,7 +190,14 @@ impl Raft {
         match &self.role {
             RoleState::PreCandidate { votes, transfer } => match vote_result(roster, votes) {
                 VoteResult::Won => self.become_candidate(*transfer),
-                VoteResult::Lost => self.role = RoleState::Follower,
+                VoteResult::Lost => {
+                    self.role = RoleState::Follower;
+                    // Who was told to stand has heard its leader meanwhile, and waits from then on.
+                    if self.leader.is_some() {
+                        let silent = u32::try_from(self.ticks - self.heard).unwrap_or(u32::MAX);
+                        self.election_elapsed = self.election_elapsed.min(silent);
+                    }
+                }
                 VoteResult::Pending => {}
             },
             RoleState::Candidate { votes, .. } => match vote_result(roster, votes) {
