@@ -367,6 +367,7 @@ fn encode<'p>(
 impl Node {
     /// Appends or forwards all that waits, oldest first, if there is a leader, unless it is left to gather.
     pub(crate) fn flush(&mut self, ctx: &mut Context<Self>) {
+        self.hear_disk(ctx);
         if self.gathers(ctx) {
             return;
         }
@@ -422,7 +423,7 @@ impl Node {
     fn append(&mut self, mut proposals: Vec<Proposal>, ctx: &mut Context<Self>) {
         let commands = encode(proposals.iter_mut(), self.log_time_ms());
         let propose = Input::Propose(commands);
-        match self.step(propose, ctx) {
+        match self.take_in(propose, ctx) {
             Some(Proposed::Appended { first, term, count }) => {
                 debug_assert_eq!(count, proposals.len());
                 for proposal in &mut proposals {

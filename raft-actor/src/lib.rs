@@ -41,6 +41,7 @@ mod clock;
 mod config;
 mod delivery;
 mod departure;
+mod disk;
 mod door;
 mod error;
 mod front;

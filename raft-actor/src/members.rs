@@ -226,10 +226,7 @@ impl Node {
         let mut peer = Peer::dial(id, &self.local, &self.following);
         peer.is_guest = is_guest;
         self.intake.met(id);
-        self.parts
-            .senders
-            .borrow_mut()
-            .insert(id, peer.sender.clone());
+        self.parts.senders.insert(id, peer.sender.clone());
         self.peers.insert(id, peer);
     }
 
@@ -239,7 +236,7 @@ impl Node {
             return;
         };
         peer.sender.stop();
-        self.parts.senders.borrow_mut().remove(&id);
+        self.parts.senders.remove(id);
         self.greeting.asked(id);
         self.intake.parted(id);
         self.connection_lost(id);

@@ -5,7 +5,7 @@
 //! each. No future is awaited inside a handler.
 //!
 //! Invariants:
-//! - A message that claims something of the disk is sent only in the handler of [`Written`].
+//! - A message that claims something of the disk is not sent by the node, but by its [disk](crate::disk).
 //! - Once the node has failed or is ending, nothing reaches the protocol any more; nor does what a peer's
 //!   process said that has ended since, or that came back without what it had acknowledged (`witness.rs`).
 //! - Its mailbox holds only what the node's own parts send, each at most a few messages ahead; callers are
@@ -21,10 +21,10 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use raft_core::{
     ClusterId, Incarnation, Input, LogId, LogIndex, NodeId, OpenMessage, Persist, Raft,
-    ReadFailure, Recovered, RequestId,
+    ReadFailure, Recovered, RequestId, WriteId,
 };
 use raft_net::{Frame, FrameEncoder, Inbound, Local, PeerEvent, PeerSender};
-use raft_storage::{LogReads, Written};
+use raft_storage::LogReads;
 use tokio::sync::{Semaphore, watch};
 
 use crate::birth::Forming;
@@ -34,6 +34,7 @@ use crate::clock::Clock;
 use crate::config::TICK;
 use crate::delivery::{Apply, Back, PartFailed, Progress, Told};
 use crate::departure::Departure;
+use crate::disk::Disk;
 use crate::door::{Door, Knock};
 use crate::front::{RaftActor, Stop};
 use crate::intake::Intake;
@@ -97,6 +98,9 @@ pub(crate) struct Node {
     /// Whether this run of the node has known a leader.
     pub(crate) took_part: bool,
     pub(crate) persists: Vec<Persist>,
+    pub(crate) disk: Disk,
+    /// How far all is durable, where the snapshots that this names are still to be told.
+    pub(crate) written_through: Option<WriteId>,
     pub(crate) observer: Observer,
     pub(crate) to_apply: Vec<Apply>,
     /// What is sent at the end of the turn, or with what is expected next.
@@ -182,6 +186,7 @@ impl Actor for Node {
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.run_interval(TICK, |node, ctx| {
             let _span = node.span().entered();
+            node.hear_disk(ctx);
             node.watch_parts(ctx);
             node.expire_proposals(ctx);
             node.tend_reads(ctx);
@@ -235,6 +240,7 @@ impl Handler<Inbound> for Node {
         } = inbound;
         let _span = self.span().entered();
         self.forget_lost(ctx);
+        self.hear_disk(ctx);
         if !self.peers.contains_key(&from) {
             return; // It has left.
         }
@@ -249,28 +255,6 @@ impl Handler<Inbound> for Node {
             self.flush(ctx);
         }
         self.end_turn(ctx);
-    }
-}
-
-impl Handler<Written> for Node {
-    type Result = ();
-
-    fn handle(&mut self, Written(result): Written, ctx: &mut Self::Context) {
-        let _span = self.span().entered();
-        self.forget_lost(ctx);
-        match result {
-            Ok(durable) => {
-                self.observer.written(durable.through);
-                for (to, message) in durable.messages {
-                    self.send(to, message.into());
-                }
-                let through = durable.through;
-                self.turn(ctx, [Input::Persisted { through }]);
-                // Behind what it may have given to apply: a snapshot that takes the place of all before.
-                self.named_through(through);
-            }
-            Err(error) => self.fail(error.into(), ctx),
-        }
     }
 }
 

@@ -131,15 +131,16 @@ impl Observer {
             .appended(entries.map(|entry| entry.size_bytes() as u64).sum());
     }
 
-    /// All writes up to this one are durable.
-    pub(crate) fn written(&mut self, through: WriteId) {
+    /// All writes up to this one are durable, since then.
+    pub(crate) fn written(&mut self, through: WriteId, since: Instant) {
         let done = self.writing.partition_point(|(write, _)| *write <= through);
         let Some((_, oldest)) = self.writing.front().copied().filter(|_| done > 0) else {
             return;
         };
         self.writing.drain(..done);
+        let took = since.saturating_duration_since(oldest);
         self.metrics
-            .written(u32::try_from(done).unwrap_or(u32::MAX), oldest.elapsed());
+            .written(u32::try_from(done).unwrap_or(u32::MAX), took);
     }
 }
 

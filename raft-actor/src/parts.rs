@@ -1,8 +1,7 @@
 //! The parts of a node that must be let go of when it ends, however it ends.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use actix::Addr;
@@ -28,8 +27,31 @@ pub(crate) struct Parts {
     pub(crate) delivery: Addr<Delivery>,
     pub(crate) listener: Addr<Listener>,
     /// The connections to those whom the node deals with now.
-    pub(crate) senders: Rc<RefCell<BTreeMap<NodeId, PeerSender>>>,
+    pub(crate) senders: Senders,
     pub(crate) snapshots: SnapshotSender,
+}
+
+/// The connections of a node to others, for its threads.
+#[derive(Clone, Default)]
+pub(crate) struct Senders(Arc<Mutex<BTreeMap<NodeId, PeerSender>>>);
+
+impl Senders {
+    fn all(&self) -> MutexGuard<'_, BTreeMap<NodeId, PeerSender>> {
+        // Nothing panics while it holds the lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn of(&self, id: NodeId) -> Option<PeerSender> {
+        self.all().get(&id).cloned()
+    }
+
+    pub(crate) fn insert(&self, id: NodeId, sender: PeerSender) {
+        self.all().insert(id, sender);
+    }
+
+    pub(crate) fn remove(&self, id: NodeId) {
+        self.all().remove(&id);
+    }
 }
 
 impl Parts {
@@ -41,7 +63,7 @@ impl Parts {
     pub(crate) async fn let_go(self) -> Result<(), NodeFailure> {
         let finish = self.delivery.send(Finish);
         self.snapshots.stop();
-        let senders: Vec<_> = self.senders.borrow().values().cloned().collect();
+        let senders: Vec<_> = self.senders.all().values().cloned().collect();
         for sender in &senders {
             sender.stop();
         }

@@ -86,7 +86,11 @@ impl Recent {
         bytes_max: usize,
         mut show: impl FnMut(&Entry),
     ) {
-        let at = self.runs.partition_point(|run| run.last() < from);
+        // Almost always the last run, of ten thousands.
+        let at = match self.runs.back() {
+            Some(last) if last.first() <= from && from <= last.last() => self.runs.len() - 1,
+            _ => self.runs.partition_point(|run| run.last() < from),
+        };
         if self.runs.get(at).is_none_or(|run| run.first() > from) {
             return;
         }

@@ -22,6 +22,8 @@ pub(crate) const HELD_BYTES_MAX: usize = 128 << 10;
 const UNDER_WAY_MAX: Duration = Duration::from_millis(10);
 /// For so long those who were answered are waited for.
 pub(crate) const RETURN_MAX: Duration = Duration::from_millis(1);
+/// Who has come back so many times in a row is taken to do it again.
+const STEADY: u32 = 64;
 /// So many batches are not held after one that was for nothing, and at most.
 const PAUSE: u32 = 64;
 const PAUSE_MAX: u32 = 4_096;
@@ -33,8 +35,8 @@ pub(crate) struct Rhythm {
     paused_for: u32,
     pause: u32,
     phase: Phase,
-    /// Those who were answered last time asked again at once.
-    returned: bool,
+    /// So many times in a row those who were answered asked again at once.
+    returned: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +55,7 @@ impl Rhythm {
             paused_for: 0,
             pause: PAUSE,
             phase: Phase::Idle,
-            returned: false,
+            returned: 0,
         }
     }
 
@@ -97,13 +99,18 @@ impl Rhythm {
                 }
                 self.give_up();
             }
-            Phase::Return { count, .. } if standing >= *count => {
+            Phase::Return { count, until } if standing >= *count => {
                 self.pause = PAUSE;
-                self.returned = true;
+                let in_time = now < *until;
+                self.returned = if in_time {
+                    self.returned.saturating_add(1)
+                } else {
+                    0
+                };
             }
             Phase::Return { until, .. } if now < *until => return true,
             // Nobody has come, so nobody has waited.
-            Phase::Return { .. } if standing == 0 => self.returned = false,
+            Phase::Return { .. } if standing == 0 => self.returned = 0,
             Phase::Return { .. } => self.give_up(),
         }
         self.phase = Phase::Idle;
@@ -121,12 +128,18 @@ impl Rhythm {
     }
 
     /// Whether the next batch is about to come, for all that is known of the last one.
-    pub(crate) fn expects_more(&self) -> bool {
-        self.returned && matches!(self.phase, Phase::Return { .. })
+    pub(crate) fn expects_more(&self, now: Instant) -> bool {
+        self.returned > 0 && matches!(self.phase, Phase::Return { until, .. } if now < until)
+    }
+
+    /// Whether it has come so often that an alarm for the one time that it does not is not worth its price; the node's tick
+    /// will do.
+    pub(crate) fn is_steady(&self) -> bool {
+        self.returned >= STEADY
     }
 
     fn give_up(&mut self) {
-        self.returned = false;
+        self.returned = 0;
         self.paused_for = self.pause;
         self.pause = (self.pause * 2).min(PAUSE_MAX);
     }
@@ -143,13 +156,12 @@ mod tests {
     #[test]
     fn a_caller_alone_never_waits() {
         let (mut rhythm, start) = (Rhythm::new(), Instant::now());
-        for round in 0..100 {
-            let now = after(start, round);
-            assert!(!rhythm.holds(1, now));
-            assert_eq!(rhythm.turned(true, 1, now), None);
-            assert_eq!(rhythm.turned(false, 1, now), Some(1));
+        for _ in 0..100 {
+            assert!(!rhythm.holds(1, start));
+            assert_eq!(rhythm.turned(true, 1, start), None);
+            assert_eq!(rhythm.turned(false, 1, start), Some(1));
         }
-        assert!(rhythm.expects_more() && !rhythm.holds(1, start));
+        assert!(rhythm.expects_more(start) && !rhythm.holds(1, start));
     }
 
     #[test]
@@ -164,7 +176,7 @@ mod tests {
         assert!(!rhythm.holds(64, now));
         rhythm.turned(true, 64, now);
         assert_eq!(rhythm.turned(false, 64, now), Some(64));
-        assert!(rhythm.expects_more());
+        assert!(rhythm.expects_more(now));
     }
 
     #[test]
@@ -214,10 +226,29 @@ mod tests {
         assert!(!rhythm.holds(1, start));
         rhythm.turned(true, 1, start);
         rhythm.turned(false, 1, start);
-        assert!(rhythm.expects_more());
-        assert!(!rhythm.holds(0, start + RETURN_MAX) && !rhythm.expects_more());
+        assert!(rhythm.expects_more(start) && !rhythm.expects_more(start + RETURN_MAX));
+        assert!(!rhythm.holds(0, start + RETURN_MAX));
         rhythm.turned(true, 1, start);
         rhythm.turned(false, 1, start);
-        assert!(!rhythm.expects_more(), "until somebody has come back");
+        assert!(!rhythm.expects_more(start), "until somebody has come back");
+    }
+
+    #[test]
+    fn who_comes_back_late_is_not_expected_and_not_steady() {
+        let (mut rhythm, start) = (Rhythm::new(), Instant::now());
+        let mut commit = |came: Instant| {
+            rhythm.turned(true, 1, start);
+            rhythm.turned(false, 1, start);
+            let expected = rhythm.expects_more(start);
+            assert!(!rhythm.holds(1, came), "alone, it does not wait");
+            (expected, rhythm.is_steady())
+        };
+        assert_eq!(commit(start), (false, false));
+        for _ in 2..STEADY {
+            assert_eq!(commit(start), (true, false));
+        }
+        assert_eq!(commit(start), (true, true));
+        assert_eq!(commit(start + RETURN_MAX), (true, false));
+        assert_eq!(commit(start), (false, false));
     }
 }

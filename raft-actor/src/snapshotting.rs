@@ -115,6 +115,11 @@ impl Snapshotting {
                 .any(|(_, begins)| begins.snapshot == last)
     }
 
+    /// Whether a write that is on its way names a snapshot.
+    pub(crate) fn is_naming(&self) -> bool {
+        !self.naming.is_empty()
+    }
+
     fn finish(&mut self, result: &Result<LogId, SnapshotError>) {
         self.taking = Taking::Nothing;
         for answer in self.asked.drain(..) {

@@ -21,6 +21,7 @@ use crate::changing::Changes;
 use crate::clock::Clock;
 use crate::config::{Store, TICK};
 use crate::delivery::{Delivery, Making, Progress, RecoverError, Replica};
+use crate::disk::Disk;
 use crate::door::Door;
 use crate::front::RaftActor;
 use crate::intake::Intake;
@@ -33,7 +34,7 @@ use crate::managing::Managing;
 use crate::members::{Following, complete};
 use crate::node::{Life, Node};
 use crate::observe::{Observed, Observer};
-use crate::parts::Parts;
+use crate::parts::{Parts, Senders};
 use crate::reads::{Reading, Unconfirmed};
 use crate::refused::Refused;
 use crate::snapshot::Incoming;
@@ -431,9 +432,12 @@ fn assemble(ctx: &mut Context<RaftActor>, start: Start) -> RaftActor {
             }),
         );
         let reads = LogReads::start(store.reader());
+        let (disk, senders) = (Disk::default(), Senders::default());
+        let told = address.clone().recipient();
+        let speaker = disk.speaker(id, told, senders.clone(), &limits);
         let storage = match config.store {
-            Store::Here(_) => LogStorage::start_here(store, address.clone().recipient()),
-            _ => LogStorage::start(store, address.clone().recipient()),
+            Store::Here(_) => LogStorage::start_here(store, speaker),
+            _ => LogStorage::start(store, speaker),
         };
         let storage = storage.addr;
         let (progress, progress_seen) = watch::channel(Progress::default());
@@ -488,7 +492,7 @@ fn assemble(ctx: &mut Context<RaftActor>, start: Start) -> RaftActor {
                 storage,
                 delivery,
                 listener,
-                senders: Rc::default(),
+                senders,
                 snapshots: snapshot_sender.clone(),
             },
             reads,
@@ -515,6 +519,8 @@ fn assemble(ctx: &mut Context<RaftActor>, start: Start) -> RaftActor {
             greeting: Greeting::new(config.election_timeout_min),
             took_part: false,
             persists: Vec::new(),
+            disk,
+            written_through: None,
             observer: Observer::new(id, Rc::clone(&observed)),
             to_apply: Vec::new(),
             not_urgent: Vec::new(),

@@ -36,9 +36,15 @@ pub(crate) enum Proposed {
 }
 
 impl Node {
-    /// Hands one input to the protocol and carries out what it asks for. What it says of a proposal, a change, a handover or
-    /// a candidacy is given back.
+    /// Hands one input to the protocol, behind what the disk has said, and carries out what it asks for. What it says of a
+    /// proposal, a change, a handover or a candidacy is given back.
     pub(crate) fn step(&mut self, input: Input, ctx: &mut Context<Self>) -> Option<Proposed> {
+        self.hear_disk(ctx);
+        self.take_in(input, ctx)
+    }
+
+    /// As [`step`](Self::step), without a look at what the disk has said.
+    pub(crate) fn take_in(&mut self, input: Input, ctx: &mut Context<Self>) -> Option<Proposed> {
         let (Life::Running(raft)
         | Life::Draining {
             raft: Some(raft), ..
@@ -266,11 +272,12 @@ impl Node {
         }
         // Behind that: who was sent something last has its turn last. And not at all, if the next entries are about to say
         // it too.
-        if !self.intake.rhythm.expects_more() || !self.stays_leader() {
+        if !self.intake.rhythm.expects_more(Instant::now()) || !self.stays_leader() {
             for (to, message) in std::mem::take(&mut self.not_urgent) {
                 self.send(to, message.into());
             }
         }
+        self.await_disk(ctx);
         self.door.set_lagging(self.is_lagging());
         self.observe(now, ctx);
     }

@@ -206,18 +206,8 @@ impl Raft {
 
     /// Commits what a majority has durable, if the last of it is of this term (paper §5.4.2).
     pub(crate) fn advance_commit(&mut self) {
-        let RoleState::Leader(leading) = &self.role else {
-            return;
-        };
-        let index = committed_index(self.roster.latest(), |id| {
-            if id == self.config.id {
-                self.writes.durable()
-            } else {
-                let peer = leading.peers.get(&id);
-                peer.map_or(LogIndex::ZERO, |peer| peer.matched)
-            }
-        });
-        if index > self.commit && self.log.term_at(index) == Some(self.term()) {
+        let index = self.committed_if(self.writes.durable());
+        if index > self.commit {
             let first = !self.has_committed_in_its_term();
             let committed_bytes = self.log.tail_bytes_between(self.commit, index);
             self.commit = index;
@@ -228,6 +218,24 @@ impl Raft {
                 self.begin_round();
             }
         }
+    }
+
+    /// How far all is committed, for a leader whose own log is durable through `own`; no further than before, if the last of
+    /// it is not of this term, or for who does not lead.
+    pub(crate) fn committed_if(&self, own: LogIndex) -> LogIndex {
+        let RoleState::Leader(leading) = &self.role else {
+            return self.commit;
+        };
+        let index = committed_index(self.roster.latest(), |id| {
+            if id == self.config.id {
+                own
+            } else {
+                let peer = leading.peers.get(&id);
+                peer.map_or(LogIndex::ZERO, |peer| peer.matched)
+            }
+        });
+        let counts = index > self.commit && self.log.term_at(index) == Some(self.term());
+        if counts { index } else { self.commit }
     }
 
     /// Whether an entry of this leader's term is committed. Before, it does not know how far the log is.

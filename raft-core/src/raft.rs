@@ -242,6 +242,22 @@ impl Raft {
         self.writes.durable()
     }
 
+    /// Whether [`Input::Persisted`] for all that is on its way to the disk would have an effect now. If not, it may come with
+    /// the next input, before it: a leader whose followers have not answered needs no word of its own disk yet, nor does a
+    /// follower that has heard of no commit behind what it has written.
+    #[must_use]
+    pub fn awaits_disk(&self) -> bool {
+        if self.writes.is_empty() {
+            return false;
+        }
+        let decides = match &self.role {
+            RoleState::Follower => false,
+            RoleState::PreCandidate { .. } | RoleState::Candidate { .. } => true,
+            RoleState::Leader(_) => self.committed_if(self.log.last().index) > self.commit,
+        };
+        decides || self.restoring.is_some() || self.commit > self.writes.durable()
+    }
+
     /// This node's last entry.
     #[must_use]
     pub fn last(&self) -> LogId {

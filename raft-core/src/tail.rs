@@ -148,7 +148,13 @@ impl Tail {
 
     /// The runs from the one on that holds `from`.
     fn runs_from(&self, from: LogIndex) -> impl Iterator<Item = &Run> {
-        let before = self.runs.partition_point(|run| run.last() < from);
+        // Almost always the last run, or one close to it, of ten thousands.
+        let near = self.runs.iter().rev().take(4);
+        let behind = near.take_while(|run| run.last() >= from).count();
+        let before = match behind {
+            4 => self.runs.partition_point(|run| run.last() < from),
+            _ => self.runs.len() - behind,
+        };
         self.runs.range(before..)
     }
 

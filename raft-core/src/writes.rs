@@ -70,6 +70,11 @@ impl Writes {
         self.unfinished.len() >= WRITES_MAX
     }
 
+    /// Whether nothing is on its way.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.unfinished.is_empty()
+    }
+
     /// Since which tick something waits and nothing was finished.
     pub(crate) fn stuck_since(&self) -> Option<u64> {
         let oldest = self.unfinished.front();

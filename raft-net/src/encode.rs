@@ -48,6 +48,11 @@ impl EncodedFrame {
         Header::kind_of(&self.0).is_some_and(FrameKind::is_urgent)
     }
 
+    /// What is left of it behind `written` bytes.
+    pub(crate) fn behind(&self, written: usize) -> Self {
+        Self(self.0.slice(written..))
+    }
+
     /// Header and body.
     #[must_use]
     pub fn as_bytes(&self) -> &Bytes {

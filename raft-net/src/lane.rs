@@ -28,7 +28,7 @@ use crate::dial::{dial, greet};
 use crate::handshake::{Broken, read_frame};
 use crate::header::FrameKind;
 use crate::local::{Admission, Purpose};
-use crate::queue::{Ping, Queue};
+use crate::queue::{Opened, Ping, Queue};
 use crate::socket::write_both;
 use crate::stream::Stream;
 use crate::wire::PingBody;
@@ -103,6 +103,12 @@ impl Lane {
         })
     }
 
+    /// Lets its queue take frames, until what it gives back is dropped.
+    pub(crate) fn open(&self, greeted: &Greeted) -> Opened<'_> {
+        // Without a second handle on it, as there may be too few, all is written here.
+        self.queue.open(greeted.stream.socket().ok().flatten())
+    }
+
     /// Sends what is sent until the connection ends.
     pub(crate) async fn run(&self, greeted: &mut Greeted) -> Ending {
         let (mut read, mut write) = tokio::io::split(&mut greeted.stream);
@@ -151,7 +157,10 @@ impl Lane {
         loop {
             let written = tokio::select! {
                 biased;
-                _ = ticks.tick() => self.ping(write, &mut encoder).await,
+                _ = ticks.tick() => {
+                    self.queue.turn().await;
+                    self.ping(write, &mut encoder).await
+                }
                 () = self.queue.take(&mut batch) => {
                     self.write_batch(write, &mut batch, &mut buffer).await
                 }
@@ -159,6 +168,7 @@ impl Lane {
             if let Err(ending) = written {
                 return ending;
             }
+            self.queue.done();
         }
     }
 
@@ -224,7 +234,7 @@ pub(crate) async fn keep_urgent(lane: Lane, address: String, stop: CancellationT
         let outcome = match lane.connect(&address, &cut).await {
             Ok(mut greeted) => {
                 tracing::debug!(%address, "the urgent connection is open");
-                let (_opened, since) = (lane.queue.open(), Instant::now());
+                let (_opened, since) = (lane.open(&greeted), Instant::now());
                 let run = async { Err::<(), _>(lane.run(&mut greeted).await) };
                 let ending = cut.guard(run).await.err().unwrap_or(Ending::Stopped);
                 if since.elapsed() > LIVED {

@@ -214,7 +214,7 @@ impl Driver {
             Err(outcome) => return outcome,
         };
         let hello = greeted.hello.clone();
-        let opened = main.queue.open();
+        let opened = main.open(&greeted);
         self.connected_at.set(Some(Instant::now()));
         tracing::info!(address = %self.address, incarnation = %hello.incarnation, starts = hello.starts, "connected");
         let urgent = keep_urgent(self.urgent.clone(), self.address.clone(), self.stop.clone());

@@ -3,9 +3,12 @@
 //! Invariants: what waits is bounded in frames and in bytes, and what is being written counts until
 //! it is written; it waits only while there is a connection, and goes with it: Raft sends again what
 //! matters. The caller learns at once what happened to its frame. On one lane frames keep their order,
-//! between the two there is none.
+//! between the two there is none. One at a time writes to a connection: its lane, which takes all that waits, or, if
+//! nothing does, who [sends at once](PeerSender::try_send_now); what the system does not take of that is the lane's again.
 
 use std::collections::VecDeque;
+use std::io::Write as _;
+use std::net::TcpStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -126,12 +129,34 @@ pub(crate) struct Queue {
 #[derive(Debug, Default)]
 struct State {
     waiting: VecDeque<EncodedFrame>,
+    /// Somebody writes.
+    writing: bool,
+    /// Where anybody may write whose turn it is; none without a connection, or where TLS stands before it.
+    socket: Option<Arc<TcpStream>>,
     stats: PeerStats,
     /// The ping that is not answered.
     pinged: Option<(u64, Instant)>,
     pings: u64,
     /// Where the peer was dialled last.
     address: String,
+}
+
+impl State {
+    /// Of `frame`, which counts as waiting, so many bytes have been handed to the system. The rest waits before all else.
+    /// Says whether that was all.
+    fn handed_over(&mut self, frame: EncodedFrame, written: usize) -> bool {
+        let stats = &mut self.stats;
+        stats.queued_bytes -= written;
+        stats.bytes += written as u64;
+        stats.writes += 1;
+        if written < frame.len() {
+            self.waiting.push_front(frame.behind(written));
+            return false;
+        }
+        stats.queued_frames -= 1;
+        stats.frames += 1;
+        true
+    }
 }
 
 impl Queue {
@@ -157,19 +182,10 @@ impl Queue {
         }
     }
 
-    fn push(&self, frame: EncodedFrame) -> Result<(), SendError> {
-        self.push_into(self.state(), frame)
-    }
-
-    /// As `push`, but gives the frame back if there is no connection, or if it is silent.
-    fn push_if_heard(&self, frame: EncodedFrame) -> Result<Result<(), SendError>, EncodedFrame> {
-        let state = self.state();
+    /// Whether there is a connection, and it is not silent.
+    fn is_heard(&self, state: &State) -> bool {
         let silent = |(_, since): (u64, Instant)| since.elapsed() > self.silent_after;
-        if state.stats.connected && !state.pinged.is_some_and(silent) {
-            Ok(self.push_into(state, frame))
-        } else {
-            Err(frame)
-        }
+        state.stats.connected && !state.pinged.is_some_and(silent)
     }
 
     fn push_into(
@@ -177,7 +193,49 @@ impl Queue {
         mut state: MutexGuard<'_, State>,
         frame: EncodedFrame,
     ) -> Result<(), SendError> {
-        let (peer, len) = (self.peer, frame.len());
+        self.count(&mut state, frame.len())?;
+        state.waiting.push_back(frame);
+        let first = state.waiting.len() == 1;
+        drop(state);
+        if first {
+            self.wake.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Hands the frame to the system, or puts it behind what waits if something does. Blocks on nothing.
+    fn write_now(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        frame: EncodedFrame,
+    ) -> Result<(), SendError> {
+        let idle = !state.writing && state.waiting.is_empty();
+        let Some(socket) = state.socket.clone().filter(|_| idle) else {
+            return self.push_into(state, frame);
+        };
+        self.count(&mut state, frame.len())?;
+        state.writing = true;
+        let connection = state.stats.connects;
+        drop(state);
+        let written = (&*socket).write(frame.as_bytes());
+        let mut state = self.state();
+        if state.stats.connects != connection || !state.writing {
+            return Ok(()); // Its connection is gone, and it with it.
+        }
+        state.writing = false;
+        let whole = state.handed_over(frame, written.unwrap_or(0));
+        let idle = state.waiting.is_empty();
+        drop(state);
+        // What is wrong with the connection, its lane will find too.
+        if !whole || !idle {
+            self.wake.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Counts a frame of `len` bytes as one that waits.
+    fn count(&self, state: &mut State, len: usize) -> Result<(), SendError> {
+        let peer = self.peer;
         let stats = &mut state.stats;
         if len > self.frame_len_max {
             stats.dropped_too_large += 1;
@@ -201,24 +259,37 @@ impl Queue {
         stats.queued_bytes += len;
         stats.queued_frames_max = stats.queued_frames_max.max(stats.queued_frames);
         stats.queued_bytes_max = stats.queued_bytes_max.max(stats.queued_bytes);
-        state.waiting.push_back(frame);
-        let first = state.waiting.len() == 1;
-        drop(state);
-        if first {
-            self.wake.notify_one();
-        }
         Ok(())
     }
 
-    /// Waits until something waits, and takes all of it into `batch`, which is empty.
+    /// Waits until something waits and nobody else writes, and takes all of it into `batch`, which is empty. The turn to
+    /// write is the caller's until it is [`done`](Self::done).
     pub(crate) async fn take(&self, batch: &mut VecDeque<EncodedFrame>) {
+        self.turn_if(|state| !state.waiting.is_empty()).await;
+        std::mem::swap(&mut self.state().waiting, batch);
+    }
+
+    /// Waits until nobody else writes. The turn to write is the caller's until it is [`done`](Self::done).
+    pub(crate) async fn turn(&self) {
+        self.turn_if(|_| true).await;
+    }
+
+    async fn turn_if(&self, wanted: impl Fn(&State) -> bool) {
         loop {
-            std::mem::swap(&mut self.state().waiting, batch);
-            if !batch.is_empty() {
-                return;
+            {
+                let mut state = self.state();
+                if !state.writing && wanted(&state) {
+                    state.writing = true;
+                    return;
+                }
             }
             self.wake.notified().await;
         }
+    }
+
+    /// The caller, whose turn it was, does not write any more.
+    pub(crate) fn done(&self) {
+        self.state().writing = false;
     }
 
     /// So much of what was taken has been handed to the system, in so many writes.
@@ -231,9 +302,11 @@ impl Queue {
         stats.writes += writes;
     }
 
-    /// Takes frames from now on, until what it gives back is dropped.
-    pub(crate) fn open(&self) -> Opened<'_> {
-        let stats = &mut self.state().stats;
+    /// Takes frames from now on, until what it gives back is dropped. To `socket` may write whose turn it is.
+    pub(crate) fn open(&self, socket: Option<TcpStream>) -> Opened<'_> {
+        let mut state = self.state();
+        state.socket = socket.map(Arc::new);
+        let stats = &mut state.stats;
         stats.connected = true;
         stats.connects += 1;
         Opened(self)
@@ -315,6 +388,7 @@ impl Drop for Opened<'_> {
     fn drop(&mut self) {
         let mut state = self.0.state();
         state.waiting = VecDeque::new();
+        (state.writing, state.socket) = (false, None);
         state.pinged = None;
         let stats = &mut state.stats;
         stats.connected = false;
@@ -378,13 +452,31 @@ impl PeerSender {
     /// # Errors
     /// The frame was dropped; [`SendError`] says why.
     pub fn try_send(&self, frame: EncodedFrame) -> Result<(), SendError> {
-        if !frame.is_urgent() {
-            return self.0.main.push(frame);
+        let (queue, state) = self.lane_of(&frame);
+        queue.push_into(state, frame)
+    }
+
+    /// As [`try_send`](Self::try_send), but hands the frame to the system at once, on this thread, if nothing else waits
+    /// for its lane; with TLS it waits for the connection's own thread. Never blocks. For what is sent from another thread,
+    /// which the connection's need not be woken for; what follows soon is better gathered there.
+    ///
+    /// # Errors
+    /// As [`try_send`](Self::try_send).
+    pub fn try_send_now(&self, frame: EncodedFrame) -> Result<(), SendError> {
+        let (queue, state) = self.lane_of(&frame);
+        queue.write_now(state, frame)
+    }
+
+    /// On which lane it goes.
+    fn lane_of(&self, frame: &EncodedFrame) -> (&Queue, MutexGuard<'_, State>) {
+        let Handle { main, urgent, .. } = &*self.0;
+        if frame.is_urgent() {
+            let state = urgent.state();
+            if urgent.is_heard(&state) {
+                return (urgent, state);
+            }
         }
-        match self.0.urgent.push_if_heard(frame) {
-            Ok(result) => result,
-            Err(frame) => self.0.main.push(frame),
-        }
+        (main, main.state())
     }
 
     /// Whether there is a connection.

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use rustls::pki_types::CertificateDer;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
@@ -47,6 +48,15 @@ impl Stream {
         match self {
             Self::Plain(_) | Self::Process(_) => None,
             Self::Tls(secured) => secured.tls.get_ref().1.peer_certificates()?.first(),
+        }
+    }
+
+    /// A second handle on the socket, for writing to it without this thread's runtime; none where TLS stands before it, or
+    /// where there is no socket.
+    pub(crate) fn socket(&self) -> io::Result<Option<std::net::TcpStream>> {
+        match self {
+            Self::Plain(socket) => Ok(Some(SockRef::from(socket).try_clone()?.into())),
+            Self::Tls(_) | Self::Process(_) => Ok(None),
         }
     }
 

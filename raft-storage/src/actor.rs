@@ -37,7 +37,7 @@ const SETTLE_EVERY: Duration = Duration::from_millis(500);
 pub struct LogStorage {
     /// None once it is closed.
     store: Option<Box<dyn LogStore>>,
-    told: Recipient<Written>,
+    listener: Box<dyn WriteListener>,
     pending: Pending,
     /// Whether a [`Flush`] is on its way.
     flush_notified: bool,
@@ -57,8 +57,27 @@ pub struct LogStorageHandle {
 #[rtype(result = "()")]
 pub struct Write(pub Vec<Persist>);
 
-/// What has become of the writes; told to the recipient that [`LogStorage::start`] was given. An error is
-/// the last thing that it is told.
+/// Hears what has become of the writes, on the thread that writes them and behind the sync: what it does keeps the next
+/// batch waiting. A recipient of [`Written`] is one.
+pub trait WriteListener: Send {
+    /// Takes in what there is to say. An error is the last.
+    fn hear(&mut self, written: Written);
+
+    /// Whether there is still somebody to write for.
+    fn is_there(&self) -> bool;
+}
+
+impl WriteListener for Recipient<Written> {
+    fn hear(&mut self, written: Written) {
+        self.do_send(written);
+    }
+
+    fn is_there(&self) -> bool {
+        self.connected()
+    }
+}
+
+/// What has become of the writes.
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "()")]
 pub struct Written(pub Result<Durable, StorageError>);
@@ -116,29 +135,41 @@ impl Pending {
 }
 
 impl LogStorage {
-    /// Starts the actor on a thread of its own. `told` hears of every write. Needs a running actor system.
+    /// Starts the actor on a thread of its own. `listener` hears of every write. Needs a running actor system.
     ///
-    /// It ends with [`Close`]; when its last address is gone; when `told` is dead; and with the system.
-    /// Whichever it is, the store is closed in an orderly way.
+    /// It ends with [`Close`]; when its last address is gone; when the listener is not there any more; and with the
+    /// system. Whichever it is, the store is closed in an orderly way.
     #[must_use]
-    pub fn start(store: Box<dyn LogStore>, told: Recipient<Written>) -> LogStorageHandle {
+    pub fn start(
+        store: Box<dyn LogStore>,
+        listener: impl WriteListener + 'static,
+    ) -> LogStorageHandle {
         let arbiter = Arbiter::new();
-        let addr = Self::start_in_arbiter(&arbiter.handle(), |_| Self::new(store, told, true));
+        let addr = Self::start_in_arbiter(&arbiter.handle(), |_| {
+            Self::new(store, Box::new(listener), true)
+        });
         LogStorageHandle { addr }
     }
 
     /// Starts the actor on this thread, which it blocks on each sync. For simulations, where virtual time
     /// must not pass while another thread works.
     #[must_use]
-    pub fn start_here(store: Box<dyn LogStore>, told: Recipient<Written>) -> LogStorageHandle {
-        let addr = Self::new(store, told, false).start();
+    pub fn start_here(
+        store: Box<dyn LogStore>,
+        listener: impl WriteListener + 'static,
+    ) -> LogStorageHandle {
+        let addr = Self::new(store, Box::new(listener), false).start();
         LogStorageHandle { addr }
     }
 
-    fn new(store: Box<dyn LogStore>, told: Recipient<Written>, has_own_thread: bool) -> Self {
+    fn new(
+        store: Box<dyn LogStore>,
+        listener: Box<dyn WriteListener>,
+        has_own_thread: bool,
+    ) -> Self {
         Self {
             store: Some(store),
-            told,
+            listener,
             pending: Pending::default(),
             flush_notified: false,
             failed: None,
@@ -183,8 +214,8 @@ impl LogStorage {
         result
     }
 
-    fn tell(&self, result: Result<Durable, StorageError>) {
-        self.told.do_send(Written(result));
+    fn tell(&mut self, result: Result<Durable, StorageError>) {
+        self.listener.hear(Written(result));
     }
 
     /// Lets go of the store.
@@ -203,7 +234,7 @@ impl LogStorage {
     /// Nobody is left to release messages to, or to write for: the node is gone, and so is the reason to
     /// go on. (An actor with a timer does not end by itself when its last address is gone.)
     fn end_if_alone(&mut self, ctx: &mut Context<Self>) {
-        if !self.told.connected() || !ctx.connected() {
+        if !self.listener.is_there() || !ctx.connected() {
             ctx.stop();
         }
     }

@@ -54,7 +54,7 @@ mod snapshot;
 mod store;
 pub mod suite;
 
-pub use actor::{Close, Durable, LogStorage, LogStorageHandle, Write, Written};
+pub use actor::{Close, Durable, LogStorage, LogStorageHandle, Write, WriteListener, Written};
 pub use batch::Batch;
 pub use error::{Cause, Claim, Damage, Item, Misfit, OpenError, StorageError};
 pub use memory::MemoryDisk;

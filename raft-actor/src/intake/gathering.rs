@@ -54,7 +54,8 @@ impl Node {
             return;
         }
         self.door.want(count);
-        if count > 1 || !self.not_urgent.is_empty() {
+        let alone = count <= 1;
+        if !alone || !self.not_urgent.is_empty() && !rhythm.is_steady() {
             let look_again = |node: &mut Self, ctx: &mut Context<Self>| {
                 let _span = node.span().entered();
                 node.intake.alarm = None;
