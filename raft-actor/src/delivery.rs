@@ -224,9 +224,11 @@ impl Delivery {
                 time_ms,
             });
             self.metrics.applied(began.elapsed());
+            self.tell(answers);
             self.compare_digests();
+        } else {
+            self.tell(answers);
         }
-        self.tell(answers);
     }
 
     /// Applies those of `run` from `next` on, as far as the turn's time goes.

@@ -211,8 +211,11 @@ impl Node {
         if !peer.connected {
             return;
         }
+        // A follower has more to do with entries than this node's own disk, and is to begin first.
+        let now = matches!(message, Message::Open(OpenMessage::AppendEntries(_)));
         match self.encoder.encode(&Frame::Raft(message)) {
             // The sender counts what it drops.
+            Ok(frame) if now => drop(peer.sender.try_send_now(frame)),
             Ok(frame) => drop(peer.sender.try_send(frame)),
             Err(error) => tracing::error!(peer = %to, "cannot encode a message: {error}"),
         }

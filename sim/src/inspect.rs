@@ -6,6 +6,7 @@
 //! - `order`: start of the log ≤ snapshot ≤ handed out ≤ commit ≤ last.
 //! - `log-as-written`: the log and the configuration that the node believes in are those that it wrote.
 //! - `durable-is-durable`: what it takes for durable is on its disk.
+//! - `disk-is-awaited`: what its disk confirms has an effect only if it was said to wait for that.
 //! - `match-is-durable`: so is what a leader takes for matched, on a peer of the same term.
 //! - `limits`: what is under way, and what is not committed.
 //! - `pre-vote-leaves-no-mark`: a pre-vote changes no term and writes nothing.
@@ -42,6 +43,11 @@ impl World {
             self.check_log(n)?;
         }
         self.check_durable(n)?;
+        hold!(
+            about.kind != Kind::Persisted || about.awaits_disk || effects.is_empty(),
+            "disk-is-awaited",
+            "node {id} did not wait for its disk, which led to {effects:?}"
+        );
         self.check_pre_vote(n, about, wrote)?;
         self.check_leader_kept(n, about, effects)?;
         if self.nodes[n].run.as_ref().unwrap().raft.role() == Role::Leader {

@@ -72,6 +72,8 @@ pub(crate) struct About {
     pub(crate) gone: Option<NodeId>,
     /// The term of the message, if it is one.
     pub(crate) message_term: Option<Term>,
+    /// Whether it was said to wait for its disk.
+    pub(crate) awaits_disk: bool,
     /// Who decided before, if this node led.
     pub(crate) quorums: Option<Quorums>,
     pub(crate) context: Context,
@@ -151,6 +153,7 @@ impl World {
                 Input::SnapshotReceived { message, .. } => Some(message.term),
                 _ => None,
             },
+            awaits_disk: run.raft.awaits_disk(),
             quorums: leads.then(|| Quorums::of(run.raft.configuration())),
             context,
         };

@@ -1,6 +1,7 @@
 //! Tests that need more than one module.
 
 mod addresses;
+mod at_once;
 mod codec;
 mod connect;
 mod documented;
