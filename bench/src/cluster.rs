@@ -75,6 +75,8 @@ pub(crate) struct Shape {
     pub(crate) subscribers: usize,
     /// Whether the nodes have a state machine, of which they never take a snapshot.
     pub(crate) tally: bool,
+    /// Whether each node runs on the thread of its clients and subscribers; where all share a process, it does.
+    pub(crate) here: bool,
 }
 
 impl Shape {
@@ -414,6 +416,9 @@ fn start_node(
         format!("--data={}", data.display()),
         format!("--subscribers={}", shape.subscribers),
     ]);
+    if shape.here {
+        arguments.push("--here".into());
+    }
     if shape.tally {
         let more = [
             "--tally",
@@ -444,6 +449,9 @@ fn start_outside(
         format!("--data={}", folder.join(name).display()),
         format!("--subscribers={}", shape.subscribers),
     ]);
+    if shape.here {
+        arguments.push("--here".into());
+    }
     if let Some(authority) = authority {
         arguments.push(format!("--own-tls-name={name}").into());
         arguments.extend(authority.arguments(name)?.map(OsString::from));

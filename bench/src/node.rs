@@ -36,6 +36,9 @@ pub(crate) struct Options {
     /// Whether it has a state machine.
     #[arg(long)]
     tally: bool,
+    /// Whether it runs on the thread of its clients and subscribers.
+    #[arg(long)]
+    here: bool,
 }
 
 /// What a child with all nodes is told.
@@ -55,7 +58,11 @@ pub(crate) struct AllOptions {
 /// Runs a node until the parent ends it.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let counts = begin()?;
-    let config = options.node.config()?;
+    let mut config = options.node.config()?;
+    let here = options.here;
+    if here {
+        config = config.here();
+    }
     let (join, subscribers) = (options.join.clone(), options.subscribers);
     let tally = options.tally;
     System::new().block_on(async move {
@@ -66,6 +73,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         } else {
             RaftActor::spawn(config)?
         };
+        if here {
+            let member = Member::new(raft, subscribers, Arbiter::current()).await?;
+            return serve(vec![member], &counts, clients_here).await;
+        }
         // Its subscribers have a thread of their own, as a program would have them.
         let member = Member::new(raft, subscribers, Arbiter::new().handle()).await?;
         serve(vec![member], &counts, clients_apart).await
@@ -86,7 +97,8 @@ pub(crate) fn run_all(options: &AllOptions) -> Result<()> {
         for ((id, _), thread) in peers.iter().zip(threads.iter().cycle()) {
             let config = Config::new(*id)
                 .peers(peers.clone())
-                .memory_here(MemoryDisk::new())
+                .memory(MemoryDisk::new())
+                .here()
                 .retention(MEMORY_ENTRIES);
             let raft = on(thread, async || RaftActor::spawn(config)).await??;
             members.push(Member::new(raft, subscribers, thread.clone()).await?);

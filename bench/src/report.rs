@@ -103,6 +103,7 @@ impl Report {
             tls,
             subscribers,
             tally: _,
+            here,
         } = &self.shape;
         let what = if *memory {
             let on = match threads {
@@ -118,7 +119,12 @@ impl Report {
                 n => format!("{n} voters"),
             };
             let outside = if *outside { " and a learner" } else { "" };
-            format!("{voters}{outside}, a process each, fsync on{tls}")
+            let on = if *here {
+                ", on one thread with their clients and subscribers"
+            } else {
+                ""
+            };
+            format!("{voters}{outside}, a process each{on}, fsync on{tls}")
         };
         let machine = &self.machine;
         format!("{what}; subscribers on each: {subscribers}\n{machine}")
@@ -311,6 +317,7 @@ pub(crate) mod tests {
                 tls: false,
                 subscribers: 1,
                 tally: false,
+                here: false,
             },
             rows: clients.iter().map(row).collect(),
         }

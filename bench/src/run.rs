@@ -46,6 +46,9 @@ pub(crate) struct Options {
     /// How many subscribers each node has.
     #[arg(long, default_value_t = 1)]
     subscribers: usize,
+    /// Each node on the thread of its clients and subscribers.
+    #[arg(long)]
+    here: bool,
     /// Have the nodes speak TLS.
     #[arg(long, conflicts_with = "memory")]
     tls: bool,
@@ -80,6 +83,7 @@ impl Options {
             tls: self.tls,
             subscribers: self.subscribers,
             tally: false,
+            here: self.here,
         }
     }
 

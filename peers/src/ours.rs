@@ -15,7 +15,7 @@ use crate::row::Row;
 /// Which of its modes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// Three processes, fsync on, clients in the leader's process.
+    /// Three processes, fsync on, clients on the leader's thread.
     Leader,
     /// The same, clients in a process of their own that joins and forwards.
     Outside,
@@ -26,8 +26,8 @@ pub(crate) enum Mode {
 impl Mode {
     fn arguments(self) -> &'static [&'static str] {
         match self {
-            Self::Leader => &[],
-            Self::Outside => &["--at", "outside"],
+            Self::Leader => &["--here"],
+            Self::Outside => &["--here", "--at", "outside"],
             Self::Memory => &["--memory"],
         }
     }
@@ -35,7 +35,7 @@ impl Mode {
     /// What it is, in a line.
     pub(crate) fn what(self) -> &'static str {
         match self {
-            Self::Leader => "raft-actor, three processes, fsync; clients in the leader's process",
+            Self::Leader => "raft-actor, three processes, fsync; clients on the leader's thread",
             Self::Outside => {
                 "raft-actor, the same; clients in a process of their own, which joins and forwards"
             }

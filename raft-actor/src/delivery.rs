@@ -217,17 +217,29 @@ impl Delivery {
         let applied = self.applied();
         self.waiting_reads
             .answer(&self.replica.borrow(), &self.node);
-        if self.progress.borrow().index != applied {
+        let news = self.progress.borrow().index != applied;
+        // Whoever is answered on another thread sees the progress that its answer is about. On this one nobody sees anything
+        // before all is done, and those who are answered go first.
+        if self.has_own_thread {
+            self.show_progress(news, applied);
+            self.tell(answers);
+        } else {
+            self.tell(answers);
+            self.show_progress(news, applied);
+        }
+        if news {
+            self.metrics.applied(began.elapsed());
+            self.compare_digests();
+        }
+    }
+
+    fn show_progress(&self, news: bool, applied: LogIndex) {
+        if news {
             let time_ms = self.replica.borrow().ledger.time_ms();
             self.progress.send_replace(Progress {
                 index: applied,
                 time_ms,
             });
-            self.metrics.applied(began.elapsed());
-            self.tell(answers);
-            self.compare_digests();
-        } else {
-            self.tell(answers);
         }
     }
 

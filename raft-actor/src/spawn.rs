@@ -104,7 +104,7 @@ impl Prepared {
         machine: Option<Box<dyn Machine>>,
     ) -> Result<Self, StartError> {
         System::try_current().ok_or(StartError::NoSystem)?;
-        if let Store::Here(_) = config.store {
+        if config.here {
             // Its actors are tasks of this thread's runtime, which must have begun.
             let runs = tokio::runtime::Handle::try_current().is_ok();
             let here = Arbiter::try_current().filter(|_| runs);
@@ -266,9 +266,10 @@ impl Prepared {
             tls,
             tls_names,
         };
-        Ok(match start.config.store {
-            Store::Here(_) => RaftActor::create(|ctx| assemble(ctx, start)),
-            _ => RaftActor::start_in_arbiter(&Arbiter::new().handle(), |ctx| assemble(ctx, start)),
+        Ok(if start.config.here {
+            RaftActor::create(|ctx| assemble(ctx, start))
+        } else {
+            RaftActor::start_in_arbiter(&Arbiter::new().handle(), |ctx| assemble(ctx, start))
         })
     }
 }
@@ -316,7 +317,7 @@ fn open(config: &Config) -> Result<Opened, StartError> {
         Store::Folder(dir) => raft_storage::open_rocksdb(dir, config.id)?,
         #[cfg(not(feature = "rocksdb"))]
         Store::Folder(_) => return Err(StartError::NoRocksDb),
-        Store::Memory(disk) | Store::Here(disk) => disk.open(config.id)?,
+        Store::Memory(disk) => disk.open(config.id)?,
     })
 }
 
@@ -436,7 +437,7 @@ fn assemble(ctx: &mut Context<RaftActor>, start: Start) -> RaftActor {
         let told = address.clone().recipient();
         let speaker = disk.speaker(id, told, senders.clone(), &limits);
         let storage = match config.store {
-            Store::Here(_) => LogStorage::start_here(store, speaker),
+            Store::Memory(_) if config.here => LogStorage::start_here(store, speaker),
             _ => LogStorage::start(store, speaker),
         };
         let storage = storage.addr;
@@ -548,6 +549,6 @@ fn assemble(ctx: &mut Context<RaftActor>, start: Start) -> RaftActor {
         last_status,
         observed,
         in_a_row: 0,
-        has_own_thread: !matches!(config.store, Store::Here(_)),
+        has_own_thread: !config.here,
     }
 }

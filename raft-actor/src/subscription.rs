@@ -24,6 +24,7 @@ use futures_util::future::{LocalBoxFuture, MaybeDone, maybe_done};
 use raft_core::{Entry, EntryKind, LogId, LogIndex};
 use raft_storage::{LogReads, ReadEntries, Snapshots, StorageError};
 use tokio::sync::watch;
+use tokio::task::yield_now;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -218,6 +219,8 @@ impl Subscription {
             .await
             .map_err(|_| SubscriptionEnd::NodeEnded)?
             .index;
+        // Who proposed what was just applied has been answered, and may be about to propose again: that is taken up first.
+        yield_now().await;
         match self.read(through).await? {
             Next::Entries { events, last } => {
                 let Some(last) = last else {

@@ -206,7 +206,7 @@ async fn on_one_thread_they_do_too() {
     let mut cluster = Cluster::at((1..=3).map(|port| format!("memory/one-thread:{port}")));
     let spawn = |cluster: &Cluster, id| {
         let disk = cluster.disks[id as usize - 1].clone();
-        RaftActor::spawn(cluster.config(id).memory_here(disk)).unwrap()
+        RaftActor::spawn(cluster.config(id).memory(disk).here()).unwrap()
     };
     cluster.nodes = (1..=3).map(|id| spawn(&cluster, id)).collect();
     let nodes = cluster.nodes.clone();
@@ -219,7 +219,7 @@ async fn on_one_thread_they_do_too() {
     let disk = MemoryDisk::new();
     let config = || Config::new(NodeId(1)).peers([(NodeId(1), "memory/one-thread:1")]);
     for time in 1..=2 {
-        let node = RaftActor::spawn(config().memory_here(disk.clone())).unwrap();
+        let node = RaftActor::spawn(config().memory(disk.clone()).here()).unwrap();
         let committed = node.send(Propose::new("again")).await.unwrap().unwrap();
         let log = collect(&node).await;
         has(&log, time).await;

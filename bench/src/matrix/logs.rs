@@ -24,6 +24,7 @@ fn shape(tally: bool) -> Shape {
         tls: false,
         subscribers: usize::from(!tally),
         tally,
+        here: false,
     }
 }
 

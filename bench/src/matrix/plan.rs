@@ -53,6 +53,16 @@ impl Cell {
         }
     }
 
+    /// On what it is measured: a node has its own thread, beside that of its callers, where the work is at one node that does
+    /// not lead, or is reads, which keep one node busy and nobody else.
+    pub(super) fn shape(&self, of: &Shape) -> Shape {
+        let elsewhere = self.at == Place::Follower || self.operation == Operation::Read;
+        Shape {
+            here: of.here && !elsewhere,
+            ..of.clone()
+        }
+    }
+
     pub(super) fn load(&self, window_ms: u64) -> Load {
         Load {
             node: 0,
@@ -73,6 +83,7 @@ pub(super) const FIVE: &str = "five nodes";
 pub(super) const ONE: &str = "one node";
 pub(super) const OUTSIDE: &str = "clients outside";
 pub(super) const TLS: &str = "TLS";
+pub(super) const THREADS: &str = "a thread for each node";
 pub(super) const SUBSCRIBERS: &str = "ten more subscribers";
 pub(super) const MEMORY: &str = "memory";
 pub(super) const LOG: &str = "log";
@@ -96,10 +107,6 @@ pub(super) fn groups(quick: bool) -> Vec<Group> {
         cells.collect()
     };
     let mut three = proposals(Place::Leader, all);
-    three.extend(proposals(Place::Follower, many));
-    for at in [Place::Leader, Place::Follower] {
-        three.extend(reads.iter().map(|clients| Cell::read(at, *clients)));
-    }
     for payload in payloads {
         let clients = if quick { &[1024][..] } else { &[64, 1024][..] };
         three.extend(
@@ -112,6 +119,10 @@ pub(super) fn groups(quick: bool) -> Vec<Group> {
                 }),
         );
     }
+    three.extend(proposals(Place::Follower, many));
+    for at in [Place::Leader, Place::Follower] {
+        three.extend(reads.iter().map(|clients| Cell::read(at, *clients)));
+    }
     let shape = Shape {
         nodes: 3,
         outside: false,
@@ -120,6 +131,7 @@ pub(super) fn groups(quick: bool) -> Vec<Group> {
         tls: false,
         subscribers: 1,
         tally: false,
+        here: true,
     };
     let loads = |name, shape, cells| Group {
         name,
@@ -141,6 +153,10 @@ pub(super) fn groups(quick: bool) -> Vec<Group> {
         subscribers: 11,
         ..shape.clone()
     };
+    let threads = Shape {
+        here: false,
+        ..shape.clone()
+    };
     let memory = Shape {
         memory: true,
         ..shape.clone()
@@ -151,6 +167,7 @@ pub(super) fn groups(quick: bool) -> Vec<Group> {
         loads(OUTSIDE, outside, proposals(Place::Outside, many)),
         loads(SUBSCRIBERS, subscribers, proposals(Place::Leader, &[1024])),
         loads(TLS, tls, proposals(Place::Leader, few)),
+        loads(THREADS, threads, proposals(Place::Leader, few)),
         loads(ONE, with(1), proposals(Place::Leader, few)),
         loads(MEMORY, memory, proposals(Place::Leader, few)),
         Group {

@@ -5,7 +5,9 @@
 //!   hour later.
 //! - What no round has measured has no figure.
 
-use super::plan::{Cell, FIVE, LENGTH, LOG, MEMORY, ONE, OUTSIDE, SUBSCRIBERS, THREE, TLS};
+use super::plan::{
+    Cell, FIVE, LENGTH, LOG, MEMORY, ONE, OUTSIDE, SUBSCRIBERS, THREADS, THREE, TLS,
+};
 use super::visits::{Visit, Visits};
 use crate::cluster::Place;
 use crate::figures::Figures;
@@ -108,6 +110,11 @@ impl Ratios<'_> {
         ] {
             let ratio = self.rates((group, cell), base);
             self.seen(name, ratio, "ratio");
+        }
+        for clients in [1, 1024] {
+            let cell = LEADER(clients);
+            let ratio = self.rates((THREADS, cell), (THREE, cell));
+            self.seen(&format!("own_threads_over_one_{clients}"), ratio, "ratio");
         }
         let lines = [
             ("commits_per_s", THREE, Place::Leader),

@@ -102,8 +102,14 @@ async fn many_threads_send_whole_frames_each_in_its_order() {
         thread.join().unwrap();
     }
     for thread in 0..4 {
-        let own: Vec<_> = (1..=EACH).map(|number| commit(thread * EACH + number)).collect();
-        let of_it: Vec<_> = heard.iter().filter(|frame| own.contains(frame)).cloned().collect();
+        let own: Vec<_> = (1..=EACH)
+            .map(|number| commit(thread * EACH + number))
+            .collect();
+        let of_it: Vec<_> = heard
+            .iter()
+            .filter(|frame| own.contains(frame))
+            .cloned()
+            .collect();
         assert_eq!(of_it, own, "thread {thread}");
     }
 }
@@ -136,7 +142,11 @@ async fn connections_come_and_go_beneath_it() {
     let heard = async { while !two.batch().await.frames.contains(&commit(2)) {} };
     tokio::time::timeout(PATIENCE, heard).await.unwrap();
     let stats = to_two.stats();
-    assert_eq!((stats.queued_frames, stats.queued_bytes), (0, 0), "{stats:?}");
+    assert_eq!(
+        (stats.queued_frames, stats.queued_bytes),
+        (0, 0),
+        "{stats:?}"
+    );
     assert_eq!(stats.connects, 6);
 }
 
