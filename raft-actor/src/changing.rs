@@ -363,7 +363,7 @@ impl Node {
             then(self, Ok(self.id), ctx);
             return None;
         }
-        match self.step(Input::TransferLeadership { to }, ctx) {
+        match self.take_in(Input::TransferLeadership { to }, ctx) {
             None => {
                 self.changes.under_way = Some(UnderWay::Transfer { by, then });
                 None
@@ -432,7 +432,7 @@ impl Node {
         {
             tracing::info!(%to, "hands over before its own vote goes");
             let to = Some(to);
-            match self.step(Input::TransferLeadership { to }, ctx) {
+            match self.take_in(Input::TransferLeadership { to }, ctx) {
                 None => {
                     self.changes.under_way = Some(UnderWay::MakeWay);
                     return again(steps, then);
@@ -441,7 +441,7 @@ impl Node {
                 Some(_) => return again(steps, then),
             }
         }
-        match self.step(Input::ChangeMembership(change), ctx) {
+        match self.take_in(Input::ChangeMembership(change), ctx) {
             Some(Proposed::Appended { first, term, .. }) => {
                 if goes {
                     self.hosting.steps.at(Hook::LeaveAppended);

@@ -8,6 +8,7 @@
 //! - What claims something of the disk is said here and nowhere else, behind the sync.
 //! - It can be seen here before any peer can have heard it, and the node looks before each input of the protocol: so no
 //!   consequence of what was said comes before what made it so.
+//! - Once the node has failed or is ending, nothing is said any more but what is being said.
 //! - The node is woken for what it [waits for](Disk::awaits) and for a failure; for the rest it looks with every tick.
 //!
 //! Bound: what the node has not taken in is no more than it has handed over to be written.
@@ -45,6 +46,8 @@ struct Said {
     awaited: bool,
     /// A [`Look`] is on its way to it.
     called: bool,
+    /// It takes no part any more, and nothing is said in its name.
+    silent: bool,
 }
 
 impl Shared {
@@ -101,6 +104,11 @@ impl Disk {
         said.calls()
     }
 
+    /// Has nothing more said to the peers: the node has failed, or ends.
+    pub(crate) fn hush(&self) {
+        self.0.said().silent = true;
+    }
+
     /// What was said since the last look.
     fn news(&self) -> (Vec<(WriteId, Instant)>, Option<StorageError>) {
         if !self.0.is_new.load(Ordering::Acquire) {
@@ -118,7 +126,7 @@ impl WriteListener for Speaker {
         let messages = match result {
             Ok(Durable { through, messages }) => {
                 said.durable.push((through, Instant::now()));
-                messages
+                if said.silent { Vec::new() } else { messages }
             }
             Err(error) => {
                 said.failed = Some(error);
@@ -167,6 +175,7 @@ impl Node {
         }
         if let Some((through, _)) = durable.last() {
             let through = *through;
+            self.forget_lost(ctx);
             self.take_in(Input::Persisted { through }, ctx);
             self.written_through = Some(through);
         }
@@ -195,7 +204,6 @@ impl Handler<Look> for Node {
     fn handle(&mut self, _: Look, ctx: &mut Self::Context) {
         let _span = self.span().entered();
         self.disk.0.said().called = false;
-        self.forget_lost(ctx);
         self.hear_disk(ctx);
         self.end_turn(ctx);
     }

@@ -384,6 +384,7 @@ impl Node {
         ctx: &mut Context<Self>,
         then: impl FnOnce(&mut Self, &mut Context<Self>) + 'static,
     ) {
+        self.disk.hush();
         self.persists.clear();
         self.to_apply.clear();
         self.snapshotting.end();

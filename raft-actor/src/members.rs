@@ -119,6 +119,7 @@ impl Peer {
             sender: PeerConnection::start(id, local, limits, following.events.clone()),
             is_guest: false,
             connected: false,
+            fed_in: 0,
             departure: Departure::default(),
             trouble: None,
             refuses: false,

@@ -93,6 +93,8 @@ pub(crate) struct Node {
     pub(crate) leads_since: Option<(u64, Instant)>,
     pub(crate) encoder: FrameEncoder,
     pub(crate) clock: Clock,
+    /// The number of this turn.
+    pub(crate) turn: u64,
     pub(crate) intake: Intake,
     pub(crate) greeting: Greeting,
     /// Whether this run of the node has known a leader.
@@ -160,6 +162,8 @@ pub(crate) struct Peer {
     /// This node's log does not name it yet: it is here as long as its connection is.
     pub(crate) is_guest: bool,
     pub(crate) connected: bool,
+    /// The last turn in which it was sent entries.
+    pub(crate) fed_in: u64,
     /// Whether its process may be gone.
     pub(crate) departure: Departure,
     /// What was last heard or seen of it while it was not connected.
@@ -334,7 +338,9 @@ impl Handler<Ask> for Node {
 impl Handler<GetStatus> for Node {
     type Result = MessageResult<GetStatus>;
 
-    fn handle(&mut self, _: GetStatus, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, _: GetStatus, ctx: &mut Self::Context) -> Self::Result {
+        let _span = self.span().entered();
+        self.hear_disk(ctx);
         MessageResult(self.status())
     }
 }

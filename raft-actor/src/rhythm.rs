@@ -10,7 +10,8 @@
 //!
 //! Invariants:
 //! - Nothing is held where nothing is on its way and nobody was just answered: a caller alone never waits.
-//! - What is held is held for [`UNDER_WAY_MAX`] and [`RETURN_MAX`] at most, and to the end of the node's tick.
+//! - What is held is held for [`UNDER_WAY_MAX`] and [`RETURN_MAX`] at most, and to the end of the node's tick. So is a commit
+//!   index that the next entries were to say: [`RETURN_MAX`], and a tick more where a [steady](Rhythm::is_steady) caller stops.
 
 use std::time::{Duration, Instant};
 

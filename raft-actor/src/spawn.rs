@@ -522,6 +522,7 @@ fn assemble(ctx: &mut Context<RaftActor>, start: Start) -> RaftActor {
             persists: Vec::new(),
             disk,
             written_through: None,
+            turn: 1,
             observer: Observer::new(id, Rc::clone(&observed)),
             to_apply: Vec::new(),
             not_urgent: Vec::new(),

@@ -213,14 +213,11 @@ impl Subscription {
             }
             self.handled(last);
         }
-        let through = self
-            .progress
-            .wait_for(|progress| progress.index >= next)
-            .await
-            .map_err(|_| SubscriptionEnd::NodeEnded)?
-            .index;
+        let more = self.progress.wait_for(|progress| progress.index >= next);
+        more.await.map_err(|_| SubscriptionEnd::NodeEnded)?;
         // Who proposed what was just applied has been answered, and may be about to propose again: that is taken up first.
         yield_now().await;
+        let through = self.progress.borrow().index;
         match self.read(through).await? {
             Next::Entries { events, last } => {
                 let Some(last) = last else {

@@ -24,7 +24,7 @@ impl Node {
         leads
             && self.peers.values().any(|peer| peer.connected)
             && self
-                .step(Input::TransferLeadership { to: None }, ctx)
+                .take_in(Input::TransferLeadership { to: None }, ctx)
                 .is_none()
     }
 

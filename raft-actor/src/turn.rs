@@ -43,7 +43,8 @@ impl Node {
         self.take_in(input, ctx)
     }
 
-    /// As [`step`](Self::step), without a look at what the disk has said.
+    /// As [`step`](Self::step), without a look at what the disk has said: for those who go by what the protocol said just
+    /// now, and to whom the end of the node in between would look like an answer.
     pub(crate) fn take_in(&mut self, input: Input, ctx: &mut Context<Self>) -> Option<Proposed> {
         let (Life::Running(raft)
         | Life::Draining {
@@ -205,14 +206,16 @@ impl Node {
 
     /// Sends a message of the protocol. One that cannot be sent is lost, which the protocol expects.
     pub(crate) fn send(&mut self, to: NodeId, message: Message) {
-        let Some(peer) = self.peers.get(&to) else {
+        let Some(peer) = self.peers.get_mut(&to) else {
             return;
         };
         if !peer.connected {
             return;
         }
-        // A follower has more to do with entries than this node's own disk, and is to begin first.
-        let now = matches!(message, Message::Open(OpenMessage::AppendEntries(_)));
+        // A follower has more to do with entries than this node's own disk, and is to begin first. What follows in the same
+        // turn is gathered.
+        let now = matches!(message, Message::Open(OpenMessage::AppendEntries(_)))
+            && std::mem::replace(&mut peer.fed_in, self.turn) != self.turn;
         match self.encoder.encode(&Frame::Raft(message)) {
             // The sender counts what it drops.
             Ok(frame) if now => drop(peer.sender.try_send_now(frame)),
@@ -223,6 +226,7 @@ impl Node {
 
     /// Ends a turn: hands the clock's ticks to the protocol, and all that was gathered to the others.
     pub(crate) fn end_turn(&mut self, ctx: &mut Context<Self>) {
+        self.turn += 1;
         self.forget_lost(ctx);
         let now = boot_time();
         let Passed {

@@ -97,11 +97,11 @@ impl Node {
     }
 
     /// What was counted on a disk that has lost it is counted no more. This comes before anything that could
-    /// move the commit index.
+    /// move the commit index, what this node's own disk says among it.
     pub(crate) fn forget_lost(&mut self, ctx: &mut Context<Self>) {
         for peer in self.local.take_lost() {
             tracing::error!(%peer, "the disk of node {peer} has lost what it had acknowledged to this node");
-            self.step(Input::PeerForgot(peer), ctx);
+            self.take_in(Input::PeerForgot(peer), ctx);
         }
     }
 

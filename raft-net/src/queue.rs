@@ -131,6 +131,8 @@ struct State {
     waiting: VecDeque<EncodedFrame>,
     /// Somebody writes.
     writing: bool,
+    /// The lane waits for its turn to write.
+    turn_wanted: bool,
     /// Where anybody may write whose turn it is; none without a connection, or where TLS stands before it.
     socket: Option<Arc<TcpStream>>,
     stats: PeerStats,
@@ -217,20 +219,25 @@ impl Queue {
         state.writing = true;
         let connection = state.stats.connects;
         drop(state);
-        let written = (&*socket).write(frame.as_bytes());
+        // What is wrong with the connection, its lane will find too.
+        let written = (&*socket).write(frame.as_bytes()).unwrap_or(0);
+        self.wrote(connection, frame, written);
+        Ok(())
+    }
+
+    /// So many bytes of `frame` have been handed to the system, as a turn of its own.
+    fn wrote(&self, connection: u64, frame: EncodedFrame, written: usize) {
         let mut state = self.state();
         if state.stats.connects != connection || !state.writing {
-            return Ok(()); // Its connection is gone, and it with it.
+            return; // Its connection is gone, and it with it.
         }
         state.writing = false;
-        let whole = state.handed_over(frame, written.unwrap_or(0));
-        let idle = state.waiting.is_empty();
+        let whole = state.handed_over(frame, written);
+        let wanted = state.turn_wanted || !state.waiting.is_empty();
         drop(state);
-        // What is wrong with the connection, its lane will find too.
-        if !whole || !idle {
+        if !whole || wanted {
             self.wake.notify_one();
         }
-        Ok(())
     }
 
     /// Counts a frame of `len` bytes as one that waits.
@@ -279,9 +286,11 @@ impl Queue {
             {
                 let mut state = self.state();
                 if !state.writing && wanted(&state) {
-                    state.writing = true;
+                    (state.writing, state.turn_wanted) = (true, false);
                     return;
                 }
+                // Whoever writes now says when it is done.
+                state.turn_wanted = state.writing;
             }
             self.wake.notified().await;
         }
@@ -388,7 +397,7 @@ impl Drop for Opened<'_> {
     fn drop(&mut self) {
         let mut state = self.0.state();
         state.waiting = VecDeque::new();
-        (state.writing, state.socket) = (false, None);
+        (state.writing, state.turn_wanted, state.socket) = (false, false, None);
         state.pinged = None;
         let stats = &mut state.stats;
         stats.connected = false;
@@ -516,5 +525,30 @@ impl PeerSender {
     /// Waits until nothing of the connections is left, after [`stop`](Self::stop).
     pub async fn stopped(&self) {
         self.0.ended.cancelled().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::tests::{commit, encode};
+
+    #[actix_rt::test]
+    async fn a_lane_that_waits_for_its_turn_hears_when_another_write_is_over() {
+        let queue = Queue::new(NodeId(2), &Limits::default());
+        let _opened = queue.open(None);
+        let frame = encode(&commit(1));
+        queue.count(&mut queue.state(), frame.len()).unwrap();
+        queue.state().writing = true;
+        let mut turn = Box::pin(queue.turn());
+        let waits = timeout(Duration::from_millis(10), &mut turn).await;
+        assert!(waits.is_err(), "somebody else writes");
+        queue.wrote(1, frame.clone(), frame.len());
+        let turn = timeout(Duration::from_secs(5), turn).await;
+        assert!(turn.is_ok(), "nothing else would have told it");
+        queue.done();
+        assert_eq!(queue.state().stats.queued_bytes, 0);
     }
 }
