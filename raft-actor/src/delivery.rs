@@ -425,14 +425,12 @@ impl Delivery {
             digest,
             announced,
         };
-        match self.encoder.encode(&frame) {
-            // The next one says more than one that is dropped.
-            Ok(frame) => {
-                for peer in self.peers.values() {
-                    let _ = peer.try_send(frame.clone());
-                }
+        for (id, peer) in &self.peers {
+            match self.encoder.encode_for(peer, frame.clone()) {
+                // The next one says more than one that is dropped.
+                Ok(frame) => drop(peer.try_send(frame)),
+                Err(error) => tracing::error!(peer = %id, "cannot encode a digest: {error}"),
             }
-            Err(error) => tracing::error!("cannot encode a digest: {error}"),
         }
     }
 

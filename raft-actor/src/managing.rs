@@ -248,7 +248,7 @@ impl Node {
         let Some(peer) = self.peers.get(&to).filter(|peer| peer.connected) else {
             return false;
         };
-        let encoded = data.map(|data| self.encoder.encode(&frame(data)));
+        let encoded = data.map(|data| self.encoder.encode_for(&peer.sender, frame(data)));
         match encoded {
             Ok(Ok(frame)) => peer.sender.try_send(frame).is_ok(),
             Ok(Err(error)) => {

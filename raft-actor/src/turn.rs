@@ -216,7 +216,7 @@ impl Node {
         // turn is gathered.
         let now = matches!(message, Message::Open(OpenMessage::AppendEntries(_)))
             && std::mem::replace(&mut peer.fed_in, self.turn) != self.turn;
-        match self.encoder.encode(&Frame::Raft(message)) {
+        match self.encoder.encode_for(&peer.sender, Frame::Raft(message)) {
             // The sender counts what it drops.
             Ok(frame) if now => drop(peer.sender.try_send_now(frame)),
             Ok(frame) => drop(peer.sender.try_send(frame)),

@@ -26,6 +26,7 @@ use crate::handshake::{Broken, Introduction, introduction, read_confirm, read_fr
 use crate::header::FrameKind;
 use crate::lobby::Place;
 use crate::local::{Admission, Purpose, Side};
+use crate::outgoing::{Handed, Handings};
 use crate::random::random_u64;
 use crate::snapshot::{Incoming, Receiving};
 use crate::socket::{LINGER_LEN_MAX, configure, farewell, write_both};
@@ -367,9 +368,12 @@ impl Connection<'_> {
         decoder: &mut FrameDecoder,
         theirs: &Introduction,
     ) -> Result<(), Ending> {
-        let (from, starts) = (theirs.from, theirs.starts);
         let limits = &self.keeper.limits;
         let mut encoder = FrameEncoder::new(limits);
+        let mut handed = match stream {
+            Stream::Process(pipe) => pipe.handings(),
+            Stream::Plain(_) | Stream::Tls(_) => None,
+        };
         let mut read_len = READ_LEN_MIN;
         // It is looked at when it fires, and not set anew for each read.
         let mut idle = std::pin::pin!(sleep(limits.idle_timeout));
@@ -384,15 +388,7 @@ impl Connection<'_> {
                     write_both(stream, pong.as_bytes(), &[], limits.stall_timeout).await?;
                 }
                 // What came before a bad frame is good.
-                if !batch.frames.is_empty() {
-                    let inbound = Inbound {
-                        from,
-                        starts,
-                        frames: batch.frames,
-                    };
-                    let handled = self.keeper.inbound.send(inbound).await;
-                    handled.map_err(|_| Ending::ReceiverGone)?;
-                }
+                self.hand_over(theirs, batch.frames).await?;
                 if !decoded? {
                     break;
                 }
@@ -406,7 +402,12 @@ impl Connection<'_> {
             let read = loop {
                 tokio::select! {
                     biased;
+                    // Pings are not kept waiting by frames.
                     read = stream.read_buf(buffer) => break read?,
+                    Some(first) = next(&mut handed) => {
+                        let frames = self.take(first, &mut handed);
+                        self.hand_over(theirs, frames).await?;
+                    }
                     () = &mut idle => {
                         if since.elapsed() >= limits.idle_timeout {
                             return Err(Ending::Idle(limits.idle_timeout));
@@ -416,6 +417,10 @@ impl Connection<'_> {
                 }
             };
             if read == 0 {
+                while let Some(first) = handed.as_mut().and_then(|handed| handed.try_recv().ok()) {
+                    let frames = self.take(first, &mut handed);
+                    self.hand_over(theirs, frames).await?;
+                }
                 return Err(Ending::Closed);
             }
             if read == room {
@@ -426,12 +431,57 @@ impl Connection<'_> {
         }
     }
 
-    /// Decodes what is there up to the bound of a batch; tells whether there may be more.
-    fn batch(&self, decoder: &mut FrameDecoder, batch: &mut Batch) -> Result<bool, Ending> {
+    /// Hands a batch over, and waits until it was handled.
+    async fn hand_over(&self, theirs: &Introduction, frames: Vec<Frame>) -> Result<(), Ending> {
+        if frames.is_empty() {
+            return Ok(());
+        }
+        let inbound = Inbound {
+            from: theirs.from,
+            starts: theirs.starts,
+            frames,
+        };
+        let handled = self.keeper.inbound.send(inbound).await;
+        handled.map_err(|_| Ending::ReceiverGone)
+    }
+
+    /// Takes what was handed over within the process, up to the bound of a batch.
+    fn take(&self, first: Handed, more: &mut Option<Handings>) -> Vec<Frame> {
         #[cfg(test)]
+        self.panic_if_asked();
+        let limits = &self.keeper.limits;
+        let (mut frames, mut bytes) = (Vec::new(), 0);
+        let mut next = Some(first);
+        while let Some(handed) = next {
+            bytes += handed.len;
+            frames.push(handed.take());
+            let full =
+                frames.len() >= limits.batch_frames_max || bytes >= limits.batch_bytes_max;
+            let more = more.as_mut().filter(|_| !full);
+            next = more.and_then(|more| more.try_recv().ok());
+        }
+        self.count(frames.len(), bytes);
+        frames
+    }
+
+    #[cfg(test)]
+    fn panic_if_asked(&self) {
         if matches!(self.established.get(), Some((_, Purpose::Main))) {
             crate::tests::panic_if_asked(crate::tests::Panic::Read);
         }
+    }
+
+    fn count(&self, frames: usize, bytes: usize) {
+        let mut stats = self.keeper.stats();
+        stats.batches += 1;
+        stats.frames += frames as u64;
+        stats.bytes += bytes as u64;
+    }
+
+    /// Decodes what is there up to the bound of a batch; tells whether there may be more.
+    fn batch(&self, decoder: &mut FrameDecoder, batch: &mut Batch) -> Result<bool, Ending> {
+        #[cfg(test)]
+        self.panic_if_asked();
         let limits = &self.keeper.limits;
         let (mut bytes, mut ping_bytes) = (0, 0);
         let Batch { frames, ping } = batch;
@@ -459,12 +509,17 @@ impl Connection<'_> {
         };
         let decoded = decode();
         if !frames.is_empty() {
-            let mut stats = self.keeper.stats();
-            stats.batches += 1;
-            stats.frames += frames.len() as u64;
-            stats.bytes += bytes as u64;
+            self.count(frames.len(), bytes);
         }
         decoded
+    }
+}
+
+/// The next that is handed over within the process.
+async fn next(handed: &mut Option<Handings>) -> Option<Handed> {
+    match handed {
+        Some(handed) => handed.recv().await,
+        None => None,
     }
 }
 

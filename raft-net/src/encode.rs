@@ -13,7 +13,7 @@ use raft_core::{
 use serde::Serialize;
 use serde_bytes::ByteArray;
 
-use crate::decode::{NUMBER_MAX, is_reason};
+use crate::check::{Content, check, fits};
 use crate::header::{FrameKind, HEADER_LEN, Header};
 use crate::limits::{FRAME_OVERHEAD_LEN, ITEMS_MAX, Limits, SNAPSHOT_FRAME_LEN_MAX};
 use crate::wire::{
@@ -21,15 +21,10 @@ use crate::wire::{
     HeartbeatBody, HeartbeatResponseBody, PreVoteBody, ReadIndexBody, ReadIndexResponseBody,
     RejectedBody, RequestVoteBody, Run, TimeoutNowBody, VoteBody,
 };
-use crate::{
-    ForwardOutcome, Frame, MANAGE_LEN_MAX, MANAGED_LEN_MAX, NotApplied, REASON_LEN_MAX,
-    VISIT_ANSWER_LEN_MAX,
-};
+use crate::{Frame, Outgoing, PeerSender, REASON_LEN_MAX, VISIT_ANSWER_LEN_MAX};
 
 /// Up to this many bytes a frame is encoded into the reused buffer and copied out at its exact size.
 const SCRATCH_LEN_MAX: usize = 8 << 10;
-/// What an item costs at most beside its payload.
-const ITEM_OVERHEAD_LEN: usize = 40;
 
 /// An encoded frame, header and body. Cloning shares it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -189,14 +184,17 @@ impl FrameEncoder {
     /// # Errors
     /// What the other end would refuse is refused here; see [`EncodeError`].
     pub fn encode(&mut self, frame: &Frame) -> Result<EncodedFrame, EncodeError> {
+        if let Frame::Raft(Message::Open(OpenMessage::AppendEntries(message))) = frame
+            && let Some((last, encoded)) = &self.last
+            && Arc::ptr_eq(&last.entries, &message.entries)
+            && (last.term, last.prev, last.commit) == (message.term, message.prev, message.commit)
+        {
+            return Ok(encoded.clone());
+        }
+        let content = check(frame, self.frame_len_max)?;
         match frame {
-            Frame::Raft(Message::Open(OpenMessage::AppendEntries(message))) => {
-                self.append_entries(message)
-            }
-            Frame::Raft(message) => self.small(message),
+            Frame::Raft(message) => self.message(message, content),
             Frame::Forward(items) => {
-                let payload = items.iter().map(|item| item.data.len()).sum();
-                self.items(items.len(), payload)?;
                 let body: Vec<_> = items
                     .iter()
                     .map(|item| ForwardedBody {
@@ -204,136 +202,103 @@ impl FrameEncoder {
                         data: &item.data,
                     })
                     .collect();
-                self.body(FrameKind::Forward, &body, items.len(), payload)
+                self.write(content, &body)
             }
             Frame::Answers(items) => {
-                let payload = items
-                    .iter()
-                    .map(|item| match &item.outcome {
-                        ForwardOutcome::Committed { response, .. } => response.len(),
-                        ForwardOutcome::Refused { reason, .. } => reason.len(),
-                        _ => 0,
-                    })
-                    .sum();
-                self.items(items.len(), payload)?;
-                for item in items {
-                    answer(&item.outcome)?;
-                }
                 let body: Vec<_> = items.iter().map(AnswerOut).collect();
-                self.body(FrameKind::Answers, &body, items.len(), payload)
+                self.write(content, &body)
             }
             Frame::Digest {
                 index,
                 digest,
                 announced,
             } => {
-                in_range([index.0])?;
                 let body = DigestBody {
                     index: index.0,
                     digest: ByteArray::new(digest.to_be_bytes()),
                     announced: *announced,
                 };
-                self.fixed(FrameKind::Digest, &body)
+                self.write(content, &body)
             }
-            Frame::Manage { request, data } => {
-                self.opaque(FrameKind::Manage, *request, data, MANAGE_LEN_MAX)
-            }
-            Frame::Managed { request, data } => {
-                self.opaque(FrameKind::Managed, *request, data, MANAGED_LEN_MAX)
+            Frame::Manage { request, data } | Frame::Managed { request, data } => {
+                let request = *request;
+                self.write(content, &ForwardedBody { request, data })
             }
         }
     }
 
-    /// A frame whose payload is its receiver's business, and has a bound of its own.
-    fn opaque(
+    /// As [`encode`](Self::encode), for one peer: to one in this process it goes as it is.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode), wherever the peer is.
+    pub fn encode_for(&mut self, to: &PeerSender, frame: Frame) -> Result<Outgoing, EncodeError> {
+        if !to.is_within_process() {
+            return Ok(self.encode(&frame)?.into());
+        }
+        let content = check(&frame, self.frame_len_max)?;
+        Ok(Outgoing::within_process(frame, content))
+    }
+
+    fn message(
         &mut self,
-        kind: FrameKind,
-        request: u64,
-        data: &[u8],
-        max: usize,
+        message: &Message,
+        content: Content,
     ) -> Result<EncodedFrame, EncodeError> {
-        let len = data.len();
-        if len > max {
-            return Err(EncodeError::Payload { kind, len, max });
-        }
-        self.body(kind, &ForwardedBody { request, data }, 1, len)
-    }
-
-    fn append_entries(&mut self, message: &AppendEntries) -> Result<EncodedFrame, EncodeError> {
-        if let Some((last, encoded)) = &self.last
-            && Arc::ptr_eq(&last.entries, &message.entries)
-            && (last.term, last.prev, last.commit) == (message.term, message.prev, message.commit)
-        {
-            return Ok(encoded.clone());
-        }
-        let entries = &message.entries;
-        let payload = entries.iter().map(|entry| entry.data.len()).sum();
-        self.items(entries.len(), payload)?;
-        is_run(message)?;
-        let body = AppendEntriesBody {
-            term: message.term.0,
-            prev_term: message.prev.term.0,
-            prev_index: message.prev.index.0,
-            commit: message.commit.0,
-            entries: Run(entries),
-        };
-        let encoded = self.body(FrameKind::AppendEntries, &body, entries.len(), payload)?;
-        self.last = Some((message.clone(), encoded.clone()));
-        Ok(encoded)
-    }
-
-    /// Every message but AppendEntries.
-    fn small(&mut self, message: &Message) -> Result<EncodedFrame, EncodeError> {
         use DurableMessage as D;
-        use FrameKind as K;
         use OpenMessage as O;
-        in_range([message.term().0])?;
         match message {
-            Message::Open(O::AppendEntries(message)) => self.append_entries(message),
+            Message::Open(O::AppendEntries(m)) => {
+                let body = AppendEntriesBody {
+                    term: m.term.0,
+                    prev_term: m.prev.term.0,
+                    prev_index: m.prev.index.0,
+                    commit: m.commit.0,
+                    entries: Run(&m.entries),
+                };
+                let encoded = self.write(content, &body)?;
+                self.last = Some((m.clone(), encoded.clone()));
+                Ok(encoded)
+            }
             Message::Open(O::Heartbeat(m)) => {
-                in_range([m.commit.0, m.round.0])?;
                 let body = HeartbeatBody {
                     term: m.term.0,
                     commit: m.commit.0,
                     round: m.round.0,
                 };
-                self.fixed(K::Heartbeat, &body)
+                self.write(content, &body)
             }
             Message::Open(O::CommitAdvanced(m)) => {
-                in_range([m.commit.0])?;
                 let body = CommitBody {
                     term: m.term.0,
                     commit: m.commit.0,
                 };
-                self.fixed(K::CommitAdvanced, &body)
+                self.write(content, &body)
             }
             Message::Open(O::HeartbeatResponse(m)) => {
-                in_range([m.round.0])?;
                 let body = HeartbeatResponseBody {
                     term: m.term.0,
                     round: m.round.0,
                 };
-                self.fixed(K::HeartbeatResponse, &body)
+                self.write(content, &body)
             }
             Message::Open(O::PreVote(m)) => {
-                in_range([m.last.term.0, m.last.index.0])?;
                 let body = PreVoteBody {
                     term: m.term.0,
                     last_term: m.last.term.0,
                     last_index: m.last.index.0,
                     transfer: m.transfer,
                 };
-                self.fixed(K::PreVote, &body)
+                self.write(content, &body)
             }
             Message::Open(O::PreVoteResponse(m)) => {
                 let body = VoteBody {
                     term: m.term.0,
                     granted: m.granted,
                 };
-                self.fixed(K::PreVoteResponse, &body)
+                self.write(content, &body)
             }
             Message::Open(O::TimeoutNow(m)) => {
-                self.fixed(K::TimeoutNow, &TimeoutNowBody { term: m.term.0 })
+                self.write(content, &TimeoutNowBody { term: m.term.0 })
             }
             Message::Open(O::ReadIndex(m)) => {
                 let body = ReadIndexBody {
@@ -341,84 +306,54 @@ impl FrameEncoder {
                     start: m.batch.start,
                     number: m.batch.number,
                 };
-                self.fixed(K::ReadIndex, &body)
+                self.write(content, &body)
             }
             Message::Open(O::ReadIndexResponse(m)) => {
-                in_range(m.index.map(|index| index.0))?;
                 let body = ReadIndexResponseBody {
                     term: m.term.0,
                     start: m.batch.start,
                     number: m.batch.number,
                     index: m.index.map(|index| index.0),
                 };
-                self.fixed(K::ReadIndexResponse, &body)
+                self.write(content, &body)
             }
             Message::Durable(D::RequestVote(m)) => {
-                in_range([m.last.term.0, m.last.index.0])?;
                 let body = RequestVoteBody {
                     term: m.term.0,
                     last_term: m.last.term.0,
                     last_index: m.last.index.0,
                     transfer: m.transfer,
                 };
-                self.fixed(K::RequestVote, &body)
+                self.write(content, &body)
             }
             Message::Durable(D::VoteResponse(m)) => {
                 let body = VoteBody {
                     term: m.term.0,
                     granted: m.granted,
                 };
-                self.fixed(K::VoteResponse, &body)
+                self.write(content, &body)
             }
             Message::Durable(D::AppendResponse(AppendResponse { term, outcome })) => {
                 match outcome {
                     AppendOutcome::Accepted { matched } => {
-                        in_range([matched.0])?;
                         let body = AcceptedBody {
                             term: term.0,
                             matched: matched.0,
                         };
-                        self.fixed(K::AppendAccepted, &body)
+                        self.write(content, &body)
                     }
                     AppendOutcome::Rejected { prev, hint } => {
-                        in_range([prev.0, hint.term.0, hint.index.0])?;
                         let body = RejectedBody {
                             term: term.0,
                             prev: prev.0,
                             hint_term: hint.term.0,
                             hint_index: hint.index.0,
                         };
-                        self.fixed(K::AppendRejected, &body)
+                        self.write(content, &body)
                     }
                 }
             }
         }
-    }
-
-    /// Refuses too many items, and payloads that cannot fit, before anything is copied.
-    fn items(&self, items: usize, payload: usize) -> Result<(), EncodeError> {
-        if items > ITEMS_MAX {
-            return Err(EncodeError::TooManyItems { items });
-        }
-        self.fits(payload + HEADER_LEN)
-    }
-
-    fn fits(&self, len: usize) -> Result<(), EncodeError> {
-        if len > self.frame_len_max {
-            return Err(EncodeError::TooLong {
-                len,
-                max: self.frame_len_max,
-            });
-        }
-        Ok(())
-    }
-
-    fn fixed(
-        &mut self,
-        kind: FrameKind,
-        body: &impl Serialize,
-    ) -> Result<EncodedFrame, EncodeError> {
-        self.body(kind, body, 1, 0)
     }
 
     /// Encodes a body of `items` items and `payload` bytes of payload, and its header.
@@ -429,16 +364,24 @@ impl FrameEncoder {
         items: usize,
         payload: usize,
     ) -> Result<EncodedFrame, EncodeError> {
-        let estimate = HEADER_LEN + payload + (items + 2) * ITEM_OVERHEAD_LEN;
-        let bytes = if estimate <= SCRATCH_LEN_MAX {
-            write_frame(&mut self.scratch, kind, body)?;
+        self.write(Content::new(kind, items, payload), body)
+    }
+
+    fn write(
+        &mut self,
+        content: Content,
+        body: &impl Serialize,
+    ) -> Result<EncodedFrame, EncodeError> {
+        let len_max = content.len_max();
+        let bytes = if len_max <= SCRATCH_LEN_MAX {
+            write_frame(&mut self.scratch, content.kind, body)?;
             Bytes::copy_from_slice(&self.scratch)
         } else {
-            let mut frame = Vec::with_capacity(estimate);
-            write_frame(&mut frame, kind, body)?;
+            let mut frame = Vec::with_capacity(len_max);
+            write_frame(&mut frame, content.kind, body)?;
             Bytes::from(frame)
         };
-        self.fits(bytes.len())?;
+        fits(bytes.len(), self.frame_len_max)?;
         Ok(EncodedFrame(bytes))
     }
 }
@@ -452,58 +395,5 @@ fn write_frame(
     frame.resize(HEADER_LEN, 0);
     rmp_serde::encode::write(frame, body)?;
     Header::write(frame, kind);
-    Ok(())
-}
-
-fn in_range(numbers: impl IntoIterator<Item = u64>) -> Result<(), EncodeError> {
-    match numbers.into_iter().find(|number| *number > NUMBER_MAX) {
-        Some(number) => Err(EncodeError::Number { number }),
-        None => Ok(()),
-    }
-}
-
-fn answer(outcome: &ForwardOutcome) -> Result<(), EncodeError> {
-    use NotApplied as N;
-    match outcome {
-        ForwardOutcome::Committed { index, term, .. } => in_range([index.0, term.0]),
-        ForwardOutcome::Refused {
-            index,
-            term,
-            reason,
-        } => {
-            is_reason(reason).map_err(|len| EncodeError::Reason { len })?;
-            in_range([index.0, term.0])
-        }
-        ForwardOutcome::NotApplied {
-            why: N::AnswerForgotten { index, term } | N::Cancelled { index, term },
-        } => in_range([index.0, term.0]),
-        _ => Ok(()),
-    }
-}
-
-fn is_run(message: &AppendEntries) -> Result<(), EncodeError> {
-    in_range([
-        message.term.0,
-        message.prev.term.0,
-        message.prev.index.0,
-        message.commit.0,
-        message
-            .prev
-            .index
-            .0
-            .saturating_add(message.entries.len() as u64),
-    ])?;
-    let mut before = message.prev;
-    for entry in message.entries.iter() {
-        let follows = entry.id.index == before.index.next()
-            && entry.id.term >= before.term
-            && entry.id.term <= message.term;
-        if !follows {
-            return Err(EncodeError::NotARun {
-                index: entry.id.index,
-            });
-        }
-        before = entry.id;
-    }
     Ok(())
 }

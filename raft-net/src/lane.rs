@@ -105,8 +105,7 @@ impl Lane {
 
     /// Lets its queue take frames, until what it gives back is dropped.
     pub(crate) fn open(&self, greeted: &Greeted) -> Opened<'_> {
-        // Without a second handle on it, as there may be too few, all is written here.
-        self.queue.open(greeted.stream.socket().ok().flatten())
+        self.queue.open(greeted.stream.way())
     }
 
     /// Sends what is sent until the connection ends.

@@ -49,6 +49,7 @@ mod local;
 mod event;
 
 mod backoff;
+mod check;
 mod cut;
 mod gate;
 mod process;
@@ -61,6 +62,7 @@ mod tls;
 
 mod dial;
 mod lane;
+mod outgoing;
 mod peer;
 
 mod snapshot;
@@ -94,6 +96,7 @@ pub use listener::{
     BoundListener, GetListenerStats, ListenError, Listener, ListenerStats, Recipients, Stop,
 };
 pub use local::{Known, Local};
+pub use outgoing::Outgoing;
 pub use peer::PeerConnection;
 pub use process::is_within_process;
 pub use queue::{PeerSender, PeerStats, RoundTrip, SendError};

@@ -1,22 +1,28 @@
 //! Nodes of one process, connected without a wire: for tests, and to measure what a cluster costs beside its network.
 //!
 //! Whoever listens at `memory/NAME:PORT` is dialled by that address from anywhere in the process, on whatever thread. What
-//! both sides get is a pipe of bytes; handshakes, frames, lanes, limits and snapshots are above it, and the same as over
-//! TCP.
+//! both sides get is a pipe of bytes, and beside it one of frames from who dials to who listens. Handshakes, pings and
+//! snapshots are bytes as over TCP; the frames of an established connection are handed over as they are, their payloads
+//! shared.
 //!
 //! Invariants:
 //! - An address has one listener at a time, and is free when that is dropped.
 //! - A pipe holds at most [`PIPE_LEN_MAX`] bytes each way; who writes more waits for the reader.
+//! - What frames may wait in it is bounded by the [queue](crate::queue) that they count in until they are taken.
 //! - When one end is dropped, the other reads what was written before, and then the end of the stream.
 
 use std::collections::BTreeMap;
 use std::io;
+use std::mem;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use raft_core::membership::is_address;
 use tokio::io::{DuplexStream, duplex};
 use tokio::sync::mpsc;
+
+use crate::outgoing::{Handing, Handings};
+use crate::queue::Way;
 
 /// What an address inside this process begins with. No host's name does.
 const PREFIX: &str = "memory/";
@@ -36,18 +42,55 @@ pub fn is_within_process(address: &str) -> bool {
 }
 
 /// Who listens, by its address.
-static LISTENERS: Mutex<BTreeMap<String, mpsc::Sender<DuplexStream>>> = Mutex::new(BTreeMap::new());
+static LISTENERS: Mutex<BTreeMap<String, mpsc::Sender<Pipe>>> = Mutex::new(BTreeMap::new());
 
-fn listeners() -> MutexGuard<'static, BTreeMap<String, mpsc::Sender<DuplexStream>>> {
+fn listeners() -> MutexGuard<'static, BTreeMap<String, mpsc::Sender<Pipe>>> {
     // Nothing panics while it holds the lock; if it did, what is there is still whole.
     LISTENERS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One end of a connection.
+#[derive(Debug)]
+pub(crate) struct Pipe {
+    pub(crate) bytes: DuplexStream,
+    frames: Frames,
+}
+
+#[derive(Debug)]
+enum Frames {
+    Out(Handing),
+    In(Handings),
+    /// Whoever reads has them.
+    Elsewhere,
+}
+
+impl Pipe {
+    fn new(bytes: DuplexStream, frames: Frames) -> Self {
+        Self { bytes, frames }
+    }
+
+    /// How frames get to the other side.
+    pub(crate) fn way(&self) -> Way {
+        match &self.frames {
+            Frames::Out(handing) => Way::Process(handing.clone()),
+            Frames::In(_) | Frames::Elsewhere => Way::Lane,
+        }
+    }
+
+    /// The frames that come, for who reads them; on the side that listens, and once.
+    pub(crate) fn handings(&mut self) -> Option<Handings> {
+        match mem::replace(&mut self.frames, Frames::Elsewhere) {
+            Frames::In(handings) => Some(handings),
+            Frames::Out(_) | Frames::Elsewhere => None,
+        }
+    }
 }
 
 /// Listens at one address until it is dropped. Whoever was not accepted by then sees the end of its connection.
 #[derive(Debug)]
 pub(crate) struct Listening {
     address: String,
-    waiting: tokio::sync::Mutex<mpsc::Receiver<DuplexStream>>,
+    waiting: tokio::sync::Mutex<mpsc::Receiver<Pipe>>,
 }
 
 impl Listening {
@@ -68,7 +111,7 @@ impl Listening {
     }
 
     /// Waits for the next that comes. Dropped before, it has taken nobody.
-    pub(crate) async fn accept(&self) -> io::Result<DuplexStream> {
+    pub(crate) async fn accept(&self) -> io::Result<Pipe> {
         let next = self.waiting.lock().await.recv().await;
         next.ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
@@ -81,10 +124,15 @@ impl Drop for Listening {
 }
 
 /// Connects to who listens at `address`.
-pub(crate) async fn connect(address: &str) -> io::Result<DuplexStream> {
+pub(crate) async fn connect(address: &str) -> io::Result<Pipe> {
     let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
     let listener = listeners().get(address).cloned().ok_or_else(refused)?;
     let (near, far) = duplex(PIPE_LEN_MAX);
+    let (handing, handings) = mpsc::unbounded_channel();
+    let (near, far) = (
+        Pipe::new(near, Frames::Out(handing)),
+        Pipe::new(far, Frames::In(handings)),
+    );
     listener.send(far).await.map_err(|_| refused())?;
     Ok(near)
 }
@@ -99,7 +147,7 @@ mod tests {
     async fn pair(address: &str) -> (DuplexStream, DuplexStream) {
         let listening = Listening::bind(address).unwrap();
         let near = connect(address).await.unwrap();
-        (near, listening.accept().await.unwrap())
+        (near.bytes, listening.accept().await.unwrap().bytes)
     }
 
     fn kind<T: std::fmt::Debug>(result: io::Result<T>) -> io::ErrorKind {
@@ -115,7 +163,7 @@ mod tests {
         assert_eq!(kind(Listening::bind(ADDRESS)), io::ErrorKind::AddrInUse);
         let mut waits = connect(ADDRESS).await.unwrap();
         drop(listening);
-        assert_eq!(waits.read(&mut [0]).await.unwrap(), 0, "nobody accepted it");
+        assert_eq!(waits.bytes.read(&mut [0]).await.unwrap(), 0, "nobody accepted it");
         let gone = connect(ADDRESS).await;
         assert_eq!(kind(gone), io::ErrorKind::ConnectionRefused);
         drop(Listening::bind(ADDRESS).unwrap());

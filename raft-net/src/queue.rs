@@ -5,6 +5,7 @@
 //! matters. The caller learns at once what happened to its frame. On one lane frames keep their order,
 //! between the two there is none. One at a time writes to a connection: its lane, which takes all that waits, or, if
 //! nothing does, who [sends at once](PeerSender::try_send_now); what the system does not take of that is the lane's again.
+//! Within a process nothing is written: a frame is the other side's as it is sent, and waits until that takes it.
 
 use std::collections::VecDeque;
 use std::io::Write as _;
@@ -17,7 +18,8 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::limits::URGENT_FRAME_LEN_MAX;
-use crate::{EncodedFrame, Limits};
+use crate::outgoing::{Form, Handed, Handing};
+use crate::{EncodedFrame, Limits, Outgoing};
 
 /// Why a frame was not taken. It was dropped, and counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -126,6 +128,18 @@ pub(crate) struct Queue {
     wake: Notify,
 }
 
+/// What a connection offers beside its lane.
+#[derive(Debug, Default)]
+pub(crate) enum Way {
+    /// Nothing: there is none, or TLS stands before it.
+    #[default]
+    Lane,
+    /// Anybody whose turn it is may write to it.
+    Socket(Arc<TcpStream>),
+    /// The other side is in this process.
+    Process(Handing),
+}
+
 #[derive(Debug, Default)]
 struct State {
     waiting: VecDeque<EncodedFrame>,
@@ -133,8 +147,7 @@ struct State {
     writing: bool,
     /// The lane waits for its turn to write.
     turn_wanted: bool,
-    /// Where anybody may write whose turn it is; none without a connection, or where TLS stands before it.
-    socket: Option<Arc<TcpStream>>,
+    way: Way,
     stats: PeerStats,
     /// The ping that is not answered.
     pinged: Option<(u64, Instant)>,
@@ -190,39 +203,74 @@ impl Queue {
         state.stats.connected && !state.pinged.is_some_and(silent)
     }
 
-    fn push_into(
-        &self,
+    /// Sends `frame`, and at once if `now` says so and nothing else waits. Blocks on nothing.
+    fn send(
+        self: &Arc<Self>,
         mut state: MutexGuard<'_, State>,
-        frame: EncodedFrame,
+        frame: Outgoing,
+        now: bool,
     ) -> Result<(), SendError> {
-        self.count(&mut state, frame.len())?;
+        let within = matches!(state.way, Way::Process(_));
+        if within != matches!(frame.form, Form::Whole(_)) {
+            // It was made for a connection that is gone.
+            state.stats.dropped_not_connected += 1;
+            return Err(SendError::NotConnected { peer: self.peer });
+        }
+        self.count(&mut state, frame.len)?;
+        match frame.form {
+            Form::Encoded(frame) if now => self.write_now(state, frame),
+            Form::Encoded(frame) => self.push_into(state, frame),
+            Form::Whole(whole) => {
+                let handed = Handed {
+                    frame: whole,
+                    len: frame.len,
+                    queue: Arc::clone(self),
+                    connection: state.stats.connects,
+                };
+                if let Way::Process(handing) = &state.way {
+                    let handing = handing.clone();
+                    drop(state);
+                    // When the other side is gone, so will be this connection, and what waits with it.
+                    let _ = handing.send(handed);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn push_into(&self, mut state: MutexGuard<'_, State>, frame: EncodedFrame) {
         state.waiting.push_back(frame);
         let first = state.waiting.len() == 1;
         drop(state);
         if first {
             self.wake.notify_one();
         }
-        Ok(())
     }
 
-    /// Hands the frame to the system, or puts it behind what waits if something does. Blocks on nothing.
-    fn write_now(
-        &self,
-        mut state: MutexGuard<'_, State>,
-        frame: EncodedFrame,
-    ) -> Result<(), SendError> {
+    /// Hands the frame to the system, or puts it behind what waits if something does.
+    fn write_now(&self, mut state: MutexGuard<'_, State>, frame: EncodedFrame) {
         let idle = !state.writing && state.waiting.is_empty();
-        let Some(socket) = state.socket.clone().filter(|_| idle) else {
-            return self.push_into(state, frame);
+        let socket = match &state.way {
+            Way::Socket(socket) if idle => Arc::clone(socket),
+            _ => return self.push_into(state, frame),
         };
-        self.count(&mut state, frame.len())?;
         state.writing = true;
         let connection = state.stats.connects;
         drop(state);
         // What is wrong with the connection, its lane will find too.
         let written = (&*socket).write(frame.as_bytes()).unwrap_or(0);
         self.wrote(connection, frame, written);
-        Ok(())
+    }
+
+    /// The other side has taken a frame of `len` that was handed over on that connection.
+    pub(crate) fn taken(&self, connection: u64, len: usize) {
+        let stats = &mut self.state().stats;
+        if stats.connected && stats.connects == connection {
+            stats.queued_frames -= 1;
+            stats.queued_bytes -= len;
+            stats.frames += 1;
+            stats.bytes += len as u64;
+        }
     }
 
     /// So many bytes of `frame` have been handed to the system, as a turn of its own.
@@ -311,10 +359,10 @@ impl Queue {
         stats.writes += writes;
     }
 
-    /// Takes frames from now on, until what it gives back is dropped. To `socket` may write whose turn it is.
-    pub(crate) fn open(&self, socket: Option<TcpStream>) -> Opened<'_> {
+    /// Takes frames from now on, until what it gives back is dropped.
+    pub(crate) fn open(&self, way: Way) -> Opened<'_> {
         let mut state = self.state();
-        state.socket = socket.map(Arc::new);
+        state.way = way;
         let stats = &mut state.stats;
         stats.connected = true;
         stats.connects += 1;
@@ -397,7 +445,7 @@ impl Drop for Opened<'_> {
     fn drop(&mut self) {
         let mut state = self.0.state();
         state.waiting = VecDeque::new();
-        (state.writing, state.turn_wanted, state.socket) = (false, false, None);
+        (state.writing, state.turn_wanted, state.way) = (false, false, Way::Lane);
         state.pinged = None;
         let stats = &mut state.stats;
         stats.connected = false;
@@ -460,9 +508,8 @@ impl PeerSender {
     ///
     /// # Errors
     /// The frame was dropped; [`SendError`] says why.
-    pub fn try_send(&self, frame: EncodedFrame) -> Result<(), SendError> {
-        let (queue, state) = self.lane_of(&frame);
-        queue.push_into(state, frame)
+    pub fn try_send(&self, frame: impl Into<Outgoing>) -> Result<(), SendError> {
+        self.send(frame.into(), false)
     }
 
     /// As [`try_send`](Self::try_send), but hands the frame to the system at once, on this thread, if nothing else waits
@@ -471,21 +518,24 @@ impl PeerSender {
     ///
     /// # Errors
     /// As [`try_send`](Self::try_send).
-    pub fn try_send_now(&self, frame: EncodedFrame) -> Result<(), SendError> {
-        let (queue, state) = self.lane_of(&frame);
-        queue.write_now(state, frame)
+    pub fn try_send_now(&self, frame: impl Into<Outgoing>) -> Result<(), SendError> {
+        self.send(frame.into(), true)
     }
 
-    /// On which lane it goes.
-    fn lane_of(&self, frame: &EncodedFrame) -> (&Queue, MutexGuard<'_, State>) {
+    fn send(&self, frame: Outgoing, now: bool) -> Result<(), SendError> {
         let Handle { main, urgent, .. } = &*self.0;
-        if frame.is_urgent() {
+        if frame.urgent {
             let state = urgent.state();
             if urgent.is_heard(&state) {
-                return (urgent, state);
+                return urgent.send(state, frame, now);
             }
         }
-        (main, main.state())
+        main.send(main.state(), frame, now)
+    }
+
+    /// Whether the peer is connected within this process, so that frames go to it as they are.
+    pub(crate) fn is_within_process(&self) -> bool {
+        matches!(self.0.main.state().way, Way::Process(_))
     }
 
     /// Whether there is a connection.
@@ -538,7 +588,7 @@ mod tests {
     #[actix_rt::test]
     async fn a_lane_that_waits_for_its_turn_hears_when_another_write_is_over() {
         let queue = Queue::new(NodeId(2), &Limits::default());
-        let _opened = queue.open(None);
+        let _opened = queue.open(Way::Lane);
         let frame = encode(&commit(1));
         queue.count(&mut queue.state(), frame.len()).unwrap();
         queue.state().writing = true;

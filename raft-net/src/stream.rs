@@ -13,10 +13,12 @@ use std::task::{Context, Poll, ready};
 
 use rustls::pki_types::CertificateDer;
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
+use crate::process::Pipe;
+use crate::queue::Way;
 use crate::tls::{Loaded, explain};
 
 /// The most bytes of the other side's TLS handshake. A certificate with its chain has one to six thousand.
@@ -32,7 +34,7 @@ pub(crate) enum Stream {
     Plain(TcpStream),
     Tls(Box<Secured>),
     /// Inside this process, where there is no TLS.
-    Process(DuplexStream),
+    Process(Pipe),
 }
 
 /// A TLS connection whose other side has shown a certificate that this side trusts.
@@ -51,12 +53,16 @@ impl Stream {
         }
     }
 
-    /// A second handle on the socket, for writing to it without this thread's runtime; none where TLS stands before it, or
-    /// where there is no socket.
-    pub(crate) fn socket(&self) -> io::Result<Option<std::net::TcpStream>> {
+    /// How frames get to the other side, beside being written here.
+    pub(crate) fn way(&self) -> Way {
         match self {
-            Self::Plain(socket) => Ok(Some(SockRef::from(socket).try_clone()?.into())),
-            Self::Tls(_) | Self::Process(_) => Ok(None),
+            // Without a second handle on it, as there may be too few, all is written here.
+            Self::Plain(socket) => match SockRef::from(socket).try_clone() {
+                Ok(socket) => Way::Socket(Arc::new(socket.into())),
+                Err(_) => Way::Lane,
+            },
+            Self::Process(pipe) => pipe.way(),
+            Self::Tls(_) => Way::Lane,
         }
     }
 
@@ -83,7 +89,7 @@ impl Stream {
 pub(crate) enum Detached {
     Socket(std::net::TcpStream, Option<Box<Secured>>),
     /// No runtime's.
-    Process(DuplexStream),
+    Process(Pipe),
 }
 
 impl Detached {
@@ -119,8 +125,8 @@ macro_rules! on_stream {
                 let $stream = Pin::new(&mut secured.tls);
                 $call.map_err(|error| explain(error, own))
             }
-            Stream::Process($stream) => {
-                let $stream = Pin::new($stream);
+            Stream::Process(pipe) => {
+                let $stream = Pin::new(&mut pipe.bytes);
                 $call
             }
         }

@@ -12,7 +12,7 @@ impl Node {
             let (count, frame) = self.intake.next_forward();
             match self
                 .encoder
-                .encode(&frame)
+                .encode_for(&peer.sender, frame)
                 .map(|frame| peer.sender.try_send(frame))
             {
                 Ok(Ok(())) => self.intake.went_away(leader, count),
@@ -144,7 +144,7 @@ pub(crate) fn send_answers(
         }
         let mut send = |batch| {
             encoder
-                .encode(&Frame::Answers(batch))
+                .encode_for(sender, Frame::Answers(batch))
                 .map(|frame| sender.try_send(frame))
         };
         let sent = match batch.last() {

@@ -6,9 +6,9 @@ use tokio::sync::mpsc::channel;
 
 use super::snapshots::content;
 use super::tls::{Pki, secured};
-use super::{Node, ONE, TWO, bulk, encode, heartbeat, limits, local};
+use super::{Node, ONE, TWO, bulk, heartbeat, limits, local};
 use crate::{
-    DialError, Ending, ListenError, Listener, Local, PeerEvent, Refusal, Stop, VisitError, visit,
+    DialError, Ending, FrameEncoder, ListenError, Listener, Local, PeerEvent, Refusal, Stop, VisitError, visit,
 };
 
 fn at(local: Local, address: &str) -> Node {
@@ -24,8 +24,10 @@ async fn frames_come_on_both_lanes_and_who_is_gone_is_known_to_be() {
     let to_two = one.dial_where_it_is(TWO);
     one.connected(TWO).await;
     assert_eq!(to_two.address(), ADDRESS);
+    let mut encoder = FrameEncoder::new(&limits());
     for frame in [bulk(7), bulk(1 << 20), heartbeat(1)] {
-        to_two.try_send(encode(&frame)).unwrap();
+        let whole = encoder.encode_for(&to_two, frame.clone()).unwrap();
+        to_two.try_send(whole).unwrap();
         assert_eq!(two.batch().await.frames, [frame]);
     }
     two.listener.send(Stop).await.unwrap();
