@@ -94,7 +94,8 @@ pub(crate) fn run_all(options: &AllOptions) -> Result<()> {
         let more = (1..threads).map(|_| Arbiter::new().handle());
         let threads: Vec<_> = [Arbiter::current()].into_iter().chain(more).collect();
         let mut members = Vec::new();
-        for ((id, _), thread) in peers.iter().zip(threads.iter().cycle()) {
+        let order: Vec<usize> = std::env::var("ORDER").map_or(vec![0, 1, 0], |o| o.chars().map(|c| c as usize - 48).collect());
+        for ((id, _), thread) in peers.iter().zip(order.iter().map(|n| &threads[*n % threads.len()])) {
             let config = Config::new(*id)
                 .peers(peers.clone())
                 .memory(MemoryDisk::new())
@@ -102,6 +103,17 @@ pub(crate) fn run_all(options: &AllOptions) -> Result<()> {
                 .retention(MEMORY_ENTRIES);
             let raft = on(thread, async || RaftActor::spawn(config)).await??;
             members.push(Member::new(raft, subscribers, thread.clone()).await?);
+        }
+        if let Ok(first) = std::env::var("FIRST") {
+            let first = NodeId(first.parse()?);
+            loop {
+                let status = members[0].raft.send(GetStatus).await?;
+                if let Some(leader) = status.leader && status.phase == Phase::Running {
+                    if leader == first { break; }
+                    let _ = members[leader.0 as usize - 1].raft.send(raft_actor::TransferLeadership { to: Some(first) }).await?;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
         }
         serve(members, &counts, clients_here).await
     })

@@ -253,6 +253,9 @@ impl Delivery {
     ) -> Result<(), NodeFailure> {
         let start = run.partition_point(|entry| entry.id.index < next);
         let mut end = start;
+        if !self.waiting.is_empty() {
+            answers.expect(run.len() - start);
+        }
         let mut replica = self.replica.borrow_mut();
         for entry in &run[start..] {
             // The clock costs as much as a small command.

@@ -155,7 +155,10 @@ impl Speaker {
         let Some(sender) = self.senders.of(to) else {
             return;
         };
-        match self.encoder.encode_for(&sender, Frame::Raft(message.into())) {
+        match self
+            .encoder
+            .encode_for(&sender, Frame::Raft(message.into()))
+        {
             // The sender counts what it drops.
             Ok(frame) => drop(sender.try_send_now(frame)),
             Err(error) => {

@@ -36,7 +36,6 @@ pub(crate) use envelope::{Malformed, Request, TIME_MAX_MS};
 pub use id::{ProposalId, SessionId};
 pub(crate) use window::WINDOW;
 
-use bytes::Bytes;
 use raft_core::{Entry, EntryKind, LogId, LogIndex};
 
 use digest::{Head, Mark};
@@ -46,9 +45,9 @@ use window::Outcome;
 
 /// What to do with a committed entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
+pub(crate) enum Step<'e> {
     /// Run this command, and tell its answer to [`Ledger::ran`] before the next entry.
-    Run { command: Bytes },
+    Run { command: &'e [u8] },
     /// Run and deliver nothing. This is what its proposer is told.
     Settled(Settlement),
     /// An entry of the log's own, which nobody proposed through an envelope.
@@ -193,7 +192,7 @@ impl Ledger {
     /// # Errors
     ///
     /// The entry is not the one behind the last, or the one before still runs. Nothing has changed.
-    pub(crate) fn begin(&mut self, entry: &Entry) -> Result<Step, OutOfTurn> {
+    pub(crate) fn begin<'e>(&mut self, entry: &'e Entry) -> Result<Step<'e>, OutOfTurn> {
         if let Some(running) = &self.running {
             return Err(OutOfTurn::StillRuns {
                 running: running.head.id,
@@ -211,7 +210,7 @@ impl Ledger {
             self.finish(&head, Mark::Nothing, &[]);
             return Ok(Step::Nothing);
         }
-        let settlement = match Request::decode(&entry.data) {
+        let settlement = match Request::parse(&entry.data) {
             Err(Malformed) => Settlement::Malformed,
             Ok((time_ms, request)) => {
                 self.time_ms = self.time_ms.max(time_ms);
@@ -230,11 +229,11 @@ impl Ledger {
     }
 
     /// The command to run, or the outcome if there is none.
-    fn carry_out(
+    fn carry_out<C>(
         &mut self,
-        request: Request,
+        request: Request<C>,
         at: LogId,
-    ) -> Result<(Bytes, Option<ProposalId>), Settlement> {
+    ) -> Result<(C, Option<ProposalId>), Settlement> {
         let now_ms = self.time_ms;
         match request {
             Request::Plain { command } => Ok((command, None)),

@@ -455,8 +455,7 @@ impl Connection<'_> {
         while let Some(handed) = next {
             bytes += handed.len;
             frames.push(handed.take());
-            let full =
-                frames.len() >= limits.batch_frames_max || bytes >= limits.batch_bytes_max;
+            let full = frames.len() >= limits.batch_frames_max || bytes >= limits.batch_bytes_max;
             let more = more.as_mut().filter(|_| !full);
             next = more.and_then(|more| more.try_recv().ok());
         }

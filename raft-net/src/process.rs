@@ -163,7 +163,11 @@ mod tests {
         assert_eq!(kind(Listening::bind(ADDRESS)), io::ErrorKind::AddrInUse);
         let mut waits = connect(ADDRESS).await.unwrap();
         drop(listening);
-        assert_eq!(waits.bytes.read(&mut [0]).await.unwrap(), 0, "nobody accepted it");
+        assert_eq!(
+            waits.bytes.read(&mut [0]).await.unwrap(),
+            0,
+            "nobody accepted it"
+        );
         let gone = connect(ADDRESS).await;
         assert_eq!(kind(gone), io::ErrorKind::ConnectionRefused);
         drop(Listening::bind(ADDRESS).unwrap());

@@ -105,6 +105,13 @@ impl Batch {
             .flat_map(|(entries, count)| &entries[..*count])
     }
 
+    /// The same in the runs in which they came, and how many of each.
+    pub(crate) fn runs(&self) -> impl Iterator<Item = (&Arc<[Entry]>, usize)> {
+        self.appended
+            .iter()
+            .map(|(entries, count)| (entries, *count))
+    }
+
     /// The snapshot that the store starts from after this, and the last entry that the log does not hold any
     /// more then.
     #[must_use]

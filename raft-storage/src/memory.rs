@@ -7,7 +7,7 @@
 //!   late write of it reaches what is opened next.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
 };
 
@@ -23,6 +23,7 @@ use crate::{
     shape::Shape,
     store::{check_id, random_incarnation},
 };
+use runs::Runs;
 use snapshots::{MemorySnapshot, MemorySnapshots};
 
 /// What errors name as the disk's place.
@@ -51,9 +52,7 @@ struct Disk {
     cluster: Option<ClusterId>,
     known: Option<Configuration>,
     hard_state: HardState,
-    log: Vec<Entry>,
-    /// What was cut from the log's beginning, and is let go of write by write: a million at once takes half a second.
-    cut: VecDeque<std::vec::IntoIter<Entry>>,
+    log: Runs,
     shape: Shape,
     snapshot: Option<SnapshotMeta>,
     /// All that are whole.
@@ -66,20 +65,6 @@ struct Disk {
     held: bool,
     waiting: bool,
     fail_in: Option<u64>,
-}
-
-impl Disk {
-    /// Lets go of so many of those that were cut, at most.
-    fn let_go(&mut self, count: usize) {
-        for _ in 0..count {
-            let Some(oldest) = self.cut.front_mut() else {
-                return;
-            };
-            if oldest.next().is_none() {
-                self.cut.pop_front();
-            }
-        }
-    }
 }
 
 impl MemoryDisk {
@@ -145,7 +130,7 @@ impl MemoryDisk {
             last: disk.shape.last(),
             terms: disk.shape.terms().to_vec(),
             configurations,
-            tail: disk.log.clone(),
+            tail: disk.log.iter().cloned().collect(),
             applied: LogIndex::ZERO,
         };
         let store = MemoryStore {
@@ -176,7 +161,7 @@ impl MemoryDisk {
     /// The disk loses the log from `from` on, though it was synced, and shows no trace of the loss.
     pub fn lose_from(&self, from: LogIndex) {
         let disk = &mut *self.shared.lock();
-        disk.log.truncate(behind(disk.shape.start().index, from));
+        disk.log.truncate(from);
         disk.shape.truncate(from);
     }
 
@@ -292,24 +277,20 @@ impl MemoryStore {
         drop(disk);
         let disk = &mut *self.handle.synced()?;
         disk.hard_state = batch.hard_state().unwrap_or(disk.hard_state);
-        let start = match batch.replaced() {
-            Some(start) => {
-                let cut = std::mem::take(&mut disk.log);
-                disk.cut.push_back(cut.into_iter());
-                start.index
-            }
-            None => disk.shape.start().index,
-        };
-        if let Some(from) = batch.truncate_from() {
-            disk.log.truncate(behind(start, from));
+        if batch.replaced().is_some() {
+            disk.log.clear();
         }
-        let before = disk.log.len();
-        disk.log.extend(batch.entries().cloned());
-        disk.let_go(2 * (disk.log.len() - before) + CUT_MIN);
+        if let Some(from) = batch.truncate_from() {
+            disk.log.truncate(from);
+        }
+        let mut count = 0;
+        for (run, len) in batch.runs() {
+            disk.log.push(run, len);
+            count += len;
+        }
+        disk.log.let_go(2 * count + CUT_MIN);
         if let Some((meta, log_start)) = batch.snapshot() {
-            let rest = disk.log.split_off(behind(start, log_start.index.next()));
-            let cut = std::mem::replace(&mut disk.log, rest);
-            disk.cut.push_back(cut.into_iter());
+            disk.log.cut(log_start.index);
             disk.snapshot = Some(meta.clone());
             disk.snapshots
                 .retain(|last, _| *last == meta.last || last.index > meta.last.index);
@@ -432,8 +413,8 @@ impl LogReader for MemoryReader {
         }
         let mut bytes = 0;
         let mut entries = Vec::new();
-        let end = behind(start, through.next()).min(disk.log.len());
-        for entry in &disk.log[behind(start, from)..end] {
+        let wanted = |entry: &&Entry| entry.id.index <= through;
+        for entry in disk.log.since(from).take_while(wanted) {
             bytes += entry.size_bytes();
             entries.push(entry.clone());
             if bytes >= bytes_max {
@@ -445,7 +426,7 @@ impl LogReader for MemoryReader {
 }
 
 /// The configurations of a log, with their positions.
-fn configurations(log: &[Entry]) -> Result<Vec<(LogIndex, Configuration)>, StorageError> {
+fn configurations(log: &Runs) -> Result<Vec<(LogIndex, Configuration)>, StorageError> {
     let of_that_kind = |entry: &&Entry| entry.kind == EntryKind::Configuration;
     let decode = |entry: &Entry| {
         let decoded = Configuration::decode(&entry.data);
@@ -459,11 +440,7 @@ fn configurations(log: &[Entry]) -> Result<Vec<(LogIndex, Configuration)>, Stora
     log.iter().filter(of_that_kind).map(decode).collect()
 }
 
-/// Where the entry at `index` is in the vector that holds the log behind `start`.
-fn behind(start: LogIndex, index: LogIndex) -> usize {
-    usize::try_from(index.0.saturating_sub(start.0 + 1)).unwrap_or(usize::MAX)
-}
-
+mod runs;
 mod snapshots;
 #[cfg(test)]
 mod tests;

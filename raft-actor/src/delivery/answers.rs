@@ -19,6 +19,11 @@ pub(super) struct Answers {
 }
 
 impl Answers {
+    /// About so many are going to be given.
+    pub(super) fn expect(&mut self, count: usize) {
+        self.given.reserve(count);
+    }
+
     pub(super) fn give(&mut self, proposal: Proposal, outcome: Outcome) {
         self.given.push((proposal, outcome));
     }

@@ -118,6 +118,7 @@ impl Replica {
                             term: entry.id.term,
                             log_time_ms: self.ledger.time_ms(),
                         };
+                        let command = entry.data.slice_ref(command);
                         let answer = guarded(|| machine.bytes().apply(at, &command));
                         let answer = answer.map_err(|message| {
                             let index = entry.id.index;

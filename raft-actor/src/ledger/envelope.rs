@@ -127,6 +127,13 @@ impl Request {
     }
 }
 
+impl<'d> Request<&'d [u8]> {
+    /// The log time and the request in `data`.
+    pub(crate) fn parse(data: &'d [u8]) -> Result<(u64, Self), Malformed> {
+        parse(data)
+    }
+}
+
 fn put_proposal(id: ProposalId, low: u64, to: &mut BytesMut) {
     to.put_u64(id.session.0);
     to.put_u64(id.sequence);

@@ -8,7 +8,8 @@ use super::snapshots::content;
 use super::tls::{Pki, secured};
 use super::{Node, ONE, TWO, bulk, heartbeat, limits, local};
 use crate::{
-    DialError, Ending, FrameEncoder, ListenError, Listener, Local, PeerEvent, Refusal, Stop, VisitError, visit,
+    DialError, Ending, FrameEncoder, ListenError, Listener, Local, PeerEvent, Refusal, Stop,
+    VisitError, visit,
 };
 
 fn at(local: Local, address: &str) -> Node {
