@@ -100,7 +100,7 @@ pub(crate) fn run_all(options: &AllOptions) -> Result<()> {
                 .peers(peers.clone())
                 .memory(MemoryDisk::new())
                 .here()
-                .retention(MEMORY_ENTRIES);
+                .retention(std::env::var("MEM").map_or(MEMORY_ENTRIES, |m| m.parse().unwrap()));
             let raft = on(thread, async || RaftActor::spawn(config)).await??;
             members.push(Member::new(raft, subscribers, thread.clone()).await?);
         }

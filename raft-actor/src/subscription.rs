@@ -326,7 +326,7 @@ impl Subscription {
                 return None;
             }
             let (Request::Plain { command } | Request::InSession { command, .. }) =
-                Request::decode(&entry.data).ok()?.1
+                Request::parse(&entry.data).ok()?.1
             else {
                 return None;
             };
@@ -334,12 +334,14 @@ impl Subscription {
                 index,
                 term: entry.id.term,
                 replay: index <= self.replays_through,
-                command,
+                command: entry.data.slice_ref(command),
             })
         };
         each(&mut |entry| {
             last = Some(entry.id.index);
-            events.extend(event(entry));
+            if let Some(event) = event(entry) {
+                events.push(event);
+            }
         });
         (events, last)
     }
