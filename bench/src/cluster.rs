@@ -67,7 +67,7 @@ pub(crate) struct Shape {
     pub(crate) outside: bool,
     /// Whether all is in one process, without a wire, and no log is on a disk.
     pub(crate) memory: bool,
-    /// On how many threads the nodes of one process run; none if the load decides.
+    /// On how many threads the nodes of one process run, one or two; none if the load decides.
     pub(crate) threads: Option<usize>,
     /// Whether the nodes speak TLS.
     pub(crate) tls: bool,
@@ -84,7 +84,7 @@ impl Shape {
     /// more than it takes over.
     pub(crate) fn under(&self, load: &Load) -> Self {
         let many = load.clients * load.in_flight >= THREADS_FROM;
-        let threads = if many { self.nodes } else { 1 };
+        let threads = if many { 2 } else { 1 };
         let threads = self.memory.then(|| self.threads.unwrap_or(threads));
         Self {
             threads,

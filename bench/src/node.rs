@@ -5,11 +5,13 @@
 use std::io::{BufRead as _, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use raft_actor::{
     Config, ConfigArgs, GetStatus, MemoryDisk, NodeId, Phase, RaftActor, Role, Shutdown,
+    TransferLeadership,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -19,6 +21,10 @@ use crate::protocol::{Answer, Load, Measured, Request, State};
 use crate::subscribers;
 use crate::tally::Tally;
 
+/// Who leads where one process has all nodes.
+const FIRST: NodeId = NodeId(1);
+/// So long that is waited for.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// So much of a log stays in memory where there is no disk.
 const MEMORY_ENTRIES: u64 = 200_000;
 
@@ -50,7 +56,7 @@ pub(crate) struct AllOptions {
     /// How many subscribers each has.
     #[arg(long, default_value_t = 1)]
     subscribers: usize,
-    /// On how many threads they run.
+    /// On how many threads they run, one or two.
     #[arg(long, default_value_t = 1)]
     threads: usize,
 }
@@ -74,49 +80,64 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             RaftActor::spawn(config)?
         };
         if here {
-            let member = Member::new(raft, subscribers, Arbiter::current()).await?;
+            let member = Member::new(raft, subscribers, &Arbiter::current()).await?;
             return serve(vec![member], &counts, clients_here).await;
         }
         // Its subscribers have a thread of their own, as a program would have them.
-        let member = Member::new(raft, subscribers, Arbiter::new().handle()).await?;
+        let member = Member::new(raft, subscribers, &Arbiter::new().handle()).await?;
         serve(vec![member], &counts, clients_apart).await
     })
 }
 
-/// Runs all nodes of a cluster, without disks, until the parent ends them. Subscribers and clients are on the threads of
-/// their nodes.
+/// Runs all nodes of a cluster, without disks, until the parent ends them, on this thread, with the clients. Node 1 leads. With a
+/// second thread, the others apply and hand over there.
 pub(crate) fn run_all(options: &AllOptions) -> Result<()> {
     let counts = begin()?;
     let peers: Vec<_> = (1..).map(NodeId).zip(options.addresses.clone()).collect();
     let subscribers = options.subscribers;
-    let threads = options.threads.clamp(1, peers.len());
+    let second = options.threads > 1;
     System::new().block_on(async move {
-        let more = (1..threads).map(|_| Arbiter::new().handle());
-        let threads: Vec<_> = [Arbiter::current()].into_iter().chain(more).collect();
+        let here = Arbiter::current();
+        let there = second.then(|| Arbiter::new().handle());
         let mut members = Vec::new();
-        let order: Vec<usize> = std::env::var("ORDER").map_or(vec![0, 1, 0], |o| o.chars().map(|c| c as usize - 48).collect());
-        for ((id, _), thread) in peers.iter().zip(order.iter().map(|n| &threads[*n % threads.len()])) {
-            let config = Config::new(*id)
+        for (id, _) in &peers {
+            let mut config = Config::new(*id)
                 .peers(peers.clone())
                 .memory(MemoryDisk::new())
                 .here()
-                .retention(std::env::var("MEM").map_or(MEMORY_ENTRIES, |m| m.parse().unwrap()));
-            let raft = on(thread, async || RaftActor::spawn(config)).await??;
-            members.push(Member::new(raft, subscribers, thread.clone()).await?);
-        }
-        if let Ok(first) = std::env::var("FIRST") {
-            let first = NodeId(first.parse()?);
-            loop {
-                let status = members[0].raft.send(GetStatus).await?;
-                if let Some(leader) = status.leader && status.phase == Phase::Running {
-                    if leader == first { break; }
-                    let _ = members[leader.0 as usize - 1].raft.send(raft_actor::TransferLeadership { to: Some(first) }).await?;
-                }
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                .retention(MEMORY_ENTRIES);
+            let mut thread = here.clone();
+            if let Some(there) = there.as_ref().filter(|_| *id != FIRST) {
+                config = config.deliver_on(there.clone());
+                thread = there.clone();
             }
+            let raft = RaftActor::spawn(config)?;
+            members.push(Member::new(raft, subscribers, &thread).await?);
         }
+        first_leads(&members).await?;
         serve(members, &counts, clients_here).await
     })
+}
+
+/// Waits until the first node leads.
+async fn first_leads(members: &[Member]) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        for member in members {
+            let status = member.raft.send(GetStatus).await.context("the node")?;
+            match (status.role, status.id) {
+                (Role::Leader, FIRST) => return Ok(()),
+                (Role::Leader, _) => {
+                    let to = Some(FIRST);
+                    // If it comes to nothing it is asked again.
+                    let _ = member.raft.send(TransferLeadership { to }).await;
+                }
+                _ => {}
+            }
+        }
+        ensure!(Instant::now() < deadline, "node {FIRST} does not lead");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 /// Runs `task` on `thread`.
@@ -148,18 +169,17 @@ fn begin() -> Result<Counts> {
 struct Member {
     raft: Addr<RaftActor>,
     delivered: Vec<Arc<AtomicU64>>,
-    /// Where its subscribers are.
-    thread: ArbiterHandle,
 }
 
 impl Member {
-    async fn new(raft: Addr<RaftActor>, subscribers: usize, thread: ArbiterHandle) -> Result<Self> {
-        let delivered = subscribers::subscribe(&raft, subscribers, &thread).await?;
-        Ok(Self {
-            raft,
-            delivered,
-            thread,
-        })
+    /// With so many subscribers, which are on `thread`.
+    async fn new(
+        raft: Addr<RaftActor>,
+        subscribers: usize,
+        thread: &ArbiterHandle,
+    ) -> Result<Self> {
+        let delivered = subscribers::subscribe(&raft, subscribers, thread).await?;
+        Ok(Self { raft, delivered })
     }
 
     async fn state(&self, counts: &Counts) -> Result<State> {
@@ -243,7 +263,7 @@ async fn clients_apart(member: &Member, load: Load, counts: Counts) -> Result<Me
     measured.await.context("the clients")?
 }
 
-/// Clients on the thread of their node, unless they have a pace to keep.
+/// Clients on the thread of their node, which is this one, unless they have a pace to keep.
 async fn clients_here(member: &Member, load: Load, counts: Counts) -> Result<Measured> {
     if load.rate.is_some() {
         return clients_apart(member, load, counts).await;
@@ -252,7 +272,7 @@ async fn clients_here(member: &Member, load: Load, counts: Counts) -> Result<Mea
     let measure = async move || {
         clients::measure_here(&raft, load, || opened(&counts), || closed(&counts)).await
     };
-    on(&member.thread, measure).await?
+    on(&Arbiter::current(), measure).await?
 }
 
 // If the parent is gone, so are we when its input ends.

@@ -107,7 +107,7 @@ impl Report {
         } = &self.shape;
         let what = if *memory {
             let on = match threads {
-                None => format!("one thread, and {nodes} from {THREADS_FROM} clients on"),
+                None => format!("one thread, and two from {THREADS_FROM} clients on"),
                 Some(1) => "one thread".to_owned(),
                 Some(n) => format!("{n} threads"),
             };

@@ -55,10 +55,10 @@ pub(crate) struct Options {
     /// All nodes and the clients in one process without a wire, the logs in its memory.
     #[arg(long)]
     memory: bool,
-    /// With `--memory`, on how many threads the nodes run, up to one for each; the clients are on the leader's [default: 1,
-    /// and one for each from 512 clients on].
-    #[arg(long, requires = "memory", value_parser = at_least_one())]
-    threads: Option<usize>,
+    /// With `--memory`, on how many threads the nodes run; on the second one the followers apply and hand over [default: 1, and
+    /// 2 from 512 clients on].
+    #[arg(long, requires = "memory", value_parser = clap::value_parser!(u8).range(1..=2))]
+    threads: Option<u8>,
     /// How long each measurement takes, after a warm-up of a third of it.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3600))]
     secs: u64,
@@ -79,7 +79,7 @@ impl Options {
             nodes: self.nodes,
             outside: self.reads.unwrap_or(self.at) == Place::Outside,
             memory: self.memory,
-            threads: self.threads,
+            threads: self.threads.map(usize::from),
             tls: self.tls,
             subscribers: self.subscribers,
             tally: false,

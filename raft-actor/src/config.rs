@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use actix::ArbiterHandle;
 use raft_core::NodeId;
 use raft_net::{TlsFiles, TlsName};
 use raft_storage::MemoryDisk;
@@ -42,6 +43,7 @@ pub struct Config {
     pub(crate) advertise: Option<String>,
     pub(crate) store: Store,
     pub(crate) here: bool,
+    pub(crate) delivers_on: Option<ArbiterHandle>,
     pub(crate) heartbeat_interval: Duration,
     pub(crate) election_timeout_min: Duration,
     pub(crate) election_timeout_max: Duration,
@@ -176,6 +178,7 @@ impl Config {
             advertise: None,
             store: Store::Missing,
             here: false,
+            delivers_on: None,
             heartbeat_interval: Duration::from_millis(100),
             election_timeout_min: Duration::from_millis(500),
             election_timeout_max: Duration::from_millis(1000),
@@ -269,6 +272,18 @@ impl Config {
     #[must_use]
     pub fn here(mut self) -> Self {
         self.here = true;
+        self
+    }
+
+    /// Commands are applied and handed to subscribers on this thread. Unless it is set, that is the node's thread for a node
+    /// without a state machine, and one of its own for one that has one. For subscribers that live there, who need no other
+    /// thread to wake up then, and for a process of many nodes, whose state machines can share a thread, or whose node's
+    /// threads have more than one processor's work. The answers to this node's own callers come from there, too.
+    ///
+    /// The node does not outlive that thread's arbiter: when it stops, the node fails.
+    #[must_use]
+    pub fn deliver_on(mut self, thread: ArbiterHandle) -> Self {
+        self.delivers_on = Some(thread);
         self
     }
 

@@ -72,6 +72,17 @@ const READ_BYTES: usize = 1 << 20;
 #[rtype(result = "()")]
 struct GoOn;
 
+/// Where `Delivery` runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Thread {
+    /// With the node.
+    Nodes,
+    /// By itself, and ends its thread when it ends.
+    Own,
+    /// Where the program said.
+    Given,
+}
+
 /// What `Delivery` is made of.
 pub(crate) struct Making {
     pub(crate) id: NodeId,
@@ -124,11 +135,11 @@ pub(crate) struct Delivery {
     positions: Vec<Weak<Cell<LogIndex>>>,
     metrics: DeliveryMetrics,
     ended: bool,
-    has_own_thread: bool,
+    thread: Thread,
 }
 
 impl Delivery {
-    pub(crate) fn new(making: Making, has_own_thread: bool) -> Self {
+    pub(crate) fn new(making: Making, thread: Thread) -> Self {
         let applied = making.replica.applied().index;
         let digests = Digests::new(making.id);
         let replica = Rc::new(RefCell::new(making.replica));
@@ -172,7 +183,7 @@ impl Delivery {
             positions: Vec::new(),
             metrics: DeliveryMetrics::new(making.id),
             ended: false,
-            has_own_thread,
+            thread,
         }
     }
 
@@ -220,7 +231,7 @@ impl Delivery {
         let news = self.progress.borrow().index != applied;
         // Whoever is answered on another thread sees the progress that its answer is about. On this one nobody sees anything
         // before all is done, and those who are answered go first.
-        if self.has_own_thread {
+        if self.thread != Thread::Nodes {
             self.show_progress(news, applied);
             self.tell(answers);
         } else {

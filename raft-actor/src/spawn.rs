@@ -20,7 +20,7 @@ use crate::boot_time::boot_time;
 use crate::changing::Changes;
 use crate::clock::Clock;
 use crate::config::{Store, TICK};
-use crate::delivery::{Delivery, Making, Progress, RecoverError, Replica};
+use crate::delivery::{Delivery, Making, Progress, RecoverError, Replica, Thread};
 use crate::disk::Disk;
 use crate::door::Door;
 use crate::front::RaftActor;
@@ -461,11 +461,15 @@ fn assemble(ctx: &mut Context<RaftActor>, start: Start) -> RaftActor {
             cursors: position.cursors,
         };
         // The program's code may take its time, and must not keep the protocol from going on.
-        let delivery = if has_machine {
-            let arbiter = Arbiter::new().handle();
-            Delivery::start_in_arbiter(&arbiter, |_| Delivery::new(making, true))
-        } else {
-            Delivery::new(making, false).start()
+        let delivery = match &config.delivers_on {
+            Some(thread) => {
+                Delivery::start_in_arbiter(thread, |_| Delivery::new(making, Thread::Given))
+            }
+            None if has_machine => {
+                let arbiter = Arbiter::new().handle();
+                Delivery::start_in_arbiter(&arbiter, |_| Delivery::new(making, Thread::Own))
+            }
+            None => Delivery::new(making, Thread::Nodes).start(),
         };
         let snapshot_sender = SnapshotSender::new(local.clone(), &limits);
         // With leases on, no tick may count time that passed before a message that was handed over earlier.

@@ -15,7 +15,7 @@ impl Actor for Delivery {
     }
 
     fn stopped(&mut self, _: &mut Self::Context) {
-        if self.has_own_thread {
+        if self.thread == Thread::Own {
             Arbiter::current().stop();
         }
     }

@@ -92,7 +92,7 @@ fn delivery_with(node: &Node, opened: raft_storage::Opened) -> Addr<Delivery> {
         last: LogIndex::ZERO,
         cursors: BTreeMap::new(),
     };
-    Delivery::new(making, false).start()
+    Delivery::new(making, Thread::Nodes).start()
 }
 
 fn delivery() -> Addr<Delivery> {

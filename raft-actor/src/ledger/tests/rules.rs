@@ -248,7 +248,10 @@ fn what_is_told_out_of_turn_changes_nothing() {
         9,
     );
     let entry = Entry::new(Term(3), LogIndex(2), EntryKind::Command, data);
-    assert_eq!(log.ledger.begin(&entry), Ok(Step::Run { command: &command }));
+    assert_eq!(
+        log.ledger.begin(&entry),
+        Ok(Step::Run { command: &command })
+    );
     assert_eq!(log.ledger.applied(), at(1));
     let still_runs = OutOfTurn::StillRuns {
         running: at(2),
