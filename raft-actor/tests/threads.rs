@@ -1,0 +1,134 @@
+//! Where a node applies and hands over: on the thread that the program says.
+
+use std::sync::{Arc, Mutex};
+use std::thread::{self, ThreadId};
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+use raft_actor::{
+    ApplyError, At, Capture, Config, DeliveredBatch, GetStatus, MemoryDisk, NodeFailure, NodeId,
+    Phase, Propose, RaftActor, Shutdown, StateMachine, Subscribe, capture,
+};
+
+/// What was applied or handed over, and on which threads.
+type Seen = Arc<Mutex<Vec<(String, ThreadId)>>>;
+
+struct Subscriber(Seen);
+
+impl Actor for Subscriber {
+    type Context = Context<Self>;
+}
+
+impl Handler<DeliveredBatch> for Subscriber {
+    type Result = ();
+
+    fn handle(&mut self, DeliveredBatch(events): DeliveredBatch, _: &mut Self::Context) {
+        let text = |command: &[u8]| String::from_utf8(command.to_vec()).unwrap();
+        let seen = events
+            .iter()
+            .map(|event| (text(&event.command), thread::current().id()));
+        self.0.lock().unwrap().extend(seen);
+    }
+}
+
+/// Writes down what it is to apply.
+struct Diary(Seen);
+
+impl StateMachine for Diary {
+    type Command = String;
+    type Response = ();
+
+    fn apply(&mut self, _: At, command: String) -> Result<(), ApplyError> {
+        let seen = (command, thread::current().id());
+        self.0.lock().unwrap().push(seen);
+        Ok(())
+    }
+
+    fn snapshot(&self) -> Capture {
+        capture(())
+    }
+
+    fn restore(&mut self, _: &mut dyn std::io::Read) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+async fn until<T>(what: &str, mut check: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        if let Some(found) = check().await {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited too long for {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// The thread of an arbiter.
+async fn id(arbiter: &ArbiterHandle) -> ThreadId {
+    let (tell, told) = tokio::sync::oneshot::channel();
+    assert!(arbiter.spawn_fn(move || tell.send(thread::current().id()).unwrap()));
+    told.await.unwrap()
+}
+
+#[actix::test]
+async fn nodes_share_a_thread_for_what_they_hand_over_and_leave_it_as_it_was() {
+    let there = Arbiter::new().handle();
+    let peers: Vec<_> = (1..=3)
+        .map(|id| (NodeId(id), format!("memory/deliver-on:{id}")))
+        .collect();
+    let (mut nodes, mut all) = (Vec::new(), Vec::new());
+    for id in 1..=3 {
+        let config = Config::new(NodeId(id)).peers(peers.clone());
+        let config = config.memory(MemoryDisk::new()).here();
+        let node = RaftActor::spawn(config.deliver_on(there.clone())).unwrap();
+        let seen = Seen::default();
+        let subscriber = Subscriber(Arc::clone(&seen));
+        let subscriber = Subscriber::start_in_arbiter(&there, |_| subscriber);
+        let subscribe = Subscribe::from_start(subscriber.recipient::<DeliveredBatch>());
+        node.send(subscribe).await.unwrap().unwrap();
+        nodes.push(node);
+        all.push(seen);
+    }
+    let mut expected = Vec::new();
+    for n in 0..90 {
+        let text = n.to_string();
+        let proposed = nodes[n % 3].send(Propose::new(text.clone()));
+        proposed.await.unwrap().unwrap();
+        expected.push((text, id(&there).await));
+    }
+    for seen in &all {
+        let handed_over = async || (seen.lock().unwrap().len() >= 90).then_some(());
+        until("the deliveries", handed_over).await;
+        assert_eq!(*seen.lock().unwrap(), expected);
+    }
+    for node in nodes {
+        node.send(Shutdown).await.unwrap().unwrap();
+    }
+    assert_eq!(id(&there).await, expected[0].1, "it goes on without them");
+}
+
+#[actix::test]
+async fn a_state_machine_is_run_there_and_ends_with_it() {
+    let there = Arbiter::new();
+    let config = Config::new(NodeId(1)).peers([(NodeId(1), "memory/deliver-on-machine:1")]);
+    let config = config
+        .memory(MemoryDisk::new())
+        .deliver_on(there.handle())
+        .propose_timeout(Duration::from_secs(5));
+    let seen = Seen::default();
+    let node = RaftActor::spawn_with(config, Diary(Arc::clone(&seen))).unwrap();
+    let command = rmp_serde::to_vec("one").unwrap();
+    node.send(Propose::new(command)).await.unwrap().unwrap();
+    let expected = ("one".to_owned(), id(&there.handle()).await);
+    assert_eq!(*seen.lock().unwrap(), [expected]);
+    there.stop();
+    let failed = async || match node.send(GetStatus).await.unwrap().phase {
+        Phase::Failed(failure) => Some(failure),
+        _ => None,
+    };
+    let failure = until("the node's failure", failed).await;
+    assert_eq!(failure, NodeFailure::PartStopped("delivery"));
+    let refused = node.send(Propose::new("two")).await.unwrap();
+    assert!(refused.is_err());
+}
