@@ -17,8 +17,8 @@ use crate::protocol::{Answer, Counted, Load, Operation, Replayed, Request, State
 use crate::report::{Row, Share};
 use crate::usage::{Processors, Usage};
 
-/// From so many clients at once on, nodes that share a process have a thread each unless told otherwise.
-pub(crate) const THREADS_FROM: usize = 512;
+/// From so many clients at once on, nodes that share a process have two threads unless told otherwise.
+pub(crate) const THREADS_FROM: usize = 64;
 /// Behind so many bytes of commands a log's third file is under way: RocksDB begins one with each memtable of 32 MiB.
 const WARM_BYTES: u64 = 100 << 20;
 

@@ -160,9 +160,15 @@ impl Intake {
             *gathered = all;
         }
         let now = Instant::now();
+        let nameless = |proposal: &&Proposal| proposal.nameless;
+        let count = gathered.iter().filter(nameless).count();
+        if count == 0 {
+            return;
+        }
+        let mut names = self.own_session.names(now, count);
         let mut is_any_left = false;
         for proposal in gathered.iter_mut().filter(|proposal| proposal.nameless) {
-            let Some(named) = self.own_session.name(now) else {
+            let Some(named) = names.as_mut().and_then(Iterator::next) else {
                 is_any_left = true;
                 break;
             };

@@ -9,6 +9,7 @@
 //!   stays outstanding, so that it can be asked for as long as the session lives.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -62,6 +63,31 @@ pub(crate) struct Named {
     pub(crate) ticket: Ticket,
 }
 
+/// Names for proposals, each of which must be used.
+pub(crate) struct Names {
+    session: SessionId,
+    sequences: Range<u64>,
+    outstanding: Arc<Outstanding>,
+}
+
+impl Iterator for Names {
+    type Item = Named;
+
+    fn next(&mut self) -> Option<Named> {
+        let sequence = self.sequences.next()?;
+        Some(Named {
+            id: ProposalId {
+                session: self.session,
+                sequence,
+            },
+            ticket: Ticket {
+                sequence,
+                outstanding: Arc::clone(&self.outstanding),
+            },
+        })
+    }
+}
+
 impl OwnSession {
     /// `timeout` is that of the sessions that it opens.
     pub(crate) fn new(timeout: Duration) -> Self {
@@ -72,8 +98,9 @@ impl OwnSession {
         }
     }
 
-    /// Names the next proposal, if there is a session to name it in.
-    pub(crate) fn name(&mut self, now: Instant) -> Option<Named> {
+    /// Names for the next `count` proposals, or for as many as there is room for; none without a session to name them in. If
+    /// there are fewer than were asked for, the session is left.
+    pub(crate) fn names(&mut self, now: Instant, count: usize) -> Option<Names> {
         let State::Open {
             id,
             next,
@@ -83,25 +110,25 @@ impl OwnSession {
         else {
             return None;
         };
-        let full = *next >= outstanding.low() + OUTSTANDING_MAX;
-        if full || now.saturating_duration_since(*used) > self.trust {
+        if now.saturating_duration_since(*used) > self.trust {
             self.state = State::None;
             return None;
         }
         *used = now;
-        let sequence = *next;
-        *next += 1;
-        outstanding.done().push_back(false);
-        Some(Named {
-            id: ProposalId {
-                session: *id,
-                sequence,
-            },
-            ticket: Ticket {
-                sequence,
-                outstanding: Arc::clone(outstanding),
-            },
-        })
+        let end = *next + count as u64;
+        let room = outstanding.low() + OUTSTANDING_MAX;
+        let names = Names {
+            session: *id,
+            sequences: *next..end.min(room),
+            outstanding: Arc::clone(outstanding),
+        };
+        *next = names.sequences.end;
+        let named = names.sequences.clone().map(|_| false);
+        outstanding.done().extend(named);
+        if end > room {
+            self.state = State::None;
+        }
+        Some(names)
     }
 
     /// Whether one must be opened. It is assumed that the caller does so.
@@ -180,11 +207,29 @@ mod tests {
         own
     }
 
+    fn name(own: &mut OwnSession, now: Instant) -> Option<Named> {
+        own.names(now, 1)?.next()
+    }
+
+    #[test]
+    fn many_are_named_at_once_as_far_as_there_is_room() {
+        let mut own = open();
+        let now = Instant::now();
+        let few = own.names(now, 3).unwrap();
+        let few: Vec<_> = few.map(|named| named.id.sequence).collect();
+        assert_eq!(few, [1, 2, 3]);
+        let all = OUTSTANDING_MAX as usize;
+        let rest: Vec<_> = own.names(now, all).unwrap().collect();
+        assert_eq!(rest.len(), all - 3);
+        assert_eq!(rest[0].id.sequence, 4);
+        assert!(own.must_open(), "it is full");
+    }
+
     #[test]
     fn the_lowest_outstanding_follows_what_is_done_and_stops_at_what_is_unknown() {
         let mut own = open();
         let now = Instant::now();
-        let mut names: Vec<_> = (0..4).map(|_| own.name(now).unwrap()).collect();
+        let mut names: Vec<_> = (0..4).map(|_| name(&mut own, now).unwrap()).collect();
         let sequences: Vec<_> = names.iter().map(|named| named.id.sequence).collect();
         assert_eq!(sequences, [1, 2, 3, 4]);
         let last = names.pop().unwrap().ticket;
@@ -198,29 +243,29 @@ mod tests {
         let low = |ticket: &Ticket| ticket.low();
         assert_eq!(low(&last), 3);
         last.done();
-        assert_eq!(own.name(now).unwrap().ticket.low(), 3);
+        assert_eq!(name(&mut own, now).unwrap().ticket.low(), 3);
     }
 
     #[test]
     fn a_session_is_left_when_it_is_full_or_old_or_gone() {
         let mut own = open();
         let now = Instant::now();
-        let unknown = own.name(now).unwrap();
+        let unknown = name(&mut own, now).unwrap();
         drop(unknown);
         for _ in 1..OUTSTANDING_MAX {
-            own.name(now).unwrap().ticket.done();
+            name(&mut own, now).unwrap().ticket.done();
         }
-        assert!(own.name(now).is_none());
+        assert!(name(&mut own, now).is_none());
         assert!(own.must_open());
 
         let mut own = open();
         let late = now + Duration::from_secs(60);
-        assert!(own.name(late).is_none() && own.must_open());
+        assert!(name(&mut own, late).is_none() && own.must_open());
 
         let mut own = open();
         own.expired(SessionId(6));
-        assert!(own.name(now).is_some());
+        assert!(name(&mut own, now).is_some());
         own.expired(SessionId(7));
-        assert!(own.name(now).is_none());
+        assert!(name(&mut own, now).is_none());
     }
 }
