@@ -17,8 +17,10 @@ use crate::protocol::{Answer, Counted, Load, Operation, Replayed, Request, State
 use crate::report::{Row, Share};
 use crate::usage::{Processors, Usage};
 
-/// From so many clients at once on, nodes that share a process have two threads unless told otherwise.
-pub(crate) const THREADS_FROM: usize = 64;
+/// From so many clients at once on, the followers of a process that has all nodes apply on a second thread,
+pub(crate) const FOLLOWERS_APART_FROM: usize = 64;
+/// and from so many on the leader does too, unless told otherwise.
+pub(crate) const ALL_APART_FROM: usize = 512;
 /// Behind so many bytes of commands a log's third file is under way: RocksDB begins one with each memtable of 32 MiB.
 const WARM_BYTES: u64 = 100 << 20;
 
@@ -58,6 +60,35 @@ impl Place {
     }
 }
 
+/// Which nodes of a process that has all of them apply, and hand over what they have applied, on a second thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Apart {
+    None,
+    Followers,
+    All,
+}
+
+impl Apart {
+    /// What is quickest under this load: to wake another thread costs more than it takes over, unless that is much.
+    fn under(load: &Load) -> Self {
+        match load.clients * load.in_flight.max(1) {
+            ALL_APART_FROM.. => Self::All,
+            FOLLOWERS_APART_FROM.. => Self::Followers,
+            _ => Self::None,
+        }
+    }
+
+    /// As it is said on a command line.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Followers => "followers",
+            Self::All => "all",
+        }
+    }
+}
+
 /// What a cluster is made of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Shape {
@@ -67,8 +98,8 @@ pub(crate) struct Shape {
     pub(crate) outside: bool,
     /// Whether all is in one process, without a wire, and no log is on a disk.
     pub(crate) memory: bool,
-    /// On how many threads the nodes of one process run, one or two; none if the load decides.
-    pub(crate) threads: Option<usize>,
+    /// Who applies on a second thread where one process has all nodes; none if the load decides.
+    pub(crate) apart: Option<Apart>,
     /// Whether the nodes speak TLS.
     pub(crate) tls: bool,
     /// How many subscribers each node has.
@@ -80,14 +111,11 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
-    /// The same for this load: where nodes share a process, one thread is the quickest as long as waking another one costs
-    /// more than it takes over.
+    /// The same for this load.
     pub(crate) fn under(&self, load: &Load) -> Self {
-        let many = load.clients * load.in_flight >= THREADS_FROM;
-        let threads = if many { 2 } else { 1 };
-        let threads = self.memory.then(|| self.threads.unwrap_or(threads));
+        let apart = self.apart.unwrap_or(Apart::under(load));
         Self {
-            threads,
+            apart: self.memory.then_some(apart),
             ..self.clone()
         }
     }
@@ -464,7 +492,7 @@ fn start_all(shape: &Shape, voters: &[String], folder: &Path) -> Result<Process>
         "nodes".to_owned(),
         format!("--addresses={}", voters.join(",")),
         format!("--subscribers={}", shape.subscribers),
-        format!("--threads={}", shape.threads.unwrap_or(1)),
+        format!("--apart={}", shape.apart.unwrap_or(Apart::None).name()),
     ]);
     Process::start("all", &arguments, folder)
 }

@@ -16,6 +16,7 @@ use raft_actor::{
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clients;
+use crate::cluster::Apart;
 use crate::counted::Counts;
 use crate::protocol::{Answer, Load, Measured, Request, State};
 use crate::subscribers;
@@ -56,9 +57,9 @@ pub(crate) struct AllOptions {
     /// How many subscribers each has.
     #[arg(long, default_value_t = 1)]
     subscribers: usize,
-    /// On how many threads they run, one or two.
-    #[arg(long, default_value_t = 1)]
-    threads: usize,
+    /// Which of them apply on a second thread.
+    #[arg(long)]
+    apart: Apart,
 }
 
 /// Runs a node until the parent ends it.
@@ -89,16 +90,15 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     })
 }
 
-/// Runs all nodes of a cluster, without disks, until the parent ends them, on this thread, with the clients. Node 1 leads. With a
-/// second thread, the others apply and hand over there.
+/// Runs all nodes of a cluster, without disks, until the parent ends them, on this thread, with the clients. Node 1 leads.
 pub(crate) fn run_all(options: &AllOptions) -> Result<()> {
     let counts = begin()?;
     let peers: Vec<_> = (1..).map(NodeId).zip(options.addresses.clone()).collect();
     let subscribers = options.subscribers;
-    let second = options.threads > 1;
+    let apart = options.apart;
     System::new().block_on(async move {
         let here = Arbiter::current();
-        let there = second.then(|| Arbiter::new().handle());
+        let there = (apart != Apart::None).then(|| Arbiter::new().handle());
         let mut members = Vec::new();
         for (id, _) in &peers {
             let mut config = Config::new(*id)
@@ -107,7 +107,8 @@ pub(crate) fn run_all(options: &AllOptions) -> Result<()> {
                 .here()
                 .retention(MEMORY_ENTRIES);
             let mut thread = here.clone();
-            if let Some(there) = there.as_ref().filter(|_| *id != FIRST) {
+            let goes = apart == Apart::All || *id != FIRST;
+            if let Some(there) = there.as_ref().filter(|_| goes) {
                 config = config.deliver_on(there.clone());
                 thread = there.clone();
             }

@@ -7,7 +7,7 @@ use std::{env, fs};
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::cluster::{Place, Shape, THREADS_FROM};
+use crate::cluster::{ALL_APART_FROM, Apart, FOLLOWERS_APART_FROM, Place, Shape};
 use crate::figures::Figures;
 use crate::machine::Machine;
 use crate::plot::{Point, Series};
@@ -99,17 +99,21 @@ impl Report {
             nodes,
             outside,
             memory,
-            threads,
+            apart,
             tls,
             subscribers,
             tally: _,
             here,
         } = &self.shape;
         let what = if *memory {
-            let on = match threads {
-                None => format!("one thread, and two from {THREADS_FROM} clients on"),
-                Some(1) => "one thread".to_owned(),
-                Some(n) => format!("{n} threads"),
+            let on = match apart {
+                None => format!(
+                    "one thread; from {FOLLOWERS_APART_FROM} clients on followers apply on a second, from {ALL_APART_FROM} \
+                     on all"
+                ),
+                Some(Apart::None) => "one thread".to_owned(),
+                Some(Apart::Followers) => "one thread, followers apply on a second".to_owned(),
+                Some(Apart::All) => "one thread, all apply on a second".to_owned(),
             };
             format!("{nodes} nodes in one process on {on}, logs in memory, no wire")
         } else {
@@ -313,7 +317,7 @@ pub(crate) mod tests {
                 nodes: 3,
                 outside: false,
                 memory: false,
-                threads: None,
+                apart: None,
                 tls: false,
                 subscribers: 1,
                 tally: false,

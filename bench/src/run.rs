@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 use clap::builder::RangedU64ValueParser;
 
-use crate::cluster::{Place, Shape};
+use crate::cluster::{Apart, Place, Shape};
 use crate::clusters::Clusters;
 use crate::machine::Machine;
 use crate::plot;
@@ -55,10 +55,10 @@ pub(crate) struct Options {
     /// All nodes and the clients in one process without a wire, the logs in its memory.
     #[arg(long)]
     memory: bool,
-    /// With `--memory`, on how many threads the nodes run; on the second one the followers apply and hand over [default: 1, and
-    /// 2 from 512 clients on].
-    #[arg(long, requires = "memory", value_parser = clap::value_parser!(u8).range(1..=2))]
-    threads: Option<u8>,
+    /// With `--memory`, which nodes apply, and hand over what they have applied, on a second thread [default: none, followers from
+    /// 64 clients on, and all from 512 on].
+    #[arg(long, requires = "memory")]
+    apart: Option<Apart>,
     /// How long each measurement takes, after a warm-up of a third of it.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3600))]
     secs: u64,
@@ -79,7 +79,7 @@ impl Options {
             nodes: self.nodes,
             outside: self.reads.unwrap_or(self.at) == Place::Outside,
             memory: self.memory,
-            threads: self.threads.map(usize::from),
+            apart: self.apart,
             tls: self.tls,
             subscribers: self.subscribers,
             tally: false,

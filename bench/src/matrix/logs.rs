@@ -20,7 +20,7 @@ fn shape(tally: bool) -> Shape {
         nodes: 3,
         outside: false,
         memory: false,
-        threads: None,
+        apart: None,
         tls: false,
         subscribers: usize::from(!tally),
         tally,

@@ -127,7 +127,7 @@ pub(super) fn groups(quick: bool) -> Vec<Group> {
         nodes: 3,
         outside: false,
         memory: false,
-        threads: None,
+        apart: None,
         tls: false,
         subscribers: 1,
         tally: false,
