@@ -1,5 +1,7 @@
 //! Where a node applies and hands over: on the thread that the program says.
 
+#![allow(clippy::unwrap_used)]
+
 use std::sync::{Arc, Mutex};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};

@@ -77,9 +77,8 @@ impl Runs {
 
     /// Cuts all up to and including the entry at `through`.
     pub(super) fn cut(&mut self, through: LogIndex) {
-        while let Some(run) = self.runs.pop_front_if(|run| run.last() <= through) {
-            self.cut.push_back(run);
-        }
+        let whole = self.runs.partition_point(|run| run.last() <= through);
+        self.cut.extend(self.runs.drain(..whole));
         if let Some(run) = self.runs.front_mut() {
             run.from = run.place(through.next());
         }
