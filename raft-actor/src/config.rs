@@ -280,7 +280,9 @@ impl Config {
     /// thread to wake up then, and for a process of many nodes, whose state machines can share a thread, or whose node's
     /// threads have more than one processor's work. The answers to this node's own callers come from there, too.
     ///
-    /// The node does not outlive that thread's arbiter: when it stops, the node fails.
+    /// The node does not outlive that thread's arbiter: when it stops, the node fails. And where one node's state machine takes
+    /// its time, the others that share the thread wait, with their shutdown as well, which reports after two seconds that it
+    /// could not wait for what they apply.
     #[must_use]
     pub fn deliver_on(mut self, thread: ArbiterHandle) -> Self {
         self.delivers_on = Some(thread);

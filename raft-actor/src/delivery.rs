@@ -64,6 +64,8 @@ const ANNOUNCE: Duration = Duration::from_millis(100);
 const TURN: Duration = Duration::from_millis(5);
 /// After how many entries it looks at the clock.
 const LOOK_AT_CLOCK: usize = 16;
+/// So long after its node is gone it ends by itself: who ends it in order takes less.
+const ALONE: Duration = Duration::from_secs(15);
 /// Entries that are read from the log at once, in bytes.
 const READ_BYTES: usize = 1 << 20;
 
@@ -136,6 +138,8 @@ pub(crate) struct Delivery {
     metrics: DeliveryMetrics,
     ended: bool,
     thread: Thread,
+    /// Since when the node is gone, and nobody has said so.
+    alone_since: Option<Instant>,
 }
 
 impl Delivery {
@@ -184,6 +188,7 @@ impl Delivery {
             metrics: DeliveryMetrics::new(making.id),
             ended: false,
             thread,
+            alone_since: None,
         }
     }
 
@@ -400,6 +405,14 @@ impl Delivery {
             self.cursors.keep(now);
         }
         self.measure();
+    }
+
+    /// Whether the node, with all that would end this, was gone a while ago without a word, as with its thread.
+    fn is_left_alone(&mut self) -> bool {
+        if self.node.connected() {
+            return false;
+        }
+        self.alone_since.get_or_insert_with(Instant::now).elapsed() >= ALONE
     }
 
     fn measure(&mut self) {

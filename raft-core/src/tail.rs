@@ -11,9 +11,6 @@ use std::sync::Arc;
 
 use crate::{Entry, LogIndex};
 
-/// A run of so many entries is handed out by itself: to copy it costs more than another message.
-const SHARED_MIN: usize = 128;
-
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tail {
     runs: VecDeque<Run>,
@@ -162,7 +159,7 @@ impl Tail {
     }
 
     /// The entries from `from` through `through`, up to `entries_max` of them and up to the one with which
-    /// they reach `bytes_max`; fewer where a run ends that is long enough to be shared and not copied.
+    /// they reach `bytes_max`.
     pub(crate) fn slice(
         &self,
         from: LogIndex,
@@ -173,7 +170,7 @@ impl Tail {
         let mut runs = self.runs_from(from).peekable();
         if let Some(run) = runs.peek()
             && run.first() == from
-            && (run.last() == through || run.last() < through && run.all.len() >= SHARED_MIN)
+            && run.last() == through
             && run.entries().len() == run.all.len()
             && run.all.len() <= entries_max
             && run.bytes <= bytes_max

@@ -398,7 +398,7 @@ impl Connection<'_> {
                 buffer.reserve(read_len);
             }
             let room = buffer.capacity() - buffer.len();
-            let since = Instant::now();
+            let mut since = Instant::now();
             let read = loop {
                 tokio::select! {
                     biased;
@@ -407,6 +407,7 @@ impl Connection<'_> {
                     Some(first) = next(&mut handed) => {
                         let frames = self.take(first, &mut handed);
                         self.hand_over(theirs, frames).await?;
+                        since = Instant::now();
                     }
                     () = &mut idle => {
                         if since.elapsed() >= limits.idle_timeout {

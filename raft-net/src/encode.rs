@@ -236,7 +236,7 @@ impl FrameEncoder {
             return Ok(self.encode(&frame)?.into());
         }
         let content = check(&frame, self.frame_len_max)?;
-        Ok(Outgoing::within_process(frame, content))
+        Ok(Outgoing::within_process(frame, content, self.frame_len_max))
     }
 
     fn message(

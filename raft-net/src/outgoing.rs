@@ -24,10 +24,11 @@ pub(crate) enum Form {
 }
 
 impl Outgoing {
-    pub(crate) fn within_process(frame: Frame, content: Content) -> Self {
+    pub(crate) fn within_process(frame: Frame, content: Content, frame_len_max: usize) -> Self {
         Self {
             form: Form::Whole(frame),
-            len: content.len_max(),
+            // An estimate, and what is no longer than a frame may be is taken for none that is.
+            len: content.len_max().min(frame_len_max),
             urgent: content.kind.is_urgent(),
         }
     }

@@ -5,7 +5,8 @@
 //! matters. The caller learns at once what happened to its frame. On one lane frames keep their order,
 //! between the two there is none. One at a time writes to a connection: its lane, which takes all that waits, or, if
 //! nothing does, who [sends at once](PeerSender::try_send_now); what the system does not take of that is the lane's again.
-//! Within a process nothing is written: a frame is the other side's as it is sent, and waits until that takes it.
+//! Within a process nothing is written: a frame is the other side's as it is sent, and waits until that takes it; one that
+//! waited when the connection ended counts as lost, and may arrive nevertheless.
 
 use std::collections::VecDeque;
 use std::io::Write as _;
@@ -212,7 +213,7 @@ impl Queue {
     ) -> Result<(), SendError> {
         let within = matches!(state.way, Way::Process(_));
         if within != matches!(frame.form, Form::Whole(_)) {
-            // It was made for a connection that is gone.
+            // It was made for another connection than there is.
             state.stats.dropped_not_connected += 1;
             return Err(SendError::NotConnected { peer: self.peer });
         }
@@ -506,6 +507,9 @@ impl PeerSender {
     /// urgent lane, if that is open and answers. Whether it arrives nobody knows; frames of one lane that arrive do so in
     /// order.
     ///
+    /// To a peer that is connected within this process go only frames that were made [for it](crate::FrameEncoder::encode_for);
+    /// to it, as if there were no connection, others are dropped.
+    ///
     /// # Errors
     /// The frame was dropped; [`SendError`] says why.
     pub fn try_send(&self, frame: impl Into<Outgoing>) -> Result<(), SendError> {
@@ -561,6 +565,7 @@ impl PeerSender {
             round_trip: urgent.round_trip.or(main.round_trip),
             urgent_connects: urgent.connects,
             dropped_full: main.dropped_full + urgent.dropped_full,
+            dropped_not_connected: main.dropped_not_connected + urgent.dropped_not_connected,
             dropped_too_large: main.dropped_too_large + urgent.dropped_too_large,
             dropped_lost: main.dropped_lost + urgent.dropped_lost,
             ..main

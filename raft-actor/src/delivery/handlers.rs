@@ -11,10 +11,18 @@ impl Actor for Delivery {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.run_interval(SWEEP, |delivery, _| delivery.sweep());
+        ctx.run_interval(SWEEP, |delivery, ctx| {
+            delivery.sweep();
+            if delivery.is_left_alone() {
+                ctx.stop();
+            }
+        });
     }
 
     fn stopped(&mut self, _: &mut Self::Context) {
+        for subscription in self.subscriptions.drain(..) {
+            subscription.abort();
+        }
         if self.thread == Thread::Own {
             Arbiter::current().stop();
         }

@@ -6,10 +6,10 @@ use tokio::sync::mpsc::channel;
 
 use super::snapshots::content;
 use super::tls::{Pki, secured};
-use super::{Node, ONE, TWO, bulk, heartbeat, limits, local};
+use super::{Node, ONE, TWO, bulk, encode, heartbeat, limits, local};
 use crate::{
-    DialError, Ending, FrameEncoder, ListenError, Listener, Local, PeerEvent, Refusal, Stop,
-    VisitError, visit,
+    DialError, Ending, FrameEncoder, ListenError, Listener, Local, PeerEvent, Refusal, SendError,
+    Stop, VisitError, visit,
 };
 
 fn at(local: Local, address: &str) -> Node {
@@ -31,6 +31,13 @@ async fn frames_come_on_both_lanes_and_who_is_gone_is_known_to_be() {
         to_two.try_send(whole).unwrap();
         assert_eq!(two.batch().await.frames, [frame]);
     }
+    assert_eq!(to_two.stats().queued_frames, 0);
+    assert_eq!(to_two.stats().queued_bytes, 0);
+    for frame in [bulk(7), heartbeat(1)] {
+        let refused = to_two.try_send(encode(&frame));
+        assert_eq!(refused, Err(SendError::NotConnected { peer: TWO }));
+    }
+    assert_eq!(to_two.stats().dropped_not_connected, 2);
     two.listener.send(Stop).await.unwrap();
     one.event(|event| matches!(event, PeerEvent::Lost { reset: true, .. }).then_some(()))
         .await;
