@@ -90,7 +90,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     })
 }
 
-/// Runs all nodes of a cluster, without disks, until the parent ends them, on this thread, with the clients. Node 1 leads.
+/// Runs all nodes of a cluster, without disks, until the parent ends them, on this thread, with the clients. The first
+/// leads; who is `apart` applies on a second thread.
 pub(crate) fn run_all(options: &AllOptions) -> Result<()> {
     let counts = begin()?;
     let peers: Vec<_> = (1..).map(NodeId).zip(options.addresses.clone()).collect();

@@ -507,8 +507,8 @@ impl PeerSender {
     /// urgent lane, if that is open and answers. Whether it arrives nobody knows; frames of one lane that arrive do so in
     /// order.
     ///
-    /// To a peer that is connected within this process go only frames that were made [for it](crate::FrameEncoder::encode_for);
-    /// to it, as if there were no connection, others are dropped.
+    /// A peer that is connected within this process takes only frames that were made [for it](crate::FrameEncoder::encode_for):
+    /// any other is dropped, as if there were no connection.
     ///
     /// # Errors
     /// The frame was dropped; [`SendError`] says why.
