@@ -385,6 +385,46 @@ async fn a_cursor_follows_what_the_reader_came_back_from() {
     assert_eq!(next(&mut events).await.1, "0");
 }
 
+/// More than one session names: the node opens another one for the rest, and nothing overtakes anything meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn more_is_under_way_than_a_session_has_names_for() {
+    const BATCHES: usize = 3;
+    const BATCH: usize = 30_000;
+    let plan = Plan::new(1);
+    let config = plan.config(1).proposals_max(BATCHES * BATCH, 64 << 20);
+    let raft = Raft::start(config).await.unwrap();
+    raft.propose("first").await.unwrap();
+    // None of them is acknowledged before all are under way.
+    plan.disks[0].hold();
+    let batches: Vec<_> = (0..BATCHES)
+        .map(|batch| {
+            let raft = raft.clone();
+            let texts = (0..BATCH).map(move |i| format!("{batch}-{i}"));
+            tokio::spawn(async move { raft.propose_batch(texts).await })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    plan.disks[0].release();
+    let mut all = BTreeSet::new();
+    for batch in batches {
+        let mut last = LogIndex(0);
+        for outcome in soon(batch).await.unwrap() {
+            let index = outcome.unwrap().index;
+            assert!(index > last && all.insert(index));
+            last = index;
+        }
+    }
+    assert_eq!(all.len(), BATCHES * BATCH);
+    let mut events = raft.subscribe(Position::Start).await.unwrap();
+    let texts: BTreeSet<_> = take(&mut events, 1 + BATCHES * BATCH)
+        .await
+        .into_iter()
+        .map(|(_, text)| text)
+        .collect();
+    assert_eq!(texts.len(), 1 + BATCHES * BATCH, "each once");
+    soon(raft.shutdown()).await.unwrap();
+}
+
 /// The reader who does not read costs the others nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_nobody_reads_holds_up_nobody() {

@@ -56,7 +56,7 @@ impl StateMachine for Diary {
 }
 
 async fn until<T>(what: &str, mut check: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(40);
     loop {
         if let Some(found) = check().await {
             return found;
@@ -133,4 +133,53 @@ async fn a_state_machine_is_run_there_and_ends_with_it() {
     assert_eq!(failure, NodeFailure::PartStopped("delivery"));
     let refused = node.send(Propose::new("two")).await.unwrap();
     assert!(refused.is_err());
+}
+
+#[actix::test]
+async fn a_thread_that_is_not_there_any_more_is_told() {
+    let there = Arbiter::new();
+    let gone = there.handle();
+    there.stop();
+    there.join().unwrap();
+    let config = Config::new(NodeId(1)).peers([(NodeId(1), "memory/deliver-on-none:1")]);
+    let config = config.memory(MemoryDisk::new()).deliver_on(gone);
+    let node = RaftActor::spawn(config).unwrap();
+    let failed = async || match node.send(GetStatus).await.unwrap().phase {
+        Phase::Failed(failure) => Some(failure),
+        _ => None,
+    };
+    let failure = until("the node's failure", failed).await;
+    assert_eq!(failure, NodeFailure::PartStopped("delivery"));
+    let refused = node.send(Propose::new("one")).await.unwrap();
+    assert!(refused.is_err());
+    let ended = node.send(Shutdown).await.unwrap();
+    assert_eq!(ended, Err(NodeFailure::PartStopped("delivery")));
+}
+
+#[actix::test]
+async fn what_a_node_leaves_there_when_its_own_thread_ends_ends_too() {
+    let (there, home) = (Arbiter::new(), Arbiter::new());
+    let config = Config::new(NodeId(1)).peers([(NodeId(1), "memory/deliver-on-left:1")]);
+    let config = config
+        .memory(MemoryDisk::new())
+        .here()
+        .deliver_on(there.handle());
+    let seen = Seen::default();
+    let diary = Diary(Arc::clone(&seen));
+    let (tell, told) = tokio::sync::oneshot::channel();
+    assert!(home.spawn(async move {
+        let node = RaftActor::spawn_with(config, diary).unwrap();
+        let command = rmp_serde::to_vec("one").unwrap();
+        node.send(Propose::new(command)).await.unwrap().unwrap();
+        // Nobody has it shut down.
+        tell.send(node.downgrade()).unwrap();
+    }));
+    let node = told.await.unwrap();
+    assert_eq!(seen.lock().unwrap().len(), 1);
+    home.stop();
+    home.join().unwrap();
+    assert!(node.upgrade().is_none_or(|node| !node.connected()));
+    let dropped = async || (Arc::strong_count(&seen) == 1).then_some(());
+    until("the state machine's end", dropped).await;
+    id(&there.handle()).await;
 }

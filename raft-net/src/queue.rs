@@ -588,6 +588,7 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
+    use crate::check::check;
     use crate::tests::{commit, encode};
 
     #[actix_rt::test]
@@ -605,5 +606,36 @@ mod tests {
         assert!(turn.is_ok(), "nothing else would have told it");
         queue.done();
         assert_eq!(queue.state().stats.queued_bytes, 0);
+    }
+
+    #[actix_rt::test]
+    async fn what_is_taken_after_its_connection_does_not_count_for_the_next() {
+        let queue = Arc::new(Queue::new(NodeId(2), &Limits::default()));
+        let (handing, mut handed) = tokio::sync::mpsc::unbounded_channel();
+        let content = check(&commit(1), 1000).unwrap();
+        let send = || {
+            let frame = Outgoing::within_process(commit(1), content, 1000);
+            queue.send(queue.state(), frame, false).unwrap();
+        };
+        let opened = queue.open(Way::Process(handing.clone()));
+        send();
+        send();
+        handed.recv().await.unwrap().take();
+        drop(opened);
+        let stats = queue.stats();
+        assert_eq!((stats.frames, stats.dropped_lost), (1, 1));
+        let late = handed.recv().await.unwrap();
+        let _opened = queue.open(Way::Process(handing));
+        send();
+        let before = queue.stats();
+        late.take();
+        assert_eq!(queue.stats(), before);
+        assert_eq!((before.queued_frames, before.frames), (1, 1));
+        handed.recv().await.unwrap().take();
+        let stats = queue.stats();
+        assert_eq!(
+            (stats.queued_frames, stats.queued_bytes, stats.frames),
+            (0, 0, 2)
+        );
     }
 }

@@ -7,6 +7,7 @@ mod connect;
 mod documented;
 mod fixtures;
 mod guests;
+mod handed;
 mod hostile;
 mod lanes;
 mod memory;
