@@ -212,8 +212,8 @@ bench-storage: rocksdb ## the log store alone, beside a plain file with fdatasyn
 .PHONY: peers
 peers: rocksdb ## beside etcd, NATS JetStream, Redis, openraft and d-engine, in turns with ours; half an hour, QUICK=1: minutes
 	@mkdir -p $(FIGURES_DIR)
-	cargo build $(LOCKED) --release --workspace --bins
-	scripts/peers --bench $(TARGET)/release/bench $(if $(QUICK),--quick) $(if $(PEERS),--peers $(PEERS))
+	cargo build $(LOCKED) --profile fast --package bench --bins
+	scripts/peers --bench $(TARGET)/fast/bench $(if $(QUICK),--quick) $(if $(PEERS),--peers $(PEERS))
 
 .PHONY: fmt
 fmt: setup-lint ## format the code

@@ -19,6 +19,8 @@ use crate::usage::{Processors, Usage};
 
 /// From so many clients at once on, the followers of a process that has all nodes apply on a second thread,
 pub(crate) const FOLLOWERS_APART_FROM: usize = 64;
+/// Up to so many proposals under way it is quicker to sync the log than to wake another thread that does.
+pub(crate) const INLINE_UP_TO: usize = 16;
 /// and from so many on the leader does too, unless told otherwise.
 pub(crate) const ALL_APART_FROM: usize = 512;
 /// Behind so many bytes of commands a log's third file is under way: RocksDB begins one with each memtable of 32 MiB.
@@ -72,7 +74,7 @@ pub(crate) enum Apart {
 impl Apart {
     /// What is quickest under this load: to wake another thread costs more than it takes over, unless that is much.
     fn under(load: &Load) -> Self {
-        match load.clients * load.in_flight.max(1) {
+        match in_flight(load) {
             ALL_APART_FROM.. => Self::All,
             FOLLOWERS_APART_FROM.. => Self::Followers,
             _ => Self::None,
@@ -87,6 +89,10 @@ impl Apart {
             Self::All => "all",
         }
     }
+}
+
+fn in_flight(load: &Load) -> usize {
+    load.clients * load.in_flight.max(1)
 }
 
 /// What a cluster is made of.
@@ -108,14 +114,19 @@ pub(crate) struct Shape {
     pub(crate) tally: bool,
     /// Whether each node runs on the thread of its clients and subscribers; where all share a process, it does.
     pub(crate) here: bool,
+    /// Whether each node syncs its log on its own thread; none if the load decides.
+    pub(crate) sync_inline: Option<bool>,
 }
 
 impl Shape {
     /// The same for this load.
     pub(crate) fn under(&self, load: &Load) -> Self {
         let apart = self.apart.unwrap_or(Apart::under(load));
+        let few =
+            self.here && !self.memory && load.rate.is_none() && in_flight(load) <= INLINE_UP_TO;
         Self {
             apart: self.memory.then_some(apart),
+            sync_inline: Some(self.sync_inline.unwrap_or(few)),
             ..self.clone()
         }
     }
@@ -444,9 +455,7 @@ fn start_node(
         format!("--data={}", data.display()),
         format!("--subscribers={}", shape.subscribers),
     ]);
-    if shape.here {
-        arguments.push("--here".into());
-    }
+    arguments.extend(threads(shape));
     if shape.tally {
         let more = [
             "--tally",
@@ -459,6 +468,13 @@ fn start_node(
         arguments.extend(authority.arguments(&name)?.map(OsString::from));
     }
     Process::start(&name, &arguments, folder)
+}
+
+/// On which threads a node does what.
+fn threads(shape: &Shape) -> Vec<OsString> {
+    let here = shape.here.then_some("--here");
+    let inline = (shape.sync_inline == Some(true)).then_some("--sync-inline=on");
+    here.into_iter().chain(inline).map(OsString::from).collect()
 }
 
 fn start_outside(
@@ -477,9 +493,7 @@ fn start_outside(
         format!("--data={}", folder.join(name).display()),
         format!("--subscribers={}", shape.subscribers),
     ]);
-    if shape.here {
-        arguments.push("--here".into());
-    }
+    arguments.extend(threads(shape));
     if let Some(authority) = authority {
         arguments.push(format!("--own-tls-name={name}").into());
         arguments.extend(authority.arguments(name)?.map(OsString::from));

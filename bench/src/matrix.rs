@@ -116,7 +116,7 @@ fn visit(round: usize, group: &Group, window_ms: u64, data: &Path) -> Result<Vis
             let mut clusters = Clusters::default();
             for cell in cells {
                 let load = cell.load(window_ms);
-                let cluster = clusters.of(cell.shape(shape).under(&load), data)?;
+                let cluster = clusters.of(shape.under(&load), data)?;
                 let alone = group.name == plan::THREE && cell.is_one_proposal();
                 let before = alone.then(|| physics(data)).transpose()?;
                 let row = cluster.measure(cell.at, load)?;

@@ -7,7 +7,7 @@ use std::{env, fs};
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::cluster::{ALL_APART_FROM, Apart, FOLLOWERS_APART_FROM, Place, Shape};
+use crate::cluster::{ALL_APART_FROM, Apart, FOLLOWERS_APART_FROM, INLINE_UP_TO, Place, Shape};
 use crate::figures::Figures;
 use crate::machine::Machine;
 use crate::plot::{Point, Series};
@@ -104,6 +104,7 @@ impl Report {
             subscribers,
             tally: _,
             here,
+            sync_inline,
         } = &self.shape;
         let what = if *memory {
             let on = match apart {
@@ -128,7 +129,18 @@ impl Report {
             } else {
                 ""
             };
-            format!("{voters}{outside}, a process each{on}, fsync on{tls}")
+            let synced = match sync_inline {
+                Some(true) => ", which syncs its log".to_owned(),
+                None if *here => {
+                    format!(", which syncs its log up to {INLINE_UP_TO} proposals under way")
+                }
+                Some(false) | None => String::new(),
+            };
+            let on = match (here, sync_inline) {
+                (false, Some(true)) => ", on one thread",
+                _ => on,
+            };
+            format!("{voters}{outside}, a process each{on}{synced}, fsync on{tls}")
         };
         let machine = &self.machine;
         format!("{what}; subscribers on each: {subscribers}\n{machine}")
@@ -322,6 +334,7 @@ pub(crate) mod tests {
                 subscribers: 1,
                 tally: false,
                 here: false,
+                sync_inline: None,
             },
             rows: clients.iter().map(row).collect(),
         }

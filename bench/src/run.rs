@@ -49,6 +49,9 @@ pub(crate) struct Options {
     /// Each node on the thread of its clients and subscribers.
     #[arg(long)]
     here: bool,
+    /// Whether each node syncs its log on its own thread [default: with `--here` up to 16 proposals under way].
+    #[arg(long, conflicts_with = "memory")]
+    sync_inline: Option<bool>,
     /// Have the nodes speak TLS.
     #[arg(long, conflicts_with = "memory")]
     tls: bool,
@@ -84,6 +87,7 @@ impl Options {
             subscribers: self.subscribers,
             tally: false,
             here: self.here,
+            sync_inline: self.sync_inline,
         }
     }
 

@@ -436,9 +436,10 @@ fn assemble(ctx: &mut Context<RaftActor>, start: Start) -> RaftActor {
         let (disk, senders) = (Disk::default(), Senders::default());
         let told = address.clone().recipient();
         let speaker = disk.speaker(id, told, senders.clone(), &limits);
-        let storage = match config.store {
-            Store::Memory(_) if config.here => LogStorage::start_here(store, speaker),
-            _ => LogStorage::start(store, speaker),
+        let inline = config.sync_inline || config.here && matches!(config.store, Store::Memory(_));
+        let storage = match inline {
+            true => LogStorage::start_here(store, speaker),
+            false => LogStorage::start(store, speaker),
         };
         let storage = storage.addr;
         let (progress, progress_seen) = watch::channel(Progress::default());

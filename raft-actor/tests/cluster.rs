@@ -228,14 +228,15 @@ async fn on_one_thread_they_do_too() {
     }
 }
 
-/// The log of a folder has its own thread then, and is there again after a restart.
+/// The log of a folder has its own thread then, or is synced on the node's; and is there again after a restart.
 #[cfg(feature = "rocksdb")]
 #[actix::test]
 async fn on_one_thread_with_a_disk_too() {
     let folder = tempfile::tempdir().unwrap();
     let config = || Config::new(NodeId(1)).peers([(NodeId(1), "memory/one-thread-disk:1")]);
-    for time in 1..=3 {
-        let node = RaftActor::spawn(config().data_dir(folder.path()).here()).unwrap();
+    for time in 1..=4 {
+        let inline = config().sync_inline(time % 2 == 0);
+        let node = RaftActor::spawn(inline.data_dir(folder.path()).here()).unwrap();
         node.send(Propose::new("again")).await.unwrap().unwrap();
         has(&collect(&node).await, time).await;
         node.send(Shutdown).await.unwrap().unwrap();

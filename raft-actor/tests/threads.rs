@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use raft_actor::{
     ApplyError, At, Capture, Config, DeliveredBatch, GetStatus, MemoryDisk, NodeFailure, NodeId,
-    Phase, Propose, RaftActor, Shutdown, StateMachine, Subscribe, capture,
+    Phase, Propose, RaftActor, Role, Shutdown, StateMachine, Subscribe, capture,
 };
 
 /// What was applied or handed over, and on which threads.
@@ -182,4 +182,48 @@ async fn what_a_node_leaves_there_when_its_own_thread_ends_ends_too() {
     let dropped = async || (Arc::strong_count(&seen) == 1).then_some(());
     until("the state machine's end", dropped).await;
     id(&there.handle()).await;
+}
+
+#[actix::test]
+async fn who_syncs_inline_is_deaf_while_its_disk_hangs_and_others_lead() {
+    let peers: Vec<_> = (1..=3)
+        .map(|id| (NodeId(id), format!("memory/inline:{id}")))
+        .collect();
+    let disks = [(); 3].map(|()| MemoryDisk::new());
+    let start = |(id, disk): (u64, &MemoryDisk)| {
+        let config = Config::new(NodeId(id)).peers(peers.clone());
+        RaftActor::spawn(config.memory(disk.clone()).sync_inline(true)).unwrap()
+    };
+    let nodes: Vec<_> = (1..).zip(&disks).map(start).collect();
+    nodes[0].send(Propose::new("one")).await.unwrap().unwrap();
+    let leader_of = async |among: &[usize]| {
+        for at in among {
+            let status = nodes[*at].send(GetStatus).await.unwrap();
+            if status.role == Role::Leader {
+                return Some(*at);
+            }
+        }
+        None
+    };
+    let leads = until("a leader", || leader_of(&[0, 1, 2])).await;
+    let others: Vec<_> = (0..3).filter(|at| *at != leads).collect();
+    disks[leads].hold();
+    let hangs = nodes[leads].send(Propose::new("two"));
+    until("another leader", || leader_of(&others)).await;
+    let next = nodes[others[0]].send(Propose::new("three"));
+    let committed = next.await.unwrap().unwrap();
+    let status = nodes[leads].send(GetStatus);
+    let deaf = tokio::time::timeout(Duration::from_millis(100), status).await;
+    assert!(deaf.is_err(), "its thread waits for the disk: {deaf:?}");
+    disks[leads].release();
+    let late = tokio::time::timeout(Duration::from_secs(20), hangs).await;
+    late.unwrap().unwrap().unwrap();
+    let caught_up = async || {
+        let status = nodes[leads].send(GetStatus).await.unwrap();
+        (status.applied >= committed.index).then_some(())
+    };
+    until("what was committed meanwhile", caught_up).await;
+    for node in nodes {
+        node.send(Shutdown).await.unwrap().unwrap();
+    }
 }

@@ -151,8 +151,8 @@ impl LogStorage {
         LogStorageHandle { addr }
     }
 
-    /// Starts the actor on this thread, which it blocks on each sync. For simulations, where virtual time
-    /// must not pass while another thread works.
+    /// Starts the actor on this thread, which it blocks on each sync: for few writers, whom waking another thread would cost
+    /// more, and for simulations, where virtual time must not pass while another thread works.
     #[must_use]
     pub fn start_here(
         store: Box<dyn LogStore>,

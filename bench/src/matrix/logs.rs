@@ -25,6 +25,7 @@ fn shape(tally: bool) -> Shape {
         subscribers: usize::from(!tally),
         tally,
         here: false,
+        sync_inline: None,
     }
 }
 

@@ -53,16 +53,6 @@ impl Cell {
         }
     }
 
-    /// On what it is measured: a node has its own thread, beside that of its callers, where the work is at one node that does
-    /// not lead, or is reads, which keep one node busy and nobody else.
-    pub(super) fn shape(&self, of: &Shape) -> Shape {
-        let elsewhere = self.at == Place::Follower || self.operation == Operation::Read;
-        Shape {
-            here: of.here && !elsewhere,
-            ..of.clone()
-        }
-    }
-
     pub(super) fn load(&self, window_ms: u64) -> Load {
         Load {
             node: 0,
@@ -132,6 +122,7 @@ pub(super) fn groups(quick: bool) -> Vec<Group> {
         subscribers: 1,
         tally: false,
         here: true,
+        sync_inline: None,
     };
     let loads = |name, shape, cells| Group {
         name,

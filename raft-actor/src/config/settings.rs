@@ -98,6 +98,13 @@ pub(super) const SETTINGS: &[Setting] = &[
         set: |config, text| put(&mut config.early_campaign, text::on_or_off(text)),
     },
     Setting {
+        name: "sync_inline",
+        value_name: SWITCH,
+        default: "off",
+        help: "Sync the log on the node's own thread: quicker for few callers, and deaf while the disk does not answer",
+        set: |config, text| put(&mut config.sync_inline, text::on_or_off(text)),
+    },
+    Setting {
         name: "command_bytes_max",
         value_name: "SIZE",
         default: "1MiB",
