@@ -36,10 +36,13 @@ use crate::{Delivered, DeliveredBatch, NodeFailure, snapshot};
 
 /// Events that a subscriber that takes them one by one has unhandled, at most.
 const SINGLE_MAX: usize = 64;
-/// Events in a batch, at most.
-const BATCH_MAX: usize = 512;
+/// Events in a batch, at most: so many that who shares a busy thread with what is applied keeps up with it. Who falls behind
+/// what is kept in memory has to read the log, and would fall behind all the more.
+const BATCH_MAX: usize = 4096;
+/// Events in a batch of who has a cursor, and is handed all of the last batch again after a crash.
+const CURSOR_BATCH_MAX: usize = 512;
 /// Bytes of entries in either: the entry that reaches it is the last.
-const BATCH_BYTES_MAX: usize = 256 << 10;
+const BATCH_BYTES_MAX: usize = 1 << 20;
 /// For so long more entries are waited for before it is asked whether the last ones are handled.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
@@ -248,6 +251,7 @@ impl Subscription {
     async fn read(&self, through: LogIndex) -> Result<Next, Stop> {
         let count_max = match self.to {
             Subscriber::Single(_) => SINGLE_MAX,
+            Subscriber::Batched(_) if self.cursor.is_some() => CURSOR_BATCH_MAX,
             Subscriber::Batched(_) => BATCH_MAX,
         };
         if self.next < self.log.begins.get().0 {
@@ -285,6 +289,7 @@ impl Subscription {
     /// The next entries, if they are still in memory.
     fn recent(&self, through: LogIndex, count_max: usize) -> Option<Next> {
         let shares = matches!(self.to, Subscriber::Batched(_))
+            && self.cursor.is_none()
             && self.next > self.replays_through
             && self.log.subscriptions.get() > 1;
         let mut shared = self.log.shared.borrow_mut();

@@ -97,6 +97,11 @@ pub(super) fn groups(quick: bool) -> Vec<Group> {
         cells.collect()
     };
     let mut three = proposals(Place::Leader, all);
+    three.extend(proposals(Place::Follower, many));
+    for at in [Place::Leader, Place::Follower] {
+        three.extend(reads.iter().map(|clients| Cell::read(at, *clients)));
+    }
+    // Behind what is compared: long payloads leave the disks and RocksDB with work for a while.
     for payload in payloads {
         let clients = if quick { &[1024][..] } else { &[64, 1024][..] };
         three.extend(
@@ -108,10 +113,6 @@ pub(super) fn groups(quick: bool) -> Vec<Group> {
                     ..Cell::propose(Place::Leader, *clients)
                 }),
         );
-    }
-    three.extend(proposals(Place::Follower, many));
-    for at in [Place::Leader, Place::Follower] {
-        three.extend(reads.iter().map(|clients| Cell::read(at, *clients)));
     }
     let shape = Shape {
         nodes: 3,
