@@ -95,6 +95,14 @@ fn in_flight(load: &Load) -> usize {
     load.clients * load.in_flight.max(1)
 }
 
+impl Load {
+    /// So few proposals under way at once that nodes are best to sync their logs themselves.
+    pub(crate) fn is_few(&self) -> bool {
+        let proposes = self.operation == Operation::Propose && self.rate.is_none();
+        proposes && in_flight(self) <= INLINE_UP_TO
+    }
+}
+
 /// What a cluster is made of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Shape {
@@ -122,11 +130,10 @@ impl Shape {
     /// The same for this load.
     pub(crate) fn under(&self, load: &Load) -> Self {
         let apart = self.apart.unwrap_or(Apart::under(load));
-        let few =
-            self.here && !self.memory && load.rate.is_none() && in_flight(load) <= INLINE_UP_TO;
+        let inline = self.sync_inline.unwrap_or(self.here && load.is_few());
         Self {
             apart: self.memory.then_some(apart),
-            sync_inline: Some(self.sync_inline.unwrap_or(few)),
+            sync_inline: Some(inline && !self.memory),
             ..self.clone()
         }
     }

@@ -50,7 +50,7 @@ pub(crate) struct Options {
     #[arg(long)]
     here: bool,
     /// Whether each node syncs its log on its own thread [default: with `--here` up to 16 proposals under way].
-    #[arg(long, conflicts_with = "memory")]
+    #[arg(long, conflicts_with = "memory", num_args = 0..=1, default_missing_value = "true")]
     sync_inline: Option<bool>,
     /// Have the nodes speak TLS.
     #[arg(long, conflicts_with = "memory")]

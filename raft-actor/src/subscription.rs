@@ -41,8 +41,10 @@ const SINGLE_MAX: usize = 64;
 const BATCH_MAX: usize = 4096;
 /// Events in a batch of who has a cursor, and is handed all of the last batch again after a crash.
 const CURSOR_BATCH_MAX: usize = 512;
-/// Bytes of entries in either: the entry that reaches it is the last.
+/// Bytes of entries in a batch: the entry that reaches it is the last.
 const BATCH_BYTES_MAX: usize = 1 << 20;
+/// In the batch of who has a cursor, and for who takes events one by one.
+const FEW_BYTES_MAX: usize = 256 << 10;
 /// For so long more entries are waited for before it is asked whether the last ones are handled.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
@@ -249,22 +251,22 @@ impl Subscription {
 
     /// The next entries, at least one.
     async fn read(&self, through: LogIndex) -> Result<Next, Stop> {
-        let count_max = match self.to {
-            Subscriber::Single(_) => SINGLE_MAX,
-            Subscriber::Batched(_) if self.cursor.is_some() => CURSOR_BATCH_MAX,
-            Subscriber::Batched(_) => BATCH_MAX,
+        let (count_max, bytes_max) = match self.to {
+            Subscriber::Single(_) => (SINGLE_MAX, FEW_BYTES_MAX),
+            Subscriber::Batched(_) if self.cursor.is_some() => (CURSOR_BATCH_MAX, FEW_BYTES_MAX),
+            Subscriber::Batched(_) => (BATCH_MAX, BATCH_BYTES_MAX),
         };
         if self.next < self.log.begins.get().0 {
             return Ok(Next::Compacted);
         }
-        if let Some(next) = self.recent(through, count_max) {
+        if let Some(next) = self.recent(through, count_max, bytes_max) {
             return Ok(next);
         }
         let through = through.min(LogIndex(self.next.0 + count_max as u64 - 1));
         let read = ReadEntries {
             from: self.next,
             through,
-            bytes_max: BATCH_BYTES_MAX,
+            bytes_max,
         };
         match self.log.reads.send(read).await {
             // The ledger forgets what was suppressed before the log's beginning, which may have moved meanwhile.
@@ -287,7 +289,7 @@ impl Subscription {
     }
 
     /// The next entries, if they are still in memory.
-    fn recent(&self, through: LogIndex, count_max: usize) -> Option<Next> {
+    fn recent(&self, through: LogIndex, count_max: usize, bytes_max: usize) -> Option<Next> {
         let shares = matches!(self.to, Subscriber::Batched(_))
             && self.cursor.is_none()
             && self.next > self.replays_through
@@ -301,9 +303,10 @@ impl Subscription {
             let (events, last) = (Arc::clone(&ready.events), Some(ready.last));
             return Some(Next::Entries { events, last });
         }
-        let (events, last) = self.events(through.0 + 1 - self.next.0, |show| {
+        let count = (through.0 + 1 - self.next.0).min(count_max as u64);
+        let (events, last) = self.events(count, |show| {
             let recent = self.log.recent.borrow();
-            recent.read(self.next, through, count_max, BATCH_BYTES_MAX, show);
+            recent.read(self.next, through, count_max, bytes_max, show);
         });
         let (from, last, events) = (self.next, last?, Arc::new(events));
         if shares {
@@ -323,8 +326,7 @@ impl Subscription {
     ) -> (Vec<Delivered>, Option<LogIndex>) {
         let replica = self.log.replica.borrow();
         let count = usize::try_from(count).unwrap_or(usize::MAX);
-        let mut events = Vec::with_capacity(count.min(BATCH_MAX));
-        let mut last = None;
+        let (mut events, mut last) = (Vec::new(), None);
         let event = |entry: &Entry| {
             let index = entry.id.index;
             if entry.kind != EntryKind::Command || replica.ledger.is_suppressed(index) {
@@ -343,7 +345,9 @@ impl Subscription {
             })
         };
         each(&mut |entry| {
-            last = Some(entry.id.index);
+            if last.replace(entry.id.index).is_none() {
+                events.reserve(count.min(BATCH_MAX));
+            }
             if let Some(event) = event(entry) {
                 events.push(event);
             }

@@ -392,6 +392,7 @@ async fn more_is_under_way_than_a_session_has_names_for() {
     const BATCH: usize = 30_000;
     let plan = Plan::new(1);
     let config = plan.config(1).proposals_max(BATCHES * BATCH, 64 << 20);
+    let config = config.election_timeout(Duration::from_secs(5), Duration::from_secs(6));
     let raft = Raft::start(config).await.unwrap();
     raft.propose("first").await.unwrap();
     // None of them is acknowledged before all are under way.
@@ -403,7 +404,12 @@ async fn more_is_under_way_than_a_session_has_names_for() {
             tokio::spawn(async move { raft.propose_batch(texts).await })
         })
         .collect();
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    let all_wait = async {
+        while raft.status().await.unwrap().proposals_waiting < BATCHES * BATCH {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    soon(all_wait).await;
     plan.disks[0].release();
     let mut all = BTreeSet::new();
     for batch in batches {
@@ -415,6 +421,11 @@ async fn more_is_under_way_than_a_session_has_names_for() {
         }
     }
     assert_eq!(all.len(), BATCHES * BATCH);
+    let (first, last) = (all.first().unwrap(), all.last().unwrap());
+    assert!(
+        last.0 - first.0 >= all.len() as u64,
+        "no other session was opened between them"
+    );
     let mut events = raft.subscribe(Position::Start).await.unwrap();
     let texts: BTreeSet<_> = take(&mut events, 1 + BATCHES * BATCH)
         .await

@@ -192,6 +192,7 @@ async fn who_syncs_inline_is_deaf_while_its_disk_hangs_and_others_lead() {
     let disks = [(); 3].map(|()| MemoryDisk::new());
     let start = |(id, disk): (u64, &MemoryDisk)| {
         let config = Config::new(NodeId(id)).peers(peers.clone());
+        let config = config.propose_timeout(Duration::from_secs(60));
         RaftActor::spawn(config.memory(disk.clone()).sync_inline(true)).unwrap()
     };
     let nodes: Vec<_> = (1..).zip(&disks).map(start).collect();
@@ -209,6 +210,9 @@ async fn who_syncs_inline_is_deaf_while_its_disk_hangs_and_others_lead() {
     let others: Vec<_> = (0..3).filter(|at| *at != leads).collect();
     disks[leads].hold();
     let hangs = nodes[leads].send(Propose::new("two"));
+    let disk = disks[leads].clone();
+    let held = tokio::task::spawn_blocking(move || disk.wait_until_held());
+    held.await.unwrap();
     until("another leader", || leader_of(&others)).await;
     let next = nodes[others[0]].send(Propose::new("three"));
     let committed = next.await.unwrap().unwrap();

@@ -1,4 +1,4 @@
-//! The actor that writes the log, on a thread of its own that does nothing else.
+//! The actor that writes the log, on a thread of its own that does nothing else, unless it is started where others work.
 //!
 //! It blocks on the sync. What comes in meanwhile waits in its mailbox, and is the next batch: a group
 //! commit without a timer. The batch is closed when the mailbox is empty, or when it is large enough, since
@@ -16,7 +16,7 @@
 use std::{
     any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use actix::{
@@ -31,6 +31,9 @@ const BATCH_BYTES_MAX: usize = 4 << 20;
 
 /// How often the store is told to settle while nobody writes.
 const SETTLE_EVERY: Duration = Duration::from_millis(500);
+
+/// A write that takes so long is told in the log: as long as the shortest election timeout that is usual.
+const LONG: Duration = Duration::from_millis(500);
 
 /// Writes the log. [`Write`] it is told with `do_send`; a `send` whose future is dropped takes the message
 /// back, which is fatal for a vote.
@@ -186,8 +189,13 @@ impl LogStorage {
             ..
         } = std::mem::take(&mut self.pending);
         let Some(through) = through else { return };
+        let began = Instant::now();
         if self.attempt(|store| store.write(&batch)).is_err() {
             return;
+        }
+        let took = began.elapsed();
+        if took >= LONG {
+            tracing::warn!(?took, "a write of the log took long: is the disk stuck?");
         }
         let messages = then.into_iter().flat_map(Withheld::release).collect();
         self.tell(Ok(Durable { through, messages }));

@@ -116,6 +116,8 @@ pub(super) fn groups(quick: bool) -> Vec<Group> {
                 }),
         );
     }
+    // Those of few proposals have a cluster of their own.
+    three.sort_by_key(|cell| !cell.load(0).is_few());
     let shape = Shape {
         nodes: 3,
         outside: false,

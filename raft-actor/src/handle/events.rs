@@ -60,7 +60,7 @@ pub enum Event {
 ///
 /// Take events out with [`recv`](Self::recv), or as a [`Stream`] of `Result<Event, SubscriptionEnd>`, whose only error is
 /// its last item. An event counts as handled when the program comes back for the one behind it: a named cursor
-/// moves only then, by batches of up to 512 events or 256 KiB, so a program that ends in the middle of a batch is handed
+/// moves only then, by batches of up to 512 events or 256 KiB (without a cursor 4,096 or 1 MiB), so a program that ends in the middle of a batch is handed
 /// the whole batch again.
 ///
 /// One batch at most waits in here, and nothing is read ahead of it: a program that is slow falls behind by itself, and

@@ -9,6 +9,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use actix::prelude::*;
+use futures_util::future::{Either, select};
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -17,8 +18,8 @@ use crate::node::Ending;
 use crate::parts::died;
 use crate::{Ended, NodeFailure, RaftActor, Shutdown, StartError};
 
-/// How long the thread waits for a node that nobody holds any more. Its parts have shorter limits of their own, so this
-/// one is met only by a node that is broken.
+/// How long a node's end is waited for. Its parts have shorter limits of their own, so this one is met only by a node that is
+/// broken, or whose thread waits for its disk.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(30);
 
 /// What handles share: the node, and the system around it. Dropped, it tells the system to leave.
@@ -66,8 +67,13 @@ impl Running {
     }
 
     pub(super) async fn shutdown(&self) -> Ending {
-        let Ok(ending) = self.node.send(Shutdown).await else {
-            return self.ended().await;
+        // The node keeps its own limits, unless its thread waits for a disk that does not answer.
+        let patience = pin!(self.pause(SHUTDOWN_MAX));
+        let sent = pin!(self.node.send(Shutdown));
+        let ending = match select(sent, patience).await {
+            Either::Left((Ok(ending), _)) => ending,
+            Either::Left((Err(_), _)) => return self.ended().await,
+            Either::Right(_) => Err(NodeFailure::CloseTimedOut(SHUTDOWN_MAX)),
         };
         self.leave.cancel();
         ending
