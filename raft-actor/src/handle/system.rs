@@ -68,26 +68,31 @@ impl Running {
 
     pub(super) async fn shutdown(&self) -> Ending {
         // The node keeps its own limits, unless its thread waits for a disk that does not answer.
-        let patience = pin!(self.pause(SHUTDOWN_MAX));
         let sent = pin!(self.node.send(Shutdown));
-        let ending = match select(sent, patience).await {
+        let ending = match select(sent, self.alarm(SHUTDOWN_MAX)).await {
             Either::Left((Ok(ending), _)) => ending,
-            Either::Left((Err(_), _)) => return self.ended().await,
-            Either::Right(_) => Err(NodeFailure::CloseTimedOut(SHUTDOWN_MAX)),
+            Either::Right((Ok(()), _)) => Err(NodeFailure::CloseTimedOut(SHUTDOWN_MAX)),
+            // The system has ended, for another one's request maybe, and has kept how.
+            Either::Left((Err(_), _)) | Either::Right((Err(_), _)) => return self.ended().await,
         };
         self.leave.cancel();
         ending
     }
 
-    /// Waits, on the system's clock: the program's executor need not have one.
+    /// Waits, on the system's clock: the program's executor need not have one. Ends early with the system, which whoever
+    /// waits then learns from the node.
     pub(super) async fn pause(&self, duration: Duration) {
-        let (over, wait) = oneshot::channel::<()>();
+        let _ = self.alarm(duration).await;
+    }
+
+    /// Says so when `duration` is over; an error if the system ends before.
+    fn alarm(&self, duration: Duration) -> oneshot::Receiver<()> {
+        let (over, wait) = oneshot::channel();
         self.arbiter.spawn(async move {
             tokio::time::sleep(duration).await;
-            drop(over);
+            let _ = over.send(());
         });
-        // Ends early with the system, which whoever waits then learns from the node.
-        let _ = wait.await;
+        wait
     }
 }
 
