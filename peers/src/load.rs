@@ -218,10 +218,11 @@ fn gather(shards: &[Mutex<Seen>]) -> Result<Gathered> {
 }
 
 async fn run<C: Client>(mut client: C, phase: &AtomicU8, seen: &Mutex<Seen>) {
+    let mut before = Instant::now();
     loop {
-        let before = Instant::now();
         let outcome = client.commit().await;
-        let took = before.elapsed();
+        let answered = Instant::now();
+        let took = answered - before;
         let now = phase.load(Ordering::Relaxed);
         let failed = outcome.is_err();
         {
@@ -241,9 +242,12 @@ async fn run<C: Client>(mut client: C, phase: &AtomicU8, seen: &Mutex<Seen>) {
         if now == CLOSED {
             return;
         }
+        // It asks again as soon as it is answered: the same moment.
+        before = answered;
         if failed {
             // Something is wrong, and hammering will not mend it.
             tokio::time::sleep(Duration::from_millis(10)).await;
+            before = Instant::now();
         }
     }
 }

@@ -35,7 +35,7 @@ use tokio::sync::watch;
 use crate::front::Stop;
 use crate::intake::send_answers;
 use crate::lag::Lag;
-use crate::ledger::Lookup;
+use crate::ledger::{Lookup, Settlement};
 use crate::message::{Start, Subscribe};
 use crate::metrics::DeliveryMetrics;
 use crate::proposals::{Proposal, Settled};
@@ -199,7 +199,7 @@ impl Delivery {
     /// Applies what there is, for a turn's time; then goes on later.
     fn go_on(&mut self, ctx: &mut Context<Self>) {
         let began = Instant::now();
-        let mut answers = Answers::default();
+        let mut settled = Vec::new();
         while !self.ended && self.applied() < self.target {
             if began.elapsed() >= TURN {
                 if !std::mem::replace(&mut self.going_on, true) {
@@ -218,7 +218,7 @@ impl Delivery {
                 self.read(next, first.prev(), ctx);
                 break;
             }
-            if let Err(failure) = self.apply(&run, next, began, &mut answers) {
+            if let Err(failure) = self.apply(&run, next, began, &mut settled) {
                 self.fail(failure);
                 break;
             }
@@ -238,9 +238,9 @@ impl Delivery {
         // before all is done, and those who are answered go first.
         if self.thread != Thread::Nodes {
             self.show_progress(news, applied);
-            self.tell(answers);
+            self.answer(settled);
         } else {
-            self.tell(answers);
+            self.answer(settled);
             self.show_progress(news, applied);
         }
         if news {
@@ -259,18 +259,38 @@ impl Delivery {
         }
     }
 
-    /// Applies those of `run` from `next` on, as far as the turn's time goes.
+    /// Answers those who wait for these entries, and those who wait in vain since they are in the log.
+    fn answer(&mut self, settled: Vec<(LogId, Option<Settlement>)>) {
+        if settled.is_empty() {
+            return;
+        }
+        let mut answers = Answers::new();
+        for (at, settlement) in settled {
+            let met = self.waiting.meet(at, |other| answers.superseded(other));
+            match (met, settlement) {
+                (Some(proposal), Some(settlement)) => {
+                    answers.settled(proposal, Settled { at, settlement });
+                }
+                (Some(proposal), None) => answers.unsure(proposal, UnknownCause::NodeEnded),
+                (None, _) => {}
+            }
+        }
+        self.tell(answers);
+    }
+
+    /// Applies those of `run` from `next` on, as far as the turn's time goes. What came of them is told to those who wait
+    /// when all is done.
     fn apply(
         &mut self,
         run: &Arc<[Entry]>,
         next: LogIndex,
         began: Instant,
-        answers: &mut Answers,
+        settled: &mut Vec<(LogId, Option<Settlement>)>,
     ) -> Result<(), NodeFailure> {
         let start = run.partition_point(|entry| entry.id.index < next);
         let mut end = start;
         if !self.waiting.is_empty() {
-            answers.expect(run.len() - start);
+            settled.reserve(run.len() - start);
         }
         let mut replica = self.replica.borrow_mut();
         for entry in &run[start..] {
@@ -281,20 +301,8 @@ impl Delivery {
             end += 1;
             let settlement = replica.apply(entry)?;
             self.digests.push(entry.id.index, replica.ledger.digest());
-            if self.waiting.is_empty() {
-                continue;
-            }
-            let met = self.waiting.meet(entry.id);
-            for proposal in met.superseded {
-                answers.superseded(proposal);
-            }
-            let at = entry.id;
-            match (met.proposal, settlement) {
-                (Some(proposal), Some(settlement)) => {
-                    answers.settled(proposal, Settled { at, settlement });
-                }
-                (Some(proposal), None) => answers.unsure(proposal, UnknownCause::NodeEnded),
-                (None, _) => {}
+            if !self.waiting.is_empty() {
+                settled.push((entry.id, settlement));
             }
         }
         replica.keep()?;
@@ -359,7 +367,7 @@ impl Delivery {
         if let Some(cluster) = self.replica.borrow().cluster {
             self.node.do_send(Told::Cluster(cluster));
         }
-        let mut answers = Answers::default();
+        let mut answers = Answers::new();
         for proposal in self.waiting.take_through(last.index) {
             match proposal
                 .id()
@@ -387,7 +395,7 @@ impl Delivery {
     /// Answers those whose time is up, and does what is done now and then.
     fn sweep(&mut self) {
         let now = Instant::now();
-        let mut answers = Answers::default();
+        let mut answers = Answers::new();
         for proposal in self.waiting.expired(now) {
             answers.late(proposal);
         }
@@ -463,8 +471,8 @@ impl Delivery {
 
     /// Sends peers the outcomes of what they forwarded, and gives back what is the node's. A peer that cannot be told
     /// stops waiting by itself.
-    fn tell(&mut self, mut answers: Answers) {
-        for (id, answers) in answers.tell() {
+    fn tell(&mut self, answers: Answers) {
+        for (id, answers) in answers.peers {
             if let Some(sender) = self.peers.get(&id) {
                 send_answers(id, sender, &mut self.encoder, answers);
             }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use raft_core::{Input, NodeId, Rejection, Role};
 use raft_net::{
     Answer as PeerAnswer, ForwardOutcome, Forwarded, Frame, FrameEncoder, NotApplied, PeerSender,
@@ -352,7 +352,7 @@ fn encode<'p>(
     let mut proposals = proposals.peekable();
     // Most have the size of the first; a guess too low grows, and one too high is given back with the batch.
     let bytes = proposals.peek().map_or(0, |first| first.bytes()) * count;
-    let mut envelopes = BytesMut::with_capacity(bytes);
+    let mut envelopes = Vec::with_capacity(bytes);
     let mut ends = Vec::with_capacity(count);
     for proposal in proposals {
         // What is outstanding is known best when it leaves.
@@ -364,7 +364,7 @@ fn encode<'p>(
         proposal.request.encode_into(time_ms, &mut envelopes);
         ends.push(envelopes.len());
     }
-    let all = envelopes.freeze();
+    let all = Bytes::from(envelopes);
     let starts = std::iter::once(0).chain(ends.iter().copied());
     let envelope = |(start, end): (usize, &usize)| all.slice(start..*end);
     starts.zip(&ends).map(envelope).collect()

@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix::{Message, Recipient};
 use bytes::Bytes;
@@ -18,7 +18,7 @@ use raft_net::{ForwardOutcome, NotApplied};
 
 use crate::batch::BatchPlace;
 use crate::ledger::{Request, Settlement};
-use crate::own_session::Ticket;
+use crate::own_session::{Done, Ticket};
 use crate::reply::Answer;
 use crate::{
     ApplyError, Cancellation, Committed, ProposalId, ProposeError, SessionId, UnknownCause, metrics,
@@ -26,6 +26,32 @@ use crate::{
 
 /// The outcome of a proposal.
 pub(crate) type Outcome = Result<Settled, ProposeError>;
+
+/// What is done once for many who are answered together: a look at the clock, and telling the node's own session.
+pub(crate) struct Together {
+    now: Instant,
+    last: (Instant, Duration),
+    done: Done,
+}
+
+impl Together {
+    pub(crate) fn new() -> Self {
+        let now = Instant::now();
+        Self {
+            now,
+            last: (now, Duration::ZERO),
+            done: Done::default(),
+        }
+    }
+
+    /// How long ago `since` was. Those who came together ask one after the other.
+    fn since(&mut self, since: Instant) -> Duration {
+        if self.last.0 != since {
+            self.last = (since, self.now.saturating_duration_since(since));
+        }
+        self.last.1
+    }
+}
 
 /// What came of an entry of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -208,36 +234,34 @@ impl Proposal {
 
     /// Answers a caller of this process. What a peer is to be told is given back for it.
     pub(crate) fn answer(self, outcome: Outcome) -> Option<(NodeId, raft_net::Answer)> {
-        self.answer_at(outcome, Instant::now())
+        self.answer_with(outcome, &mut Together::new())
     }
 
-    /// The same for many, who share one look at the clock.
-    pub(crate) fn answer_at(
+    /// The same for many.
+    pub(crate) fn answer_with(
         self,
-        outcome: Outcome,
-        now: Instant,
+        mut outcome: Outcome,
+        others: &mut Together,
     ) -> Option<(NodeId, raft_net::Answer)> {
         let id = self.id();
-        let outcome = match outcome {
-            Ok(Settled {
-                settlement: Settlement::BeyondWindow { .. } | Settlement::Malformed,
-                ..
-            })
-            | Err(ProposeError::TooLarge { .. })
-                if self.copies > 1 =>
-            {
-                // This copy did nothing; another one may still come to be applied.
-                Err(self.unknown(UnknownCause::OtherCopy))
-            }
-            outcome => outcome,
+        let did_nothing = |outcome: &Outcome| match outcome {
+            Ok(settled) => matches!(
+                settled.settlement,
+                Settlement::BeyondWindow { .. } | Settlement::Malformed
+            ),
+            Err(error) => matches!(error, ProposeError::TooLarge { .. }),
         };
+        if self.copies > 1 && did_nothing(&outcome) {
+            // This copy did; another one may still come to be applied.
+            outcome = Err(self.unknown(UnknownCause::OtherCopy));
+        }
         if let Some(metrics) = &self.waiter.permit.budget.metrics {
-            metrics.answered(&outcome, now.saturating_duration_since(self.waiter.since));
+            metrics.answered(&outcome, others.since(self.waiter.since));
         }
         if let Some(ticket) = self.ticket
             && !matches!(outcome, Err(ProposeError::Unknown { .. }))
         {
-            ticket.done();
+            others.done.add(ticket);
         }
         let Waiter { to, permit, .. } = self.waiter;
         // Who is answered may propose again at once, and must find the place free.

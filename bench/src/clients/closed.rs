@@ -40,8 +40,8 @@ async fn client<F>(ask: &impl Fn() -> F, window: Window, seen: &RefCell<Seen>)
 where
     F: Future<Output = Result<(), String>>,
 {
+    let mut before = Instant::now();
     loop {
-        let before = Instant::now();
         let outcome = ask().await;
         let now = Instant::now();
         let failed = outcome.is_err();
@@ -61,8 +61,11 @@ where
         if now >= window.closes {
             return;
         }
+        // It asks again as soon as it is answered: the same moment.
+        before = now;
         if failed {
             tokio::time::sleep(PAUSE).await;
+            before = Instant::now();
         }
     }
 }

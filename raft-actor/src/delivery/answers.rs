@@ -1,44 +1,40 @@
 //! What proposers are told, and which proposals are the node's to deal with.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 
 use raft_core::NodeId;
 use raft_net::Answer;
 
 use super::message::Back;
 use crate::ledger::Settlement;
-use crate::proposals::{Outcome, Proposal, Settled};
+use crate::proposals::{Outcome, Proposal, Settled, Together};
 use crate::{ProposeError, UnknownCause};
 
-/// What is to be told, gathered while one message is handled.
-#[derive(Default)]
+/// Answers the callers of this process, and gathers what others are to be told.
+///
+/// It is done in a row, when there is nothing else to do: a caller who is woken by the first answer finds the next ones
+/// when he looks, and is not put to sleep and woken for each.
 pub(super) struct Answers {
-    given: Vec<(Proposal, Outcome)>,
+    together: Together,
+    /// For peers, about what they forwarded.
+    pub(super) peers: BTreeMap<NodeId, Vec<Answer>>,
+    /// For the node.
     pub(super) back: Vec<Back>,
 }
 
 impl Answers {
-    /// About so many are going to be given.
-    pub(super) fn expect(&mut self, count: usize) {
-        self.given.reserve(count);
+    pub(super) fn new() -> Self {
+        Self {
+            together: Together::new(),
+            peers: BTreeMap::new(),
+            back: Vec::new(),
+        }
     }
 
     pub(super) fn give(&mut self, proposal: Proposal, outcome: Outcome) {
-        self.given.push((proposal, outcome));
-    }
-
-    /// Answers the callers of this process, all in a row: a caller who is woken by the first finds the next ones when he
-    /// looks, and is not put to sleep and woken for each. What peers are to be told is given back.
-    pub(super) fn tell(&mut self) -> BTreeMap<NodeId, Vec<Answer>> {
-        let mut peers: BTreeMap<NodeId, Vec<Answer>> = BTreeMap::new();
-        let now = Instant::now();
-        for (proposal, outcome) in std::mem::take(&mut self.given) {
-            if let Some((peer, answer)) = proposal.answer_at(outcome, now) {
-                peers.entry(peer).or_default().push(answer);
-            }
+        if let Some((peer, answer)) = proposal.answer_with(outcome, &mut self.together) {
+            self.peers.entry(peer).or_default().push(answer);
         }
-        peers
     }
 
     pub(super) fn settled(&mut self, proposal: Proposal, settled: Settled) {

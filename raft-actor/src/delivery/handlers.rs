@@ -83,7 +83,7 @@ impl Handler<Office> for Delivery {
     fn handle(&mut self, office: Office, _: &mut Self::Context) {
         if self.office.leads && !office.leads {
             // The next leader may have these or not: the node sends them again, to be applied once.
-            let mut answers = Answers::default();
+            let mut answers = Answers::new();
             for proposal in self.waiting.take(Proposal::may_be_sent_again) {
                 answers.unsure(proposal, UnknownCause::NodeEnded);
             }
@@ -222,7 +222,7 @@ impl Handler<Finish> for Delivery {
 
     fn handle(&mut self, _: Finish, _: &mut Self::Context) -> Self::Result {
         self.ended = true;
-        let mut answers = Answers::default();
+        let mut answers = Answers::new();
         for proposal in self.waiting.take(|_| true) {
             let error = proposal.unknown(UnknownCause::NodeEnded);
             answers.give(proposal, Err(error));

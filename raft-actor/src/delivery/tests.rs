@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use raft_core::{Commit, EntryKind, Term};
 use raft_net::Limits;
 use raft_storage::MemoryDisk;
@@ -119,10 +119,10 @@ fn unknown(cause: UnknownCause) -> Told1 {
 }
 
 fn commit(term: u64, from: u64, through: u64) -> Commit {
-    let mut data = BytesMut::new();
+    let mut data = Vec::new();
     let command = Bytes::from_static(b"x");
     Asked::Plain { command }.encode_into(0, &mut data);
-    let data = data.freeze();
+    let data = Bytes::from(data);
     let entry = |i| {
         let (term, index) = (Term(term), LogIndex(i));
         Entry::new(term, index, EntryKind::Command, data.clone())
@@ -291,7 +291,7 @@ async fn subscribers_from_anywhere_are_handed_everything_once_in_order() {
 fn copies(from: u64, through: u64) -> Commit {
     let session = crate::SessionId(1);
     let entry = |i| {
-        let mut data = BytesMut::new();
+        let mut data = Vec::new();
         let request = match i {
             1 => Asked::Open { timeout_ms: 60_000 },
             _ => Asked::InSession {
@@ -305,7 +305,7 @@ fn copies(from: u64, through: u64) -> Commit {
         };
         request.encode_into(0, &mut data);
         let (term, index) = (Term(1), LogIndex(i));
-        Entry::new(term, index, EntryKind::Command, data.freeze())
+        Entry::new(term, index, EntryKind::Command, Bytes::from(data))
     };
     Commit {
         through: LogIndex(through),

@@ -22,15 +22,6 @@ struct Run {
     proposals: VecDeque<Option<Proposal>>,
 }
 
-/// Who waited for an entry, and for places that it has taken.
-#[derive(Default)]
-pub(crate) struct Met {
-    /// Who proposed this very entry.
-    pub(crate) proposal: Option<Proposal>,
-    /// Their copies are not in the log, and never will be.
-    pub(crate) superseded: Vec<Proposal>,
-}
-
 impl Waiting {
     pub(crate) fn is_empty(&self) -> bool {
         self.runs.is_empty()
@@ -58,28 +49,33 @@ impl Waiting {
         }
     }
 
-    /// The entry at `id` is committed: takes out who waits for it, and whose place it has taken.
-    pub(crate) fn meet(&mut self, id: LogId) -> Met {
-        let mut met = Met::default();
-        while let Some(run) = self.runs.front_mut() {
-            if run.term < id.term {
-                // An entry of a later term is committed at or before the rest of this run, so by log
-                // matching nothing of the run can be committed any more.
-                if let Some(run) = self.runs.pop_front() {
-                    met.superseded.extend(run.proposals.into_iter().flatten());
-                }
-                continue;
-            }
-            if run.term == id.term && run.first == id.index {
-                met.proposal = run.proposals.pop_front().flatten();
-                run.first = run.first.next();
-                if run.proposals.is_empty() {
-                    self.runs.pop_front();
-                }
-            }
-            break;
+    /// The entry at `id` is committed: takes out who proposed it. Those whose places it has taken are `superseded`: their
+    /// copies are not in the log, and never will be.
+    pub(crate) fn meet(
+        &mut self,
+        id: LogId,
+        mut superseded: impl FnMut(Proposal),
+    ) -> Option<Proposal> {
+        // An entry of a later term is committed at or before the rest of such a run, so by log matching nothing of the run
+        // can be committed any more.
+        while self.runs.front().is_some_and(|run| run.term < id.term)
+            && let Some(run) = self.runs.pop_front()
+        {
+            run.proposals
+                .into_iter()
+                .flatten()
+                .for_each(&mut superseded);
         }
-        met
+        let run = self.runs.front_mut()?;
+        if (run.term, run.first) != (id.term, id.index) {
+            return None;
+        }
+        run.first = run.first.next();
+        let proposal = run.proposals.pop_front().flatten();
+        if run.proposals.is_empty() {
+            self.runs.pop_front();
+        }
+        proposal
     }
 
     /// Takes out those whose time is up.

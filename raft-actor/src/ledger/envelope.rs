@@ -16,7 +16,7 @@
 //! - Who proposes does not know the log time. The leader that appends it stamps it, with at most [`TIME_MAX_MS`]:
 //!   behind a later one a session could have no deadline.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::{ProposalId, SessionId};
 
@@ -74,35 +74,36 @@ impl<C: AsRef<[u8]>> Request<C> {
     }
 
     /// Appends the envelope.
-    pub(crate) fn encode_into(&self, time_ms: u64, to: &mut BytesMut) {
-        to.reserve(self.encoded_len());
-        let mut head = |tag| {
-            to.put_u8(tag);
-            to.put_u64(time_ms);
+    pub(crate) fn encode_into(&self, time_ms: u64, to: &mut Vec<u8>) {
+        // In one piece: to append costs about as much as what is appended.
+        let mut fields = [0; HEAD_LEN + PROPOSAL_LEN];
+        let mut put = |at: usize, number: u64| {
+            fields[at..at + 8].copy_from_slice(&number.to_be_bytes());
         };
-        match self {
-            Self::Plain { command } => {
-                head(PLAIN);
-                to.put_slice(command.as_ref());
-            }
+        put(1, time_ms);
+        let (tag, command) = match self {
+            Self::Plain { command } => (PLAIN, command.as_ref()),
             Self::InSession { id, low, command } => {
-                head(IN_SESSION);
-                put_proposal(*id, *low, to);
-                to.put_slice(command.as_ref());
+                put_proposal(*id, *low, put);
+                (IN_SESSION, command.as_ref())
             }
             Self::Open { timeout_ms } => {
-                head(OPEN);
-                to.put_u64(*timeout_ms);
+                put(HEAD_LEN, *timeout_ms);
+                (OPEN, &[][..])
             }
             Self::Close { session } => {
-                head(CLOSE);
-                to.put_u64(session.0);
+                put(HEAD_LEN, session.0);
+                (CLOSE, &[][..])
             }
             Self::Cancel { id, low } => {
-                head(CANCEL);
-                put_proposal(*id, *low, to);
+                put_proposal(*id, *low, put);
+                (CANCEL, &[][..])
             }
-        }
+        };
+        fields[0] = tag;
+        let len = self.encoded_len() - command.len();
+        to.extend_from_slice(&fields[..len]);
+        to.extend_from_slice(command);
     }
 }
 
@@ -134,10 +135,10 @@ impl<'d> Request<&'d [u8]> {
     }
 }
 
-fn put_proposal(id: ProposalId, low: u64, to: &mut BytesMut) {
-    to.put_u64(id.session.0);
-    to.put_u64(id.sequence);
-    to.put_u64(low);
+fn put_proposal(id: ProposalId, low: u64, mut put: impl FnMut(usize, u64)) {
+    put(HEAD_LEN, id.session.0);
+    put(HEAD_LEN + 8, id.sequence);
+    put(HEAD_LEN + 16, low);
 }
 
 fn parse(data: &[u8]) -> Result<(u64, Request<&[u8]>), Malformed> {

@@ -1,6 +1,6 @@
 //! What the tests of the ledger share.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use raft_core::{Entry, EntryKind, LogId, LogIndex, Term};
 
 use super::*;
@@ -48,10 +48,10 @@ fn at(index: u64) -> LogId {
 }
 
 fn envelope(request: &Request, time_ms: u64) -> Bytes {
-    let mut to = BytesMut::new();
+    let mut to = Vec::new();
     request.encode_into(time_ms, &mut to);
     assert_eq!(to.len(), request.encoded_len());
-    to.freeze()
+    Bytes::from(to)
 }
 
 /// Where the state machine answers nothing.
