@@ -321,7 +321,11 @@ async fn a_stream_ends_with_its_reason() {
     let (_plan, raft) = one().await;
     raft.propose("one").await.unwrap();
     let events = raft.subscribe(Position::Start).await.unwrap();
+    let (handed, mut handing) = tokio::sync::mpsc::unbounded_channel();
+    let events = events.inspect(move |_| drop(handed.send(())));
     let collecting = tokio::spawn(events.collect::<Vec<_>>());
+    // What was not handed over when the node ends is not.
+    soon(handing.recv()).await.unwrap();
     let mut failing = raft.subscribe(Position::Start).await.unwrap();
     assert!(matches!(
         failing.try_next().await,
