@@ -322,7 +322,9 @@ async fn a_stream_ends_with_its_reason() {
     raft.propose("one").await.unwrap();
     let events = raft.subscribe(Position::Start).await.unwrap();
     let (handed, mut handing) = tokio::sync::mpsc::unbounded_channel();
-    let events = events.inspect(move |_| drop(handed.send(())));
+    let events = events.inspect(move |_| {
+        let _ = handed.send(());
+    });
     let collecting = tokio::spawn(events.collect::<Vec<_>>());
     // What was not handed over when the node ends is not.
     soon(handing.recv()).await.unwrap();
