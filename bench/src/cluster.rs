@@ -20,7 +20,7 @@ use crate::usage::{Processors, Usage};
 /// From so many clients at once on, the followers of a process that has all nodes apply on a second thread,
 pub(crate) const FOLLOWERS_APART_FROM: usize = 64;
 /// and from so many on the leader does too, unless told otherwise.
-pub(crate) const ALL_APART_FROM: usize = 512;
+pub(crate) const ALL_APART_FROM: usize = 1_024;
 /// Up to so many proposals under way it is quicker to sync the log than to wake another thread that does.
 pub(crate) const INLINE_UP_TO: usize = 16;
 /// Behind so many bytes of commands a log's third file is under way: RocksDB begins one with each memtable of 32 MiB.

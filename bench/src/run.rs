@@ -59,7 +59,7 @@ pub(crate) struct Options {
     #[arg(long)]
     memory: bool,
     /// With `--memory`, which nodes apply, and hand over what they have applied, on a second thread [default: none, followers from
-    /// 64 clients on, and all from 512 on].
+    /// 64 clients on, and all from 1,024 on].
     #[arg(long, requires = "memory")]
     apart: Option<Apart>,
     /// How long each measurement takes, after a warm-up of a third of it.
