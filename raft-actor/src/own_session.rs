@@ -172,23 +172,6 @@ impl Outstanding {
     pub(crate) fn low(&self) -> u64 {
         self.low.load(Ordering::Acquire)
     }
-
-    /// None of `sequences` was done before.
-    fn are_done(&self, sequences: Range<u64>) {
-        let mut done = self.done();
-        let mut low = self.low();
-        for sequence in sequences {
-            let at = usize::try_from(sequence - low).unwrap_or(usize::MAX);
-            if let Some(done) = done.get_mut(at) {
-                *done = true;
-            }
-        }
-        while done.front() == Some(&true) {
-            done.pop_front();
-            low += 1;
-        }
-        self.low.store(low, Ordering::Release);
-    }
 }
 
 impl Ticket {
@@ -198,44 +181,18 @@ impl Ticket {
     }
 
     /// The outcome is known.
-    #[cfg(test)]
-    fn done(self) {
-        let mut done = Done::default();
-        done.add(self);
-    }
-}
-
-/// Tickets whose outcomes are known, gathered as long as they follow on each other. Dropped, they are done.
-#[derive(Default)]
-pub(crate) struct Done(Option<(Arc<Outstanding>, Range<u64>)>);
-
-impl Done {
-    pub(crate) fn add(&mut self, ticket: Ticket) {
-        let Ticket {
-            sequence,
-            outstanding,
-        } = ticket;
-        match &mut self.0 {
-            Some((of, sequences)) if sequences.end == sequence && Arc::ptr_eq(of, &outstanding) => {
-                sequences.end += 1;
-            }
-            _ => {
-                self.settle();
-                self.0 = Some((outstanding, sequence..sequence + 1));
-            }
+    pub(crate) fn done(self) {
+        let mut done = self.outstanding.done();
+        let mut low = self.outstanding.low();
+        let at = usize::try_from(self.sequence - low).unwrap_or(usize::MAX);
+        if let Some(done) = done.get_mut(at) {
+            *done = true;
         }
-    }
-
-    fn settle(&mut self) {
-        if let Some((outstanding, sequences)) = self.0.take() {
-            outstanding.are_done(sequences);
+        while done.front() == Some(&true) {
+            done.pop_front();
+            low += 1;
         }
-    }
-}
-
-impl Drop for Done {
-    fn drop(&mut self) {
-        self.settle();
+        self.outstanding.low.store(low, Ordering::Release);
     }
 }
 
@@ -287,29 +244,6 @@ mod tests {
         assert_eq!(low(&last), 3);
         last.done();
         assert_eq!(name(&mut own, now).unwrap().ticket.low(), 3);
-    }
-
-    #[test]
-    fn what_is_gathered_is_done_in_any_order_and_of_either_session() {
-        let (mut own, mut other) = (open(), open());
-        let now = Instant::now();
-        let low = |own: &mut OwnSession| name(own, now).unwrap().ticket.low();
-        let tickets = |own: &mut OwnSession| -> Vec<Ticket> {
-            let names = own.names(now, 4).unwrap();
-            names.map(|named| named.ticket).collect()
-        };
-        let (first, second) = (tickets(&mut own), tickets(&mut other));
-        let mut done = Done::default();
-        let mut of_first = first.into_iter();
-        for (n, ticket) in second.into_iter().enumerate() {
-            // 1 to 3 of the one with 1 to 4 of the other; 4 stays outstanding.
-            done.add(ticket);
-            if let Some(ticket) = of_first.next().filter(|_| n < 3) {
-                done.add(ticket);
-            }
-        }
-        drop(done);
-        assert_eq!((low(&mut own), low(&mut other)), (4, 5));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use raft_net::{ForwardOutcome, NotApplied};
 
 use crate::batch::BatchPlace;
 use crate::ledger::{Request, Settlement};
-use crate::own_session::{Done, Ticket};
+use crate::own_session::Ticket;
 use crate::reply::Answer;
 use crate::{
     ApplyError, Cancellation, Committed, ProposalId, ProposeError, SessionId, UnknownCause, metrics,
@@ -27,20 +27,18 @@ use crate::{
 /// The outcome of a proposal.
 pub(crate) type Outcome = Result<Settled, ProposeError>;
 
-/// What is done once for many who are answered together: a look at the clock, and telling the node's own session.
-pub(crate) struct Together {
+/// One look at the clock, for many who are answered together.
+pub(crate) struct OneLook {
     now: Instant,
     last: (Instant, Duration),
-    done: Done,
 }
 
-impl Together {
+impl OneLook {
     pub(crate) fn new() -> Self {
         let now = Instant::now();
         Self {
             now,
             last: (now, Duration::ZERO),
-            done: Done::default(),
         }
     }
 
@@ -234,14 +232,14 @@ impl Proposal {
 
     /// Answers a caller of this process. What a peer is to be told is given back for it.
     pub(crate) fn answer(self, outcome: Outcome) -> Option<(NodeId, raft_net::Answer)> {
-        self.answer_with(outcome, &mut Together::new())
+        self.answer_at(outcome, &mut OneLook::new())
     }
 
-    /// The same for many.
-    pub(crate) fn answer_with(
+    /// The same for many, at one moment.
+    pub(crate) fn answer_at(
         self,
         mut outcome: Outcome,
-        others: &mut Together,
+        clock: &mut OneLook,
     ) -> Option<(NodeId, raft_net::Answer)> {
         let id = self.id();
         let did_nothing = |outcome: &Outcome| match outcome {
@@ -256,15 +254,15 @@ impl Proposal {
             outcome = Err(self.unknown(UnknownCause::OtherCopy));
         }
         if let Some(metrics) = &self.waiter.permit.budget.metrics {
-            metrics.answered(&outcome, others.since(self.waiter.since));
+            metrics.answered(&outcome, clock.since(self.waiter.since));
         }
         if let Some(ticket) = self.ticket
             && !matches!(outcome, Err(ProposeError::Unknown { .. }))
         {
-            others.done.add(ticket);
+            ticket.done();
         }
         let Waiter { to, permit, .. } = self.waiter;
-        // Who is answered may propose again at once, and must find the place free.
+        // Who is answered may propose again at once, and must find the place free, and a name.
         drop(permit);
         match to {
             ReplyTo::Propose(answer) => answer.give(outcome.and_then(|s| committed(s, id))),

@@ -7,7 +7,7 @@ use raft_net::Answer;
 
 use super::message::Back;
 use crate::ledger::Settlement;
-use crate::proposals::{Outcome, Proposal, Settled, Together};
+use crate::proposals::{OneLook, Outcome, Proposal, Settled};
 use crate::{ProposeError, UnknownCause};
 
 /// Answers the callers of this process, and gathers what others are to be told.
@@ -15,7 +15,7 @@ use crate::{ProposeError, UnknownCause};
 /// It is done in a row, when there is nothing else to do: a caller who is woken by the first answer finds the next ones
 /// when he looks, and is not put to sleep and woken for each.
 pub(super) struct Answers {
-    together: Together,
+    clock: OneLook,
     /// For peers, about what they forwarded.
     pub(super) peers: BTreeMap<NodeId, Vec<Answer>>,
     /// For the node.
@@ -25,14 +25,14 @@ pub(super) struct Answers {
 impl Answers {
     pub(super) fn new() -> Self {
         Self {
-            together: Together::new(),
+            clock: OneLook::new(),
             peers: BTreeMap::new(),
             back: Vec::new(),
         }
     }
 
     pub(super) fn give(&mut self, proposal: Proposal, outcome: Outcome) {
-        if let Some((peer, answer)) = proposal.answer_with(outcome, &mut self.together) {
+        if let Some((peer, answer)) = proposal.answer_at(outcome, &mut self.clock) {
             self.peers.entry(peer).or_default().push(answer);
         }
     }

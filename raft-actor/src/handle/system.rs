@@ -69,11 +69,20 @@ impl Running {
     pub(super) async fn shutdown(&self) -> Ending {
         // The node keeps its own limits, unless its thread waits for a disk that does not answer.
         let sent = pin!(self.node.send(Shutdown));
-        let ending = match select(sent, self.alarm(SHUTDOWN_MAX)).await {
-            Either::Left((Ok(ending), _)) => ending,
-            Either::Right((Ok(()), _)) => Err(NodeFailure::CloseTimedOut(SHUTDOWN_MAX)),
-            // The system has ended, for another one's request maybe, and has kept how.
-            Either::Left((Err(_), _)) | Either::Right((Err(_), _)) => return self.ended().await,
+        let answer = match select(sent, self.alarm(SHUTDOWN_MAX)).await {
+            Either::Left((answer, _)) => answer,
+            Either::Right((Ok(()), _)) => {
+                self.leave.cancel();
+                return Err(NodeFailure::CloseTimedOut(SHUTDOWN_MAX));
+            }
+            // The system has ended, and with it the node, which may have answered just before. Or only the clock's task has
+            // ended, because the program stopped the system: the node does not know that yet, and is to be asked.
+            Either::Right((Err(_), sent)) => sent.await,
+        };
+        let ending = match answer {
+            Ok(ending) => ending,
+            // It has gone, for another one's request maybe, and has said how.
+            Err(_) => self.ended().await,
         };
         self.leave.cancel();
         ending

@@ -9,7 +9,8 @@
 //!   compare.
 //! - The whole data of the entry is in it, so also a log that differs shows.
 //! - A refusal's text is an answer like any other: it must be the same on every node.
-//! - It finds mistakes and damage. It is no defence against somebody who wants two logs to look alike.
+//! - It finds mistakes and damage. It is no defence against somebody who wants two logs to look alike, and could compute
+//!   differences that make up for each other.
 
 use raft_core::Entry;
 use twox_hash::XxHash3_128;
@@ -100,7 +101,7 @@ mod tests {
 
     #[test]
     fn the_factors_are_what_they_are_said_to_be() {
-        // Of a number with its point behind the first 128 bits, the square's distance from the root says so.
+        // As far as a floating number knows; the test below has them whole.
         for (root, factor) in [2_u8, 3, 5, 7, 11].into_iter().zip(FACTORS) {
             let whole = f64::from(root).sqrt();
             let shown = factor as f64 / 2_f64.powi(128);
