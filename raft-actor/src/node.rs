@@ -46,7 +46,7 @@ use crate::members::Following;
 use crate::observe::Observer;
 use crate::parts::{Parts, died};
 use crate::proposals::OwnSessionOpened;
-use crate::reads::{Ask, Unconfirmed};
+use crate::reads::{Ask, AskTogether, Unconfirmed};
 use crate::refused::Refused;
 use crate::reply::{Answer, Later, later};
 use crate::snapshot::Expected;
@@ -329,8 +329,16 @@ impl Handler<Ask> for Node {
     type Result = ();
 
     fn handle(&mut self, Ask(job): Ask, ctx: &mut Self::Context) {
-        let _span = self.span().entered();
         self.ask(job, ctx);
+    }
+}
+
+impl Handler<AskTogether> for Node {
+    type Result = ();
+
+    fn handle(&mut self, _: AskTogether, ctx: &mut Self::Context) {
+        let _span = self.span().entered();
+        self.ask_together(ctx);
         self.end_turn(ctx);
     }
 }

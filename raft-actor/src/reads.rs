@@ -32,6 +32,11 @@ pub(crate) const READS_MAX: usize = 10_000;
 #[rtype(result = "()")]
 pub(crate) struct Ask(pub(crate) ReadJob);
 
+/// Reads have gathered. Told by the node to itself behind what is in its mailbox.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct AskTogether;
+
 /// Makes reads, and counts them.
 pub(crate) struct Reading {
     budget: Arc<Budget>,
@@ -140,8 +145,10 @@ impl Reading {
 /// Reads that are not confirmed.
 #[derive(Default)]
 pub(crate) struct Unconfirmed {
-    /// By the names that the protocol knows them by.
-    asked: BTreeMap<ReadId, ReadJob>,
+    /// Came in this turn, and are asked about together behind it.
+    gathered: Vec<ReadJob>,
+    /// By the names that the protocol knows them by: those that came together have one.
+    asked: BTreeMap<ReadId, Vec<ReadJob>>,
     /// Are to be asked again.
     waiting: Vec<ReadJob>,
     last: u64,
@@ -153,38 +160,73 @@ impl Unconfirmed {
         reads
             .into_iter()
             .filter_map(|read| asked.remove(&read))
+            .flatten()
             .collect()
+    }
+
+    /// Takes out those that were asked about and whose time is up.
+    fn take_late(&mut self, now: Instant) -> Vec<ReadJob> {
+        let mut late = Vec::new();
+        self.asked.retain(|_, jobs| {
+            late.extend(jobs.extract_if(.., |job| job.deadline <= now));
+            !jobs.is_empty()
+        });
+        late
     }
 
     /// Ends all that is here.
     pub(crate) fn end(&mut self, error: &ReadError) {
-        let asked = std::mem::take(&mut self.asked).into_values();
-        for job in asked.chain(std::mem::take(&mut self.waiting)) {
+        let asked = std::mem::take(&mut self.asked).into_values().flatten();
+        let waiting = std::mem::take(&mut self.waiting);
+        for job in asked
+            .chain(waiting)
+            .chain(std::mem::take(&mut self.gathered))
+        {
             job.refuse(error.clone());
         }
     }
 }
 
 impl Node {
-    /// Asks the protocol how far this node must have applied the log for this read.
+    /// Takes a read in.
     pub(crate) fn ask(&mut self, job: ReadJob, ctx: &mut Context<Self>) {
-        match &self.life {
-            _ if job.consistency == Consistency::Stale && self.door.is_open() => {
+        if self.unconfirmed.gathered.is_empty() {
+            ctx.notify(AskTogether);
+        }
+        self.unconfirmed.gathered.push(job);
+    }
+
+    /// Asks the protocol how far this node must have applied the log for the reads that have gathered. They need one round
+    /// together, and not one for the first of them and another one for the rest.
+    pub(crate) fn ask_together(&mut self, ctx: &mut Context<Self>) {
+        let mut jobs = std::mem::take(&mut self.unconfirmed.gathered);
+        if self.door.is_open() {
+            let is_stale = |job: &mut ReadJob| job.consistency == Consistency::Stale;
+            let stale: Vec<_> = jobs.extract_if(.., is_stale).collect();
+            if !stale.is_empty() {
                 self.parts.delivery.do_send(ReadsReady {
                     index: LogIndex::ZERO,
                     until: None,
-                    jobs: vec![job],
+                    jobs: stale,
                 });
             }
+        }
+        if jobs.is_empty() {
+            return;
+        }
+        let refuse_all = |jobs: Vec<ReadJob>, error: ReadError| {
+            jobs.into_iter().for_each(|job| job.refuse(error.clone()));
+        };
+        match &self.life {
             Life::Running(_) => {
                 self.unconfirmed.last += 1;
                 let read = ReadId(self.unconfirmed.last);
-                self.unconfirmed.asked.insert(read, job);
+                self.unconfirmed.asked.insert(read, jobs);
                 self.step(Input::ReadIndex(read), ctx);
             }
-            Life::Forming { .. } => self.unconfirmed.waiting.push(job),
-            Life::Draining { .. } | Life::Closing => job.refuse(ReadError::NodeEnded),
-            Life::Failed { why, .. } => job.refuse(ReadError::Failed(why.clone())),
+            Life::Forming { .. } => self.unconfirmed.waiting.append(&mut jobs),
+            Life::Draining { .. } | Life::Closing => refuse_all(jobs, ReadError::NodeEnded),
+            Life::Failed { why, .. } => refuse_all(jobs, ReadError::Failed(why.clone())),
         }
     }
 
@@ -223,10 +265,7 @@ impl Node {
     /// Answers those whose time is up, and asks again for those that wait.
     pub(crate) fn tend_reads(&mut self, ctx: &mut Context<Self>) {
         let now = Instant::now();
-        let asked = self.unconfirmed.asked.iter();
-        let late = asked.filter(|(_, job)| job.deadline <= now);
-        let late = late.map(|(read, _)| *read).collect();
-        for job in self.unconfirmed.take(late) {
+        for job in self.unconfirmed.take_late(now) {
             job.late(now);
         }
         for job in std::mem::take(&mut self.unconfirmed.waiting) {
