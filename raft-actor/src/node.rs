@@ -147,8 +147,8 @@ pub(crate) enum Life {
 }
 
 /// For so long a node listens before it founds a cluster, or leads one again alone: nobody who looks for it pauses longer
-/// between two dials.
-pub(crate) const LISTEN: Duration = Duration::from_millis(1100);
+/// than a second between two dials, which on a busy machine take their time.
+pub(crate) const LISTEN: Duration = Duration::from_millis(1500);
 
 /// Digests of one peer on their way to be compared. It says ten in a second.
 pub(crate) const DIGESTS_MAX: usize = 16;
