@@ -311,9 +311,10 @@ impl Node {
         }
     }
 
-    /// Begins an orderly end; what was proposed before it is sent before it.
+    /// Begins an orderly end; what was proposed or asked before it is sent before it.
     pub(crate) fn shut_down(&mut self, ctx: &mut Context<Self>) {
         self.flush_all(ctx);
+        self.ask_together(ctx);
         self.door.shut();
         self.leaving.tell(&Err(MembershipError::NodeEnded));
         let now = Instant::now();

@@ -145,7 +145,7 @@ impl Reading {
 /// Reads that are not confirmed.
 #[derive(Default)]
 pub(crate) struct Unconfirmed {
-    /// Came in this turn, and are asked about together behind it.
+    /// Have come since the node asked last, and are asked about together.
     gathered: Vec<ReadJob>,
     /// By the names that the protocol knows them by: those that came together have one.
     asked: BTreeMap<ReadId, Vec<ReadJob>>,

@@ -503,6 +503,16 @@ async fn a_node_that_was_shut_down_says_so_to_all() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_asked_before_the_end_is_answered() {
+    let (_plan, raft) = one().await;
+    let last = raft.propose("one").await.unwrap();
+    let both = async { tokio::join!(raft.read_index(), raft.shutdown()) };
+    let (read, end) = soon(both).await;
+    assert!(read.unwrap() >= last.index);
+    end.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_failed_node_says_why_and_lets_its_disk_go_with_its_handle() {
     let plan = Plan::new(1);
     let raft = plan.start_sum(1).await;
