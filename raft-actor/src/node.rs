@@ -8,8 +8,9 @@
 //! - A message that claims something of the disk is not sent by the node, but by its [disk](crate::disk).
 //! - Once the node has failed or is ending, nothing reaches the protocol any more; nor does what a peer's
 //!   process said that has ended since, or that came back without what it had acknowledged (`witness.rs`).
-//! - Its mailbox holds only what the node's own parts send, each at most a few messages ahead; callers are
-//!   kept at the [`Door`]. So nobody can put a flood between the node and its timers.
+//! - Its mailbox holds only what the node's own parts send, each at most a few messages ahead, and reads, of which there
+//!   are no more than the front lets in, and which only gather; who proposes is kept at the [`Door`]. So nobody can put a
+//!   flood between the node and its timers.
 //! - Time comes from a [`Clock`](crate::clock), looked at at the end of every turn.
 //! - Every handler that may log does so in the node's span.
 

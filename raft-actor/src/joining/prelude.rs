@@ -38,9 +38,9 @@ impl RaftActor {
     /// Starts a cluster of which this node is the first, or goes on with the one that its folder belongs to. Others then
     /// [`join`](Self::join) it.
     ///
-    /// The node has the id 1. On an empty folder it takes a second and a half: it listens before it leads, and if a cluster looks for
-    /// one of its nodes here, whose folder was lost, it is told so and begins no second one. Call it once, by hand; scripts
-    /// that start nodes call [`join`](Self::join), which goes on as well.
+    /// The node has the id 1. On an empty folder it takes a second and a half: it listens before it leads, and if a cluster
+    /// looks for one of its nodes here, whose folder was lost, it is told so and begins no second one. Call it once, by
+    /// hand; scripts that start nodes call [`join`](Self::join), which goes on as well.
     ///
     /// # Errors
     /// As [`spawn`](Self::spawn); [`JoinError::Expected`] if a cluster has another folder in mind.
